@@ -303,3 +303,37 @@ pub struct DeviceInfo {
     /// What could not be found out.
     pub unavailable: Vec<Unavailable>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_address_as_the_kernel_prints_it() {
+        // `pci_name`: "%04x:%02x:%02x.%d" (drivers/pci/probe.c, pci_setup_device).
+        let a: PciAddress = "0000:03:00.0".parse().unwrap();
+        assert_eq!(a, PciAddress { domain: 0, bus: 3, device: 0, function: 0 });
+        assert_eq!(a.to_string(), "0000:03:00.0");
+        assert_eq!("00:02.0".parse::<PciAddress>().unwrap().to_string(), "0000:00:02.0");
+        // Domains behind Intel VMD have five digits.
+        assert_eq!("10000:e1:00.0".parse::<PciAddress>().unwrap().to_string(), "10000:e1:00.0");
+    }
+
+    #[test]
+    fn synthetic_pci_addresses_are_refused() {
+        for text in
+            ["", ".", ":.", "0000:00:02", "00:20.0", "00:02.8", "xx:02.0", "0000:00:02.0 ", "+0:02.0", "0:0:0:0.0"]
+        {
+            assert!(text.parse::<PciAddress>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn runtime_status_words() {
+        // `rtpm_status_str`, drivers/base/power/sysfs.c.
+        for word in ["active", "suspended", "resuming", "suspending", "unsupported"] {
+            assert_eq!(RuntimeStatus::parse(&format!("{word}\n")).unwrap().as_str(), word);
+        }
+        assert_eq!(RuntimeStatus::parse("sleepy\n"), None);
+    }
+}

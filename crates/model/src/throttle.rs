@@ -98,3 +98,19 @@ impl fmt::Debug for ThrottleReasons {
         f.debug_set().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_lists_its_reasons_in_the_kernels_order() {
+        let mut set = ThrottleReasons::NONE;
+        assert!(set.is_empty());
+        set.insert(ThrottleReason::from_kernel("vr_tdc"));
+        set.insert(ThrottleReason::from_kernel("pl1"));
+        set.insert(ThrottleReason::from_kernel("synthetic_new_reason"));
+        let words: Vec<_> = set.iter().map(ThrottleReason::as_str).collect();
+        assert_eq!(words, ["pl1", "vr_tdc", "other"]);
+    }
+}
