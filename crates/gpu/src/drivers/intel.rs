@@ -1,0 +1,113 @@
+//! What i915 and xe have in common: what an integrated and a discrete Intel GPU lack.
+
+use gpuscope_model::{
+    BandwidthSample, DeviceInfo, EngineClass, MemorySample, PowerSample, Reading, Reason, SourceReport, Why,
+};
+
+/// The names of the metrics that engine counts unlock.
+pub(super) const ENGINE_METRICS: [&str; 2] = ["gpuscope_engine_busy_ratio", "gpuscope_class_busy_ratio"];
+
+/// The names of the metrics that a GT's files unlock.
+pub(super) const GT_METRICS: [&str; 6] = [
+    "gpuscope_frequency_actual_hertz",
+    "gpuscope_frequency_requested_hertz",
+    "gpuscope_frequency_min_hertz",
+    "gpuscope_frequency_max_hertz",
+    "gpuscope_throttled",
+    "gpuscope_rc6_residency_ratio",
+];
+
+/// The place of a class in the drivers' order.
+pub(super) fn class_order(class: EngineClass) -> u8 {
+    match class {
+        EngineClass::Render => 0,
+        EngineClass::Copy => 1,
+        EngineClass::Video => 2,
+        EngineClass::VideoEnhance => 3,
+        EngineClass::Compute => 4,
+        EngineClass::Other => 5,
+    }
+}
+
+/// Whether the GPU is known to be a card of its own.
+pub(super) fn is_discrete(info: &DeviceInfo) -> bool {
+    info.integrated.get() == Some(false)
+}
+
+const NOT_THE_PROCESSORS: Why = Why {
+    reason: Reason::NoHardware,
+    detail: gpuscope_model::Text::Static("this is a discrete GPU: RAPL measures the processor's package"),
+    remedy: None,
+};
+
+const NO_CARD: Why = Why {
+    reason: Reason::NoHardware,
+    detail: gpuscope_model::Text::Static("an integrated GPU has no card of its own"),
+    remedy: None,
+};
+
+const VIRTUAL: Why = Why {
+    reason: Reason::NotSupported,
+    detail: gpuscope_model::Text::Static(
+        "a virtual function: what the processor's package uses is shown with the physical one",
+    ),
+    remedy: None,
+};
+
+/// Energy as far as it is known without reading: hwmon fills a card's, the owner of RAPL an integrated GPU's.
+pub(super) fn blank_power(info: &DeviceInfo) -> PowerSample {
+    if is_discrete(info) {
+        return super::generic::blank_power(&NOT_THE_PROCESSORS);
+    }
+    if info.sriov.is_virtual() {
+        return super::generic::blank_power(&VIRTUAL);
+    }
+    PowerSample { card_uj: NO_CARD.into(), ..super::generic::blank_power(&Why::FIRST_SAMPLE) }
+}
+
+/// Memory controller traffic: the machine's, filled in by its owner for an integrated GPU.
+pub(super) fn blank_bandwidth(info: &DeviceInfo) -> BandwidthSample {
+    let why = if info.sriov.is_virtual() {
+        VIRTUAL
+    } else if is_discrete(info) {
+        Why::new(
+            Reason::NoHardware,
+            "this is a discrete GPU: the processor's memory controllers do not serve its memory",
+        )
+    } else {
+        Why::FIRST_SAMPLE
+    };
+    BandwidthSample { read_bytes: why.clone().into(), write_bytes: why.into() }
+}
+
+/// Device memory, which this version does not ask for: the queries are ioctls on the DRM node.
+pub(super) fn blank_memory(discrete: bool) -> Reading<Vec<MemorySample>> {
+    if discrete {
+        Reading::absent(Reason::NotSupported, "device memory totals come in a later version")
+    } else {
+        Reading::absent(Reason::NoHardware, "an integrated GPU has no memory of its own")
+    }
+}
+
+/// Why there is no hwmon device.
+pub(super) fn no_hwmon(discrete: bool) -> Why {
+    if discrete {
+        Why::new(
+            Reason::NotSupported,
+            "the driver has no hwmon device: the kernel is too old for this GPU, or built without hwmon",
+        )
+    } else {
+        Why::new(Reason::NotSupported, "the driver has hwmon sensors for discrete GPUs only")
+    }
+}
+
+/// One report a GT.
+pub(super) fn gt_report(info: &DeviceInfo, gt: u8, works: bool, detail: String, why: Why) -> SourceReport {
+    let source = format!("GT {gt} frequency and idle files");
+    let report = if works {
+        SourceReport::works(source, Some(&info.id), detail)
+    } else {
+        SourceReport::absent(source, Some(&info.id), why)
+    };
+    report.unlocks(&GT_METRICS)
+}

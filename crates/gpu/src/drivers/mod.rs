@@ -1,0 +1,101 @@
+//! The drivers, each in a folder of its own: the only code that knows a driver's name.
+
+pub(crate) mod generic;
+pub(crate) mod i915;
+mod intel;
+pub(crate) mod xe;
+
+use crate::Options;
+use crate::discover::Found;
+pub(crate) use crate::power_state::{Gone, PowerState};
+use gpuscope_model::{DeviceInfo, DeviceSample, SourceReport, Why};
+use gpuscope_pmu::Rights;
+use gpuscope_sys::Roots;
+
+/// What a driver does for one bound device.
+pub(crate) trait Device: Send {
+    /// What the device is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Runtime power state; wakes nothing. `Err(Gone)` once the device is unbound or unplugged.
+    fn power(&mut self) -> Result<PowerState, Gone>;
+
+    /// Fills `out` in place: its vectors keep their order and capacity, and nothing is allocated in steady state. Polite sources
+    /// are always read; sources that wake the device only with [`Access::Allowed`], otherwise their fields get the reason.
+    ///
+    /// Left to the caller: `runtime_status`, `classes`, and for an integrated GPU `power` and `bandwidth`, which are the machine's.
+    fn sample(&mut self, access: &Access, out: &mut DeviceSample);
+
+    /// A sample with all entries laid out (names, labels), every value absent, to be filled by [`sample`](Self::sample).
+    fn blank(&self) -> DeviceSample;
+
+    /// What of DRM fdinfo this device needs.
+    fn fdinfo(&self) -> FdinfoNeed;
+
+    /// Which sources work, and what would help those that do not.
+    fn reports(&self) -> Vec<SourceReport>;
+}
+
+/// Whether readings that wake the device may be made now.
+#[derive(Clone, Debug)]
+pub(crate) enum Access {
+    /// They may.
+    Allowed,
+    /// They may not, for this reason.
+    Withheld(Why),
+}
+
+/// What of DRM fdinfo a device needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FdinfoNeed {
+    /// Engines are not counted otherwise: class sums over the clients are wanted.
+    pub(crate) needed: bool,
+    /// Reading a client's fdinfo wakes the device.
+    pub(crate) wakes: bool,
+}
+
+/// What a driver is opened with.
+pub(crate) struct Context<'a> {
+    /// Where the kernel's trees are.
+    pub(crate) roots: &'a Roots,
+    /// What this process may do.
+    pub(crate) rights: &'a Rights,
+    /// What to open.
+    pub(crate) options: &'a Options,
+}
+
+/// One line of the table.
+pub(crate) struct Driver {
+    /// The kernel driver's name.
+    pub(crate) name: &'static str,
+    /// What the device is; wakes nothing and opens no perf event.
+    pub(crate) identify: fn(&Context<'_>, &Found) -> DeviceInfo,
+    /// Opens its sources.
+    pub(crate) open: fn(&Context<'_>, Found) -> Box<dyn Device>,
+}
+
+/// The drivers with code of their own.
+pub(crate) const DRIVERS: &[Driver] = &[
+    Driver { name: "i915", identify: i915::identify, open: i915::open },
+    Driver { name: "xe", identify: xe::identify, open: xe::open },
+];
+
+/// Every other driver.
+const GENERIC: Driver = Driver { name: "*", identify: generic::identify, open: generic::open };
+
+fn driver(name: &str) -> &'static Driver {
+    DRIVERS.iter().find(|d| d.name == name).unwrap_or(&GENERIC)
+}
+
+/// What the device is; wakes nothing and opens no perf event.
+pub(crate) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
+    (driver(&found.driver).identify)(context, found)
+}
+
+/// Opens a device with its driver's code, or the generic one.
+pub(crate) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
+    (driver(&found.driver).open)(context, found)
+}
+
+#[cfg(test)]
+mod captured;

@@ -1,0 +1,362 @@
+//! All GPUs of a machine, sampled together: devices that come and go, sleeping devices left asleep, sources that the whole machine
+//! shares read once.
+
+use crate::Options;
+use crate::discover;
+use crate::drivers::{self, Access, Context, Device, PowerState};
+use crate::fdinfo::classes::{ClassSums, ClientUse};
+use crate::fdinfo::scanner::{ClientScanner, Target};
+use crate::wake::{Decision, Governor, PowerFacts};
+use gpuscope_model::{
+    BandwidthSample, Clock, DeviceEvent, DeviceEventKind, DeviceInfo, DeviceSample, EngineClass, GpuId, Reading,
+    Sample, SourceReport, Vendor,
+};
+use gpuscope_pmu::Rights;
+use gpuscope_pmu::imc::Imc;
+use gpuscope_pmu::rapl::{Rapl, RaplSample};
+use gpuscope_sys::{Roots, list_dir, monotonic_ns};
+
+/// A driver that is binding shows its DRM nodes before its PMU and its hwmon device: a GPU that appears is opened this long after it
+/// was first seen.
+const SETTLE_NS: u64 = 500_000_000;
+
+/// The GPUs of a machine.
+///
+/// Opening never fails: a machine without a GPU is an empty set, and a GPU that appears later joins it. One device's trouble never
+/// ends the others' sampling.
+pub struct GpuSet {
+    roots: Roots,
+    options: Options,
+    rights: Rights,
+    slots: Vec<Slot>,
+    /// Names under `class/drm` when devices were last looked for.
+    nodes: Vec<String>,
+    /// A device left: it may come back under the very same names, so the next look is made whatever the names say.
+    stale: bool,
+    looked_at_ns: u64,
+    /// Devices seen for the first time after the start, and when: see [`SETTLE_NS`].
+    arriving: Vec<(GpuId, u64)>,
+    machine: Option<Machine>,
+    clients: Option<ClientScanner>,
+    /// One a slot, in their order.
+    targets: Vec<Target>,
+}
+
+/// One device and what is remembered of it between ticks.
+struct Slot {
+    device: Box<dyn Device>,
+    governor: Governor,
+    power: PowerState,
+    sums: ClassSums,
+    /// Whether sources that wake may be read at this tick.
+    access: Access,
+    rdevs: Vec<u64>,
+    /// A client was busy, seen even where not all clients can be.
+    clients_busy: bool,
+    /// Sum of all busy counters at the last tick.
+    work: Option<u64>,
+}
+
+/// Sources of the whole machine, opened with the first integrated Intel GPU.
+struct Machine {
+    rapl: Rapl,
+    imc: Imc,
+}
+
+impl GpuSet {
+    /// Looks for GPUs and opens their sources. Wakes nothing unless [`Options::perturbing`] asks for it.
+    pub fn open(roots: Roots, options: Options) -> Self {
+        let rights = Rights::read(&roots);
+        let mut set = GpuSet {
+            roots,
+            options,
+            rights,
+            slots: Vec::new(),
+            nodes: Vec::new(),
+            stale: true,
+            looked_at_ns: 0,
+            arriving: Vec::new(),
+            machine: None,
+            clients: None,
+            targets: Vec::new(),
+        };
+        // What is there at the start is no news.
+        set.look(monotonic_ns(), &mut Vec::new());
+        set
+    }
+
+    /// The devices, ordered by PCI address.
+    pub fn infos(&self) -> impl Iterator<Item = &DeviceInfo> {
+        self.slots.iter().map(|s| s.device.info())
+    }
+
+    /// What this process may do, as it was when the set was opened.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Reads every device once, into `out`, whose memory is used again.
+    pub fn sample(&mut self, out: &mut Sample) {
+        let now = monotonic_ns();
+        out.at_ns = now;
+        out.events.clear();
+        self.read_power(now, &mut out.events);
+        let pause_ns = if self.arriving.is_empty() { self.options.rescan_ns } else { SETTLE_NS };
+        if now.saturating_sub(self.looked_at_ns) >= pause_ns {
+            self.look(now, &mut out.events);
+        }
+        self.align(out);
+        for ((slot, target), gpu) in self.slots.iter_mut().zip(&mut self.targets).zip(&mut out.gpus) {
+            slot.decide(now);
+            let need = slot.device.fdinfo();
+            target.wanted = need.needed;
+            target.readable = !need.wakes || matches!(slot.access, Access::Allowed);
+            gpu.runtime_status.clone_from(&slot.power.status);
+            slot.device.sample(&slot.access, gpu);
+        }
+        self.read_clients(now, out);
+        self.read_machine(out);
+        for (slot, gpu) in self.slots.iter_mut().zip(&out.gpus) {
+            slot.observe(now, gpu);
+        }
+    }
+
+    /// Whether each source works, why not, and what would help: what `gpuscope doctor` prints.
+    pub fn reports(&self) -> Vec<SourceReport> {
+        let mut reports: Vec<SourceReport> = self.slots.iter().flat_map(|s| s.device.reports()).collect();
+        let opened;
+        let machine = match &self.machine {
+            Some(machine) => machine,
+            None => {
+                opened = Machine::open(&self.roots, &self.rights);
+                &opened
+            }
+        };
+        reports.extend(machine.rapl.reports());
+        reports.extend(machine.imc.reports());
+        reports.push(self.clients_report());
+        reports
+    }
+
+    /// Whether all DRM clients of the machine can be read.
+    fn clients_report(&self) -> SourceReport {
+        const UNLOCKS: &[&str] = &["gpuscope_class_busy_ratio"];
+        let mut scanner = ClientScanner::new(self.roots.clone());
+        let mut targets: Vec<Target> = self.slots.iter().map(Slot::target).collect();
+        // Looking for clients wakes nothing; their fdinfo is not read here.
+        targets.iter_mut().for_each(|t| t.wanted = true);
+        scanner.refresh(&targets, monotonic_ns());
+        let report = match scanner.incomplete() {
+            Some(why) => SourceReport::absent("DRM fdinfo", None, why.clone()),
+            None => SourceReport::works("DRM fdinfo", None, "the clients of all processes can be read"),
+        };
+        report.unlocks(UNLOCKS)
+    }
+
+    /// Reads every device's power state, which wakes nothing, and drops the devices that are no longer there.
+    fn read_power(&mut self, now: u64, events: &mut Vec<DeviceEvent>) {
+        let before = self.slots.len();
+        self.slots.retain_mut(|slot| match slot.device.power() {
+            Ok(power) => {
+                slot.power = power;
+                true
+            }
+            Err(_gone) => {
+                events.push(event(now, DeviceEventKind::Gone, slot.device.info()));
+                false
+            }
+        });
+        self.stale |= self.slots.len() != before;
+    }
+
+    /// Looks for devices, when the names under `class/drm` have changed.
+    fn look(&mut self, now: u64, events: &mut Vec<DeviceEvent>) {
+        let first = self.looked_at_ns == 0;
+        self.looked_at_ns = now;
+        let arriving = std::mem::take(&mut self.arriving);
+        let nodes = list_dir(&self.roots.sys("class/drm")).unwrap_or_default();
+        if nodes == self.nodes && !self.stale {
+            return;
+        }
+        self.nodes = nodes;
+        self.stale = false;
+        let context = Context { roots: &self.roots, rights: &self.rights, options: &self.options };
+        for found in discover::find(&self.roots) {
+            let known = self.slots.iter().any(|s| s.device.info().id == found.id);
+            if known || !self.options.wants(found.id.as_str()) {
+                continue;
+            }
+            let seen_ns = arriving.iter().find(|(id, _)| *id == found.id).map_or(now, |(_, seen)| *seen);
+            if !first && now.saturating_sub(seen_ns) < SETTLE_NS {
+                self.arriving.push((found.id.clone(), seen_ns));
+                self.stale = true;
+                continue;
+            }
+            let rdevs = found.nodes.iter().map(|&(major, minor)| rustix::fs::makedev(major, minor)).collect();
+            let mut device = drivers::open(&context, found);
+            // Between being found and being opened it may have left again.
+            let Ok(power) = device.power() else {
+                self.stale = true;
+                continue;
+            };
+            if !first {
+                events.push(event(now, DeviceEventKind::Added, device.info()));
+            }
+            self.slots.push(Slot::new(device, power, rdevs));
+        }
+        self.slots.sort_by(|a, b| {
+            let key = |s: &Slot| (s.device.info().pci_address.is_none(), s.device.info().pci_address);
+            key(a).cmp(&key(b)).then_with(|| a.device.info().id.cmp(&b.device.info().id))
+        });
+    }
+
+    /// Lays out one entry a device, keeping those that are there.
+    fn align(&mut self, out: &mut Sample) {
+        let same = out.gpus.len() == self.slots.len()
+            && out.gpus.iter().zip(&self.slots).all(|(g, s)| g.id == s.device.info().id);
+        // A device that left and came back between two ticks has a new layout under its old id.
+        if !same || !out.events.is_empty() {
+            out.gpus.clear();
+            out.gpus.extend(self.slots.iter().map(|s| s.device.blank()));
+        }
+        if self.targets.len() != self.slots.len() || !out.events.is_empty() {
+            self.targets.clear();
+            self.targets.extend(self.slots.iter().map(Slot::target));
+        }
+    }
+
+    /// Class sums over all DRM clients, for the devices which count their engines in no other way.
+    fn read_clients(&mut self, now: u64, out: &mut Sample) {
+        if !self.targets.iter().any(|t| t.wanted) {
+            return;
+        }
+        let scanner = self.clients.get_or_insert_with(|| ClientScanner::new(self.roots.clone()));
+        scanner.refresh(&self.targets, now);
+        let largest = scanner.largest_client_id();
+        for (i, ((slot, target), gpu)) in self.slots.iter_mut().zip(&self.targets).zip(&mut out.gpus).enumerate() {
+            if !target.wanted {
+                continue;
+            }
+            if let (Access::Withheld(why), false) = (&slot.access, target.readable) {
+                gpu.classes = Reading::Absent(why.clone());
+                continue;
+            }
+            let uses = scanner.clients_of(i).map(|c| ClientUse { id: c.id, read_ns: c.read_ns, info: &c.info });
+            slot.clients_busy = slot.sums.update(now, largest, uses);
+            slot.sums.fill(scanner.incomplete(), scanner.is_mute(i), &mut gpu.classes);
+        }
+    }
+
+    /// Power and memory traffic of the machine, shown with integrated Intel GPUs.
+    fn read_machine(&mut self, out: &mut Sample) {
+        let integrated = |s: &Slot| {
+            let info = s.device.info();
+            info.vendor == Vendor::Intel && info.integrated.get() == Some(true) && !info.sriov.is_virtual()
+        };
+        if !self.slots.iter().any(integrated) {
+            return;
+        }
+        let machine = self.machine.get_or_insert_with(|| Machine::open(&self.roots, &self.rights));
+        let power = machine.rapl.sample();
+        let bandwidth = machine.imc.sample();
+        for (slot, gpu) in self.slots.iter().zip(&mut out.gpus).filter(|(s, _)| integrated(s)) {
+            debug_assert_eq!(slot.device.info().id, gpu.id);
+            fill_machine(&power, &bandwidth, gpu);
+        }
+    }
+}
+
+fn fill_machine(power: &RaplSample, bandwidth: &BandwidthSample, gpu: &mut DeviceSample) {
+    gpu.power.gpu_uj.clone_from(&power.gpu_uj);
+    gpu.power.package_uj.clone_from(&power.package_uj);
+    gpu.power.psys_uj.clone_from(&power.psys_uj);
+    gpu.bandwidth.clone_from(bandwidth);
+}
+
+impl Machine {
+    fn open(roots: &Roots, rights: &Rights) -> Self {
+        Machine { rapl: Rapl::open(roots, rights), imc: Imc::open(roots, rights) }
+    }
+}
+
+impl Slot {
+    fn new(device: Box<dyn Device>, power: PowerState, rdevs: Vec<u64>) -> Self {
+        let engines = &device.info().engines;
+        let mut classes: Vec<(EngineClass, u32)> = Vec::new();
+        for engine in engines {
+            match classes.iter_mut().find(|(class, _)| *class == engine.class) {
+                // Where instances are known they are counted; a class alone stands for one engine until a client tells more.
+                Some((_, count)) if engine.instance.is_known() => *count += 1,
+                Some(_) => {}
+                None => classes.push((engine.class, 1)),
+            }
+        }
+        let sums = ClassSums::new(&classes);
+        Slot {
+            device,
+            rdevs,
+            governor: Governor::new(),
+            power,
+            sums,
+            access: Access::Allowed,
+            clients_busy: false,
+            work: None,
+        }
+    }
+
+    fn target(&self) -> Target {
+        let pdev = self.device.info().pci_address.map(|a| a.to_string());
+        Target { rdevs: self.rdevs.clone(), pdev, readable: false, wanted: false }
+    }
+
+    /// Decides whether sources that wake the device may be read at this tick.
+    fn decide(&mut self, now: u64) {
+        let facts = PowerFacts {
+            status: self.power.status.get(),
+            autosuspend_delay_ns: self.power.autosuspend_delay_ns,
+            always_on: self.power.always_on,
+        };
+        self.access = match self.governor.decide(now, &facts) {
+            Decision::Allowed { rebase } => {
+                if rebase {
+                    self.sums.rebase();
+                }
+                Access::Allowed
+            }
+            Decision::Withheld(why) => Access::Withheld(why),
+        };
+    }
+
+    /// Tells the governor whether the device worked since the tick before.
+    fn observe(&mut self, now: u64, gpu: &DeviceSample) {
+        let counted = work(gpu);
+        let busy = std::mem::take(&mut self.clients_busy)
+            || match (self.work, counted) {
+                (Some(before), Some(now)) => now != before,
+                (None, Some(_)) => false,
+                // Nothing counts engines: a GT that runs at any frequency is out of its idle state.
+                (_, None) => gpu.gts.iter().any(|g| matches!(g.actual, Reading::Value(Clock::Now(hz)) if hz > 0.0)),
+            };
+        self.work = counted.or(self.work);
+        match (&self.access, busy) {
+            (Access::Allowed, _) => self.governor.observed(now, busy),
+            (Access::Withheld(_), true) => self.governor.noticed_busy(now),
+            (Access::Withheld(_), false) => {}
+        }
+    }
+}
+
+/// Sum of all busy counters that could be read: it grows exactly when the device worked.
+fn work(gpu: &DeviceSample) -> Option<u64> {
+    let engines = gpu.engines.value().into_iter().flatten().filter_map(|e| e.busy.get());
+    let classes = gpu.classes.value().into_iter().flatten().filter_map(|c| c.busy.get());
+    let mut counted = None;
+    for share in engines.chain(classes) {
+        counted = Some(counted.unwrap_or(0u64).wrapping_add(share.part));
+    }
+    counted
+}
+
+fn event(at_ns: u64, kind: DeviceEventKind, info: &DeviceInfo) -> DeviceEvent {
+    DeviceEvent { at_ns, kind, id: info.id.clone(), driver: info.driver.clone() }
+}
