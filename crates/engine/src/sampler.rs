@@ -1,0 +1,42 @@
+//! Sample, compare, snapshot: one tick's work.
+
+use gpuscope_gpu::GpuSet;
+use gpuscope_model::delta::Baseline;
+use gpuscope_model::{Sample, Snapshot};
+
+/// The GPUs of a machine, sampled tick by tick. Its buffers are used again: a steady tick allocates nothing.
+pub struct Sampler {
+    set: GpuSet,
+    sample: Sample,
+    baseline: Baseline,
+    snapshot: Snapshot,
+}
+
+impl Sampler {
+    /// Takes the set over; nothing is read yet.
+    pub fn new(set: GpuSet) -> Self {
+        Sampler { set, sample: Sample::default(), baseline: Baseline::new(), snapshot: Snapshot::default() }
+    }
+
+    /// Reads every device once and compares with the tick before.
+    pub fn tick(&mut self) -> &Snapshot {
+        self.set.sample(&mut self.sample);
+        self.baseline.step(&self.sample, &mut self.snapshot);
+        &self.snapshot
+    }
+
+    /// The snapshot of the last tick.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// What the kernel said at the last tick.
+    pub fn sample(&self) -> &Sample {
+        &self.sample
+    }
+
+    /// The devices.
+    pub fn set(&self) -> &GpuSet {
+        &self.set
+    }
+}
