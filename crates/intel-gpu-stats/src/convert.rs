@@ -65,7 +65,7 @@ impl Missing {
             metric: metric(),
             reason: why.reason.into(),
             detail: why.detail.to_string(),
-            remedy: why.remedy.as_ref().map(ToString::to_string),
+            remedy: why.remedy.as_deref().map(for_embedders),
         });
     }
 
@@ -78,6 +78,23 @@ impl Missing {
             }
         }
     }
+}
+
+/// A remedy as the user of a program that embeds this crate can follow it.
+///
+/// The model's remedies are worded for the tool: they name its binary and its options. Here the binary is the program that runs, and
+/// the options are the builder's, for the program's author.
+fn for_embedders(remedy: &str) -> String {
+    let program = std::env::current_exe().ok().and_then(|p| p.to_str().map(str::to_string));
+    let program = program.as_deref().unwrap_or("PROGRAM");
+    remedy
+        .replace("$(command -v gpuscope)", program)
+        .replace("sudo gpuscope", &format!("sudo {program}"))
+        .replace("run gpuscope ", "run it ")
+        .replace("--perturbing", "Builder::perturbing_sources(true)")
+        .replace("--pmu-frequency", "Builder::pmu_frequency(true)")
+        .replace("--wait", "Builder::wait(true)")
+        .replace("--sema", "Builder::sema(true)")
 }
 
 fn percent(ratio: f64) -> f64 {
@@ -222,5 +239,18 @@ fn gt(g: &model::GtSnapshot, missing: &mut Missing) -> GtStats {
         throttle: missing
             .take(&g.throttle, || path("throttle"))
             .map(|set| set.iter().map(model::ThrottleReason::as_str).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_name_the_program_that_runs_and_the_builder() {
+        let text = for_embedders("sudo setcap cap_perfmon=ep $(command -v gpuscope); or run as root: sudo gpuscope");
+        assert!(!text.contains("gpuscope)") && !text.contains("sudo gpuscope"), "{text}");
+        assert!(text.contains(std::env::current_exe().unwrap().to_str().unwrap()), "{text}");
+        assert_eq!(for_embedders("ask for them: --wait"), "ask for them: Builder::wait(true)");
     }
 }

@@ -129,8 +129,8 @@ pub const METRICS: &[Metric] = &[
         "power.package_watts",
         "W",
         [],
-        "Mean power of the package that holds the GPU.",
-        "RAPL `power/energy-pkg` (integrated); hwmon `energy2_input` of xe (discrete)"
+        "Mean power of the processor packages (integrated), or of the GPU's package (discrete).",
+        "RAPL `power/energy-pkg`, else powercap `energy_uj` (integrated); hwmon `energy2_input` of xe (discrete)"
     ),
     gauge!(
         "gpuscope_power_psys_watts",

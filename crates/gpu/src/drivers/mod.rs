@@ -99,3 +99,6 @@ pub(crate) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
 
 #[cfg(test)]
 mod captured;
+
+#[cfg(test)]
+mod steady;

@@ -250,8 +250,8 @@ impl I915 {
             }
         };
         const TIMER: &str = "not opened: wait and sema events start a 200 Hz kernel timer";
-        let no_wait = not_opened(context.options.wait, TIMER, "ask for them: --wait (IntelGpu::builder().wait(true))");
-        let no_sema = not_opened(context.options.sema, TIMER, "ask for them: --sema (IntelGpu::builder().sema(true))");
+        let no_wait = not_opened(context.options.wait, TIMER, "ask for them: --wait");
+        let no_sema = not_opened(context.options.sema, TIMER, "ask for them: --sema");
         let no_busy = Why::new(Reason::NotSupported, "the i915 PMU has no busy event for this engine");
         let blank =
             || EngineEvents { busy: Err(no_busy.clone()), wait: Err(no_wait.clone()), sema: Err(no_sema.clone()) };
