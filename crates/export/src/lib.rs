@@ -1,0 +1,18 @@
+//! What gpuscope knows, written down: JSON, CSV and text.
+//!
+//! Every function writes into the writer it is given and opens nothing; the time of day is an argument. Units and clamping are
+//! decided here: the model carries ratios, hertz and watts, the output carries percent, megahertz and watts with the unit in the
+//! field's name. The shape of the JSON is that of `docs/schema`.
+//!
+//! This crate reads no file, asks no clock and knows no driver.
+#![forbid(unsafe_code)]
+
+pub mod csv;
+mod doctor;
+mod fields;
+pub mod json;
+pub mod text;
+mod time;
+mod units;
+
+pub use doctor::Doctor;

@@ -1,0 +1,184 @@
+//! One snapshot with values of every kind, in every form. `GPUSCOPE_BLESS=1` rewrites the golden files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+use gpuscope_export::text::{self, Style};
+use gpuscope_export::{csv, json};
+use gpuscope_model::{
+    BandwidthSnapshot, ClassSnapshot, DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass, EngineSnapshot,
+    FanSample, GpuId, GtSnapshot, MemorySample, PowerSnapshot, Reading, Reason, RuntimeStatus, Snapshot,
+    TemperatureSample, ThrottleReason, ThrottleReasons, Why,
+};
+use gpuscope_testkit::golden;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_250)
+}
+
+fn engine(name: &'static str, class: EngineClass, instance: u16, busy: Reading<f64>) -> EngineSnapshot {
+    EngineSnapshot {
+        name: name.into(),
+        class,
+        instance,
+        gt: Reading::Value(0),
+        source: "pmu".into(),
+        busy_ratio: busy,
+        wait_ratio: Reading::Value(0.012_345_678),
+        sema_ratio: Reading::absent(Reason::NotCounting, "not opened"),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let mut throttle = ThrottleReasons::NONE;
+    throttle.insert(ThrottleReason::Pl1);
+    throttle.insert(ThrottleReason::Thermal);
+    let first = || Reading::Absent(Why::FIRST_SAMPLE);
+    let refused = Why::new(Reason::NoPermission, "perf_event_open: permission denied").remedy("run as root");
+    let card = DeviceSnapshot {
+        id: GpuId::new("0000:03:00.0"),
+        driver: "i915".into(),
+        perturbs: false,
+        runtime_status: Reading::Value(RuntimeStatus::Active),
+        engines: Reading::Value(vec![
+            engine("rcs0", EngineClass::Render, 0, Reading::Value(1.0 / 3.0)),
+            engine("vcs0", EngineClass::Video, 0, Reading::Value(1.0)),
+            engine("vcs1", EngineClass::Video, 1, first()),
+        ]),
+        classes: Reading::Value(vec![ClassSnapshot {
+            class: EngineClass::Other,
+            name: "odd, \"new\"".into(),
+            capacity: 2,
+            busy_ratio: Reading::Value(0.5),
+        }]),
+        gts: vec![GtSnapshot {
+            gt: 0,
+            actual_hz: Reading::Value(2.25e9),
+            requested_hz: Reading::Value(2.45e9),
+            min_hz: Reading::Value(3e8),
+            max_hz: Reading::Absent(refused.clone()),
+            idle_ratio: Reading::Value(0.625),
+            throttle: Reading::Value(throttle),
+        }],
+        power: PowerSnapshot {
+            gpu_watts: Reading::absent(Reason::NoHardware, "no such domain"),
+            card_watts: Reading::Value(35.123_456),
+            package_watts: Reading::Absent(refused.clone()),
+            psys_watts: Reading::absent(Reason::NoHardware, "no such domain"),
+        },
+        temperatures: Reading::Value(vec![TemperatureSample { label: "pkg".into(), celsius: Reading::Value(55.5) }]),
+        fans: Reading::Value(vec![FanSample { label: "fan1".into(), rpm: first() }]),
+        memory: Reading::Value(vec![MemorySample {
+            region: "vram0".into(),
+            total_bytes: Reading::Value(6 << 30),
+            used_bytes: Reading::Value(3 << 29),
+        }]),
+        bandwidth: BandwidthSnapshot {
+            read_bytes_per_second: Reading::Value(1.25e9),
+            write_bytes_per_second: Reading::Absent(refused),
+        },
+    };
+    let asleep = || Reading::Absent(Why::ASLEEP);
+    let sleeping = DeviceSnapshot {
+        id: GpuId::new("0000:04:00.0"),
+        driver: "xe".into(),
+        perturbs: true,
+        runtime_status: Reading::Value(RuntimeStatus::Suspended),
+        engines: Reading::Absent(Why::ASLEEP),
+        classes: Reading::Absent(Why::ASLEEP),
+        gts: Vec::new(),
+        power: PowerSnapshot {
+            gpu_watts: asleep(),
+            card_watts: asleep(),
+            package_watts: asleep(),
+            psys_watts: asleep(),
+        },
+        temperatures: Reading::Absent(Why::ASLEEP),
+        fans: Reading::Absent(Why::ASLEEP),
+        memory: Reading::Absent(Why::ASLEEP),
+        bandwidth: BandwidthSnapshot { read_bytes_per_second: asleep(), write_bytes_per_second: asleep() },
+    };
+    let event = DeviceEvent {
+        at_ns: 1_499_000_000,
+        kind: DeviceEventKind::Gone,
+        id: GpuId::new("0000:05:00.0"),
+        driver: "xe".into(),
+    };
+    Snapshot { at_ns: 1_500_000_000, interval_ns: Some(500_012_345), gpus: vec![card, sleeping], events: vec![event] }
+}
+
+fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut out = Vec::new();
+    write(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn path(name: &str) -> String {
+    format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn json_lines() {
+    let snapshot = snapshot();
+    let text = written(|w| {
+        json::event_line(w, &snapshot.events[0], wall())?;
+        json::stat_line(w, &snapshot, wall())
+    });
+    assert_eq!(text.lines().count(), 2);
+    golden(path("stat.jsonl"), &text);
+}
+
+#[test]
+fn csv_rows() {
+    let text = written(|w| {
+        csv::stat_header(w)?;
+        csv::stat_rows(w, &snapshot(), wall())
+    });
+    golden(path("stat.csv"), &text);
+}
+
+#[test]
+fn text_block() {
+    let snapshot = snapshot();
+    let mut stat = text::Stat::new(Style::default());
+    let name = |id: &GpuId| (id.as_str() == "0000:03:00.0").then_some("Arc A380");
+    let text = written(|w| {
+        stat.event(w, &snapshot.events[0])?;
+        stat.sample(w, &snapshot, name, "/sys/class/drm")
+    });
+    golden(path("stat.txt"), &text);
+    // What is not known is told once.
+    let again = written(|w| stat.sample(w, &snapshot, name, "/sys/class/drm"));
+    assert!(text.contains("not known:") && !again.contains("not known:"), "{again}");
+}
+
+#[test]
+fn colour_is_the_only_difference_of_coloured_text() {
+    let snapshot = snapshot();
+    let in_style = |style| written(|w| text::Stat::new(style).sample(w, &snapshot, |_| None, ""));
+    let coloured = in_style(Style { color: true, ..Style::default() });
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, escape)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        rest = escape.split_once('m').unwrap().1;
+    }
+    plain.push_str(rest);
+    assert_ne!(coloured, plain);
+    assert_eq!(plain, in_style(Style::default()));
+}
+
+#[test]
+fn errors_of_the_writer_keep_their_kind() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = json::stat_line(&mut Closed, &snapshot(), wall()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}

@@ -1,0 +1,49 @@
+//! What ends a stream from outside: Ctrl-C, SIGTERM, SIGHUP, and a reader that goes away.
+
+use gpuscope_engine::Stop;
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::{process, thread};
+
+/// Watches on a thread of its own, and stops waits when a signal comes or stdout loses its reader.
+///
+/// A second signal ends the process at once: the first one waits for the line at hand to be written, and its reader may be stuck.
+pub(crate) fn watch() -> io::Result<Stop> {
+    let (mut receiver, sender) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+    }
+    let stop = Stop::new();
+    let watched = stop.clone();
+    thread::Builder::new().name("stop".into()).spawn(move || {
+        wait_for_end(&receiver);
+        watched.stop();
+        // The byte of the first signal may still be there when it was the reader that went away.
+        let mut byte = [0; 1];
+        for _ in 0..2 {
+            if receiver.read_exact(&mut byte).is_err() {
+                return;
+            }
+        }
+        process::exit(128 + SIGINT);
+    })?;
+    Ok(stop)
+}
+
+/// Returns when a signal is in the pipe or stdout is of no use any more.
+fn wait_for_end(receiver: &UnixStream) {
+    let stdout = io::stdout();
+    loop {
+        // Without events asked for, poll tells errors only: a pipe without reader, a terminal hung up.
+        let mut fds =
+            [PollFd::new(receiver, PollFlags::IN), PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            // Neither poll failing nor an event that nobody asked for can be waited out.
+            _ => return,
+        }
+    }
+}
