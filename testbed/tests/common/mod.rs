@@ -1,0 +1,116 @@
+//! `gpuscope stat` as a test sees it: one JSON object a line, while it runs.
+#![allow(dead_code, reason = "every test binary uses its own part")]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The binary under test, as the runner of the guest names it.
+pub fn gpuscope() -> String {
+    std::env::var("GPUSCOPE").expect("GPUSCOPE names the gpuscope binary; `cargo xtask testbed` sets it")
+}
+
+/// A running `gpuscope` that prints JSON lines.
+pub struct Stream {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Stream {
+    /// Starts `gpuscope ARGS`.
+    pub fn start(args: &[&str]) -> Stream {
+        let mut command = Command::new(gpuscope());
+        command.args(args);
+        Stream::of(command)
+    }
+
+    /// Starts a command that runs gpuscope in its own way (as another user).
+    pub fn of(mut command: Command) -> Stream {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let out = child.stdout.take().unwrap();
+        let (send, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines() {
+                let Ok(line) = line else { return };
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Stream { child, lines }
+    }
+
+    /// The next line, or `None` at the end of the stream.
+    pub fn next(&mut self, within: Duration) -> Option<Value> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => Some(serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line of gpuscope within {within:?}"),
+        }
+    }
+
+    /// Lines that come within a time.
+    pub fn during(&mut self, time: Duration) -> Vec<Value> {
+        let end = Instant::now() + time;
+        let mut all = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            all.push(serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}")));
+        }
+        all
+    }
+
+    /// Process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGINT, as Ctrl-C does, and returns its exit status and what it said on stderr.
+    pub fn interrupt(mut self) -> (i32, String) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = self.child.wait().unwrap();
+        (status.code().unwrap_or(-1), said)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a line is a sample, not an event.
+pub fn is_sample(line: &Value) -> bool {
+    line["schema"] == "gpuscope.stat/1"
+}
+
+/// The GPU of that id in a sample.
+pub fn gpu<'a>(line: &'a Value, id: &str) -> Option<&'a Value> {
+    line["gpus"].as_array()?.iter().find(|g| g["id"] == id)
+}
+
+/// The engine of that name.
+pub fn engine<'a>(gpu: &'a Value, name: &str) -> Option<&'a Value> {
+    gpu["engines"].as_array()?.iter().find(|e| e["name"] == name)
+}
+
+/// The class of that name.
+pub fn class<'a>(gpu: &'a Value, name: &str) -> Option<&'a Value> {
+    gpu["classes"].as_array()?.iter().find(|c| c["class"] == name)
+}
+
+/// The entry of a list whose `gt` is that.
+pub fn gt<'a>(gpu: &'a Value, list: &str, number: u64) -> Option<&'a Value> {
+    gpu[list].as_array()?.iter().find(|g| g["gt"] == number)
+}
+
+/// Why a field is null: its entry in `unavailable`.
+pub fn why<'a>(gpu: &'a Value, metric: &str) -> Option<&'a Value> {
+    gpu["unavailable"].as_array()?.iter().find(|u| u["metric"] == metric)
+}

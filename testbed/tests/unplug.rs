@@ -1,0 +1,73 @@
+// guest: -g i915,i915-discrete,xe -t 200
+//! A GPU unplugged in the middle of a stream: the stream goes on, the other's numbers are unharmed, the lost one is reported once,
+//! nothing leaks; plugged in again, it returns. The same for a driver that is unbound.
+
+mod common;
+
+use common::{Stream, engine, gpu, is_sample};
+use gpuscope_testbed::{Gpu, Load, bind, gpus, rescan, unbind, unplug};
+use serde_json::Value;
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_secs(10);
+
+fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Reads lines until `n` samples came; events are kept beside.
+fn samples(stream: &mut Stream, n: usize, events: &mut Vec<Value>) -> Vec<Value> {
+    let mut all = Vec::new();
+    while all.len() < n {
+        let line = stream.next(TICK).expect("the stream goes on");
+        if is_sample(&line) { all.push(line) } else { events.push(line) }
+    }
+    all
+}
+
+fn cycle(stream: &mut Stream, steady: &Gpu, lost: &Gpu, leave: impl Fn(&str), come_back: impl Fn(&str)) {
+    let mut events = Vec::new();
+    samples(stream, 3, &mut events);
+    let files = open_files(stream.pid());
+    events.clear();
+
+    leave(&lost.bdf);
+    let while_gone = samples(stream, 14, &mut events);
+    assert_eq!(events.len(), 1, "reported once: {events:?}");
+    assert_eq!(events[0]["event"], "gpu_gone");
+    assert_eq!(events[0]["id"], lost.bdf.as_str());
+    assert_eq!(events[0]["driver"], lost.driver());
+    for s in &while_gone {
+        let busy = engine(gpu(s, &steady.bdf).unwrap(), "rcs0").unwrap()["busy_percent"].as_f64();
+        assert!(busy.is_some_and(|b| (b - 50.0).abs() < 8.0), "the other's numbers: {busy:?}");
+    }
+    assert!(gpu(while_gone.last().unwrap(), &lost.bdf).is_none());
+    assert!(open_files(stream.pid()) <= files, "files of the lost GPU are closed");
+
+    events.clear();
+    come_back(&lost.bdf);
+    let back = samples(stream, 20, &mut events);
+    assert_eq!(events.len(), 1, "reported once: {events:?}");
+    assert_eq!(events[0]["event"], "gpu_added");
+    assert_eq!(events[0]["id"], lost.bdf.as_str());
+    assert!(gpu(back.last().unwrap(), &lost.bdf).is_some(), "it is back");
+    assert_eq!(open_files(stream.pid()), files, "as many files as before");
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn the_stream_survives_unplug_and_unbind() {
+    let all = gpus();
+    let steady = all.iter().find(|g| g.identity == "i915").unwrap();
+    let load = Load::start(&steady.render, "rcs0", 50.0, 4000, 150.0);
+    // The devices sleep now and then, and a sleeping one is as good as any for leaving.
+    let mut stream = Stream::start(&["stat", "--json", "--interval", "250ms"]);
+    for lost in all.iter().filter(|g| g.identity != "i915") {
+        cycle(&mut stream, steady, lost, unplug, |_| rescan());
+        cycle(&mut stream, steady, lost, unbind, bind);
+        println!("{}: unplugged, came back, unbound, bound", lost.identity);
+    }
+    let (status, said) = stream.interrupt();
+    assert_eq!((status, said.as_str()), (0, ""));
+    drop(load);
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The engines: one job at a time, each exactly its length, behind the DRM scheduler. */
+#include "vgpu.h"
+
+const struct vgpu_engine_desc vgpu_engine_descs[VGPU_ENGINES] = {
+	{ "rcs0", "render", "rcs", 0, 0, false },
+	{ "bcs0", "copy", "bcs", 1, 0, false },
+	{ "vcs0", "video", "vcs", 2, 0, true },
+	{ "vcs1", "video", "vcs", 2, 1, true },
+	{ "vecs0", "video-enhance", "vecs", 3, 0, true },
+	{ "ccs0", "compute", "ccs", 4, 0, false },
+};
+
+static inline struct vgpu_job *to_job(struct drm_sched_job *j) { return container_of(j, struct vgpu_job, base); }
+
+static void file_free(struct kref *ref) { kfree(container_of(ref, struct vgpu_file, ref)); }
+void vgpu_file_put(struct vgpu_file *vf) { kref_put(&vf->ref, file_free); }
+
+/* ---- hardware fences ---- */
+static const char *fence_driver(struct dma_fence *f) { return container_of(f, struct vgpu_fence, base)->engine->gpu->ident->driver; }
+static const char *fence_timeline(struct dma_fence *f) { return container_of(f, struct vgpu_fence, base)->engine->name; }
+static const struct dma_fence_ops vgpu_fence_ops = { .get_driver_name = fence_driver, .get_timeline_name = fence_timeline };
+
+/* ---- the books, with vgpu.lock held ---- */
+
+/* time without a job (and without forcewake) since the device was bound */
+u64 vgpu_gt_rc6(struct vgpu *gpu, int gt, u64 now)
+{
+	return now - gpu->born_ns - span_total(&gpu->gt[gt].awake, now);
+}
+
+/* MHz*ns over the time that the GT was awake: a parked GT adds nothing */
+u64 vgpu_gt_integral(struct vgpu_gt *gt, bool requested, u64 now)
+{
+	u64 awake = span_total(&gt->awake, now) - gt->mark;
+
+	return requested ? gt->req_acc + gt->req_mhz * awake : gt->act_acc + gt->act_mhz * awake;
+}
+
+/* before a frequency changes: what was run until now ran at the old one */
+void vgpu_gt_settle(struct vgpu_gt *gt, u64 now)
+{
+	u64 act = vgpu_gt_integral(gt, false, now), req = vgpu_gt_integral(gt, true, now);
+
+	gt->act_acc = act;
+	gt->req_acc = req;
+	gt->mark = span_total(&gt->awake, now);
+}
+
+u64 vgpu_engine_sampled(struct vgpu_engine *e, bool sema, u64 now)
+{
+	u64 busy = span_total(&e->busy, now) - e->mark;
+
+	return sema ? e->sema_acc + div_u64(busy * e->gpu->sema_permille, 1000)
+		    : e->wait_acc + div_u64(busy * e->gpu->wait_permille, 1000);
+}
+
+void vgpu_engine_settle(struct vgpu_engine *e, u64 now)
+{
+	u64 wait = vgpu_engine_sampled(e, false, now), sema = vgpu_engine_sampled(e, true, now);
+
+	e->wait_acc = wait;
+	e->sema_acc = sema;
+	e->mark = span_total(&e->busy, now);
+}
+
+/* 5 W idle and 20 W for each busy engine: W*ns is nJ. Channel 2 counts half, as a package within its card. */
+u64 vgpu_energy_uj(struct vgpu *gpu, int channel, u64 now)
+{
+	u64 busy = 0, nj;
+	int i;
+
+	for (i = 0; i < VGPU_ENGINES; i++)
+		busy += span_total(&gpu->engines[i].busy, now);
+	nj = (now - gpu->born_ns) * 5 + busy * 20;
+	return div_u64(nj, channel == 2 ? 2000 : 1000);
+}
+
+/* Forcewake keeps a GT out of C6 from now until nobody holds it and its last job is over. */
+void vgpu_forcewake_get(struct vgpu *gpu, int gt)
+{
+	struct vgpu_gt *g = &gpu->gt[gt];
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	if (!g->forcewake++)
+		span_add(&g->awake, ktime_get_ns(), U64_MAX);
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+}
+
+void vgpu_forcewake_put(struct vgpu *gpu, int gt)
+{
+	struct vgpu_gt *g = &gpu->gt[gt];
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	if (!--g->forcewake)
+		span_cut(&g->awake, max(ktime_get_ns(), g->last_end));
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+}
+
+/* ---- the hardware ---- */
+static void engine_start_next(struct vgpu_engine *e)
+{
+	struct vgpu_gt *g = &e->gpu->gt[e->gt];
+	struct vgpu_job *job;
+	u64 end;
+
+	if (e->running || e->gpu->dead)
+		return;
+	job = list_first_entry_or_null(&e->queue, struct vgpu_job, link);
+	if (!job)
+		return;
+	list_del_init(&job->link);
+	e->running = job;
+	job->started_ns = ktime_get_ns();
+	end = job->started_ns + job->duration_ns;
+	span_add(&e->busy, job->started_ns, end);
+	span_add(&g->awake, job->started_ns, end);
+	g->last_end = max(g->last_end, end);
+	hrtimer_start(&e->timer, ns_to_ktime(job->duration_ns), HRTIMER_MODE_REL);
+}
+
+static enum hrtimer_restart engine_irq(struct hrtimer *t)
+{
+	struct vgpu_engine *e = container_of(t, struct vgpu_engine, timer);
+	struct vgpu *gpu = e->gpu;
+	struct dma_fence *done = NULL;
+	struct vgpu_job *job;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	job = e->running;
+	if (job) {
+		e->jobs++;
+		/* the truth is what was asked for, not the timer's lateness */
+		job->file->busy_ns[e->desc - vgpu_engine_descs] += job->duration_ns;
+		atomic64_inc(&gpu->irqs);
+		done = dma_fence_get(&job->hw->base);
+		e->running = NULL;
+	}
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	if (done) {
+		dma_fence_signal(done);
+		dma_fence_put(done);
+	}
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	engine_start_next(e);
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	return HRTIMER_NORESTART;
+}
+
+/* The device is gone: end what runs, refuse what waits. Process context, after vgpu.dead was set. */
+static void engine_kill(struct vgpu_engine *e)
+{
+	struct vgpu *gpu = e->gpu;
+	struct vgpu_job *job;
+	unsigned long flags;
+	u64 now;
+
+	hrtimer_cancel(&e->timer);
+	for (;;) {
+		struct dma_fence *fence = NULL;
+
+		raw_spin_lock_irqsave(&gpu->lock, flags);
+		now = ktime_get_ns();
+		job = e->running;
+		if (job) {
+			e->running = NULL;
+			span_cut(&e->busy, now);
+			job->file->busy_ns[e->desc - vgpu_engine_descs] += min(now - job->started_ns, job->duration_ns);
+		} else {
+			job = list_first_entry_or_null(&e->queue, struct vgpu_job, link);
+			if (job)
+				list_del_init(&job->link);
+		}
+		if (job)
+			fence = dma_fence_get(&job->hw->base);
+		raw_spin_unlock_irqrestore(&gpu->lock, flags);
+		if (!fence)
+			return;
+		dma_fence_set_error(fence, -ENODEV);
+		dma_fence_signal(fence);
+		dma_fence_put(fence);
+	}
+}
+
+void vgpu_engines_kill(struct vgpu *gpu)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	gpu->dead = true;
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	for (i = 0; i < VGPU_ENGINES; i++)
+		engine_kill(&gpu->engines[i]);
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	for (i = 0; i < gpu->gts; i++)
+		if (!gpu->gt[i].forcewake)
+			span_cut(&gpu->gt[i].awake, ktime_get_ns());
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+}
+
+/* ---- DRM scheduler back end ---- */
+static struct dma_fence *vgpu_run_job(struct drm_sched_job *sj)
+{
+	struct vgpu_job *job = to_job(sj);
+	struct vgpu_engine *e = job->engine;
+	struct vgpu *gpu = e->gpu;
+	unsigned long flags;
+
+	dma_fence_init(&job->hw->base, &vgpu_fence_ops, &e->fence_lock, e->fence_context, atomic_inc_return(&e->seqno));
+	job->hw_live = true;
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	if (gpu->dead) {
+		raw_spin_unlock_irqrestore(&gpu->lock, flags);
+		return ERR_PTR(-ENODEV);
+	}
+	dma_fence_get(&job->hw->base);
+	list_add_tail(&job->link, &e->queue);
+	engine_start_next(e);
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	return &job->hw->base;
+}
+
+static enum drm_gpu_sched_stat vgpu_timedout(struct drm_sched_job *sj)
+{
+#if K(6, 17)
+	return DRM_GPU_SCHED_STAT_NO_HANG;
+#else
+	return DRM_GPU_SCHED_STAT_NOMINAL;
+#endif
+}
+
+static void vgpu_free_job(struct drm_sched_job *sj)
+{
+	struct vgpu_job *job = to_job(sj);
+	struct vgpu *gpu = job->engine->gpu;
+
+	drm_sched_job_cleanup(sj);
+	if (job->hw_live)
+		dma_fence_put(&job->hw->base);
+	else
+		kfree(job->hw);		/* its entity was killed before the hardware saw it */
+	vgpu_file_put(job->file);
+	kfree(job);
+	vgpu_untouch(gpu);
+	/* Under the queue's lock: whoever waits frees the GPU right after. */
+	spin_lock_irq(&gpu->jobs_gone.lock);
+	if (atomic_dec_and_test(&gpu->live_jobs))
+		wake_up_locked(&gpu->jobs_gone);
+	spin_unlock_irq(&gpu->jobs_gone.lock);
+}
+
+static const struct drm_sched_backend_ops vgpu_sched_ops = {
+	.run_job = vgpu_run_job, .timedout_job = vgpu_timedout, .free_job = vgpu_free_job,
+};
+
+int vgpu_engines_init(struct vgpu *gpu)
+{
+	int i, ret;
+
+	for (i = 0; i < VGPU_ENGINES; i++) {
+		struct vgpu_engine *e = &gpu->engines[i];
+
+		e->gpu = gpu;
+		e->desc = &vgpu_engine_descs[i];
+		e->gt = gpu->gts > 1 && e->desc->media;
+		spin_lock_init(&e->fence_lock);
+		INIT_LIST_HEAD(&e->queue);
+		e->fence_context = dma_fence_context_alloc(1);
+#if K(6, 15)
+		hrtimer_setup(&e->timer, engine_irq, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+#else
+		hrtimer_init(&e->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+		e->timer.function = engine_irq;
+#endif
+		strscpy(e->name, e->desc->name, sizeof(e->name));
+#if K(6, 15) || !K(6, 2)	/* Debian's 6.1 carries the argument struct too */
+		{
+			struct drm_sched_init_args args = {
+				.ops = &vgpu_sched_ops, .credit_limit = 2,
+#if K(6, 15)
+				.num_rqs = DRM_SCHED_PRIORITY_COUNT,
+#endif
+				.timeout = MAX_SCHEDULE_TIMEOUT, .name = e->name, .dev = &gpu->pdev->dev,
+			};
+			ret = drm_sched_init(&e->sched, &args);
+		}
+#elif K(6, 8)
+		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, NULL, DRM_SCHED_PRIORITY_COUNT, 2, 0,
+				     MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, &gpu->pdev->dev);
+#else
+		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, 2, 0, MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, &gpu->pdev->dev);
+#endif
+		if (ret)
+			return ret;
+		e->sched_up = true;
+	}
+	return 0;
+}
+
+/* Last user gone (no file, no event): the scheduler may still be freeing finished jobs. */
+void vgpu_engines_fini(struct vgpu *gpu)
+{
+	unsigned int i;
+
+	wait_event(gpu->jobs_gone, !atomic_read(&gpu->live_jobs));
+	spin_lock_irq(&gpu->jobs_gone.lock);	/* the waker is out of it */
+	spin_unlock_irq(&gpu->jobs_gone.lock);
+	for (i = 0; i < VGPU_ENGINES; i++)
+		if (gpu->engines[i].sched_up)
+			drm_sched_fini(&gpu->engines[i].sched);
+}
