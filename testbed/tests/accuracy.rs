@@ -2,6 +2,13 @@
 //! Engine use as `gpuscope stat` says it, against the module's own books and beside intel_gpu_top.
 //!
 //! The books are read twenty times a second and interpolated to the moment of each sample, which carries its CLOCK_MONOTONIC.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
 
 mod common;
 
@@ -15,9 +22,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Busy nanoseconds of every engine of a GPU over time.
+/// CLOCK_MONOTONIC, and the busy nanoseconds of every engine then.
+type Page = (u64, BTreeMap<String, u64>);
+
+/// The books of every GPU over time.
 struct Books {
-    rows: BTreeMap<String, Vec<(u64, BTreeMap<String, u64>)>>,
+    rows: BTreeMap<String, Vec<Page>>,
 }
 
 /// Reads the books until told to stop.

@@ -1,5 +1,11 @@
 // guest: -g i915,i915-discrete,xe,xe-integrated -m autosuspend_ms=1000 -m autosuspend_ms_i915=1500 -t 240
 //! Looking changes nothing: a sleeping GPU stays asleep, and one whose work is done falls asleep while it is watched.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
 
 mod common;
 

@@ -1,6 +1,12 @@
 // guest: -g i915,xe -t 150
 //! As an unprivileged user: every missing value carries its reason and the remedy for the level at hand, and following the remedy
 //! makes the value appear.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
 
 mod common;
 

@@ -1,6 +1,12 @@
 // guest: -g i915,i915-discrete,i915-mtl,xe,xe-integrated -t 200
 //! Frequency, idle residency, power, temperature, fans and throttle reasons, discrete and integrated, one GT and two, against the
 //! module's truth where this kernel's driver offers them, and absent with the reason elsewhere.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
 
 mod common;
 

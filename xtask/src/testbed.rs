@@ -1,6 +1,7 @@
 //! Guest tests: Rust tests that run inside a guest, against the books of a virtual GPU.
 //!
-//! A test program of `testbed/tests` is one boot. Its tests are `#[ignore]`d, so that an ordinary `cargo test` passes them over.
+//! A test program of `testbed/tests` is one boot. Its tests are `#[ignore]`d, so that an ordinary `cargo test` passes them over. Unit
+//! tests that need a machine which may be disturbed ([`UNIT_TESTS`]) run in a guest of their own.
 
 use crate::guest::{Guest, KERNELS, boot, line, set_up};
 use crate::sh::{self, Built, build, build_gpuscope, cargo};
@@ -62,6 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Packages whose own ignored unit tests run in a guest.
+const UNIT_TESTS: [&str; 1] = ["gpuscope-pmu"];
+
 /// A test program and the guest it wants.
 struct Program {
     built: Built,
@@ -70,11 +74,14 @@ struct Program {
 
 /// Builds the guest tests and reads what guests they ask for. Programs without guest tests are left out.
 fn programs(only: Option<&str>) -> Result<Vec<Program>> {
-    let mut command = cargo(&["test", "--package", "gpuscope-testbed", "--tests", "--no-run"]);
+    let mut command = cargo(&["test", "--no-run", "--lib", "--tests", "--package", "gpuscope-testbed"]);
+    command.args(UNIT_TESTS.iter().flat_map(|package| ["--package", package]));
     let mut programs = Vec::new();
     for built in build(&mut command)? {
-        let in_tests = built.source.parent().is_some_and(|d| d.ends_with("testbed/tests"));
-        if !in_tests || !only.is_none_or(|part| built.name.contains(part)) || guest_tests(&built)? == 0 {
+        let of_testbed = built.source.parent().is_some_and(|d| d.ends_with("testbed/tests"));
+        let of_units = UNIT_TESTS.iter().any(|package| built.name == package.replace('-', "_"));
+        if !(of_testbed || of_units) || !only.is_none_or(|part| built.name.contains(part)) || guest_tests(&built)? == 0
+        {
             continue;
         }
         programs.push(Program { guest: Guest::of_source(&built.source)?, built });
@@ -122,7 +129,8 @@ fn kernel_tests(kernel: &str, programs: &[Program], gpuscope: &Path, tally: &mut
         let environment = environment(kernel, gpuscope);
         let environment: Vec<_> = environment.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let program = built.executable.to_string_lossy();
-        let words = [&*program, "--ignored", "--test-threads=1", "--color=never"];
+        // Tables of what was measured are printed by tests that pass, too.
+        let words = [&*program, "--ignored", "--nocapture", "--test-threads=1", "--color=never"];
         tally.boots += 1;
         let before = tally.passed + tally.failed;
         let status = boot(kernel, guest, &line(&environment, &words), |text| {

@@ -29,7 +29,8 @@ pub mod fuzzing {
     pub use crate::discover::{device_number, uevent_pci_id, uevent_value};
     pub use crate::drivers::i915::parse as i915;
     pub use crate::drivers::xe::parse as xe;
-    pub use crate::fdinfo::{EngineUsage, FdInfo, ParseNote, RegionUsage, parse_fdinfo};
+    pub use crate::fdinfo::{EngineUsage, FdInfo, ParseNote, RegionUsage, client_id, parse_fdinfo};
+    pub use crate::fdinfo::{ProcStat, hides_processes, is_inner_namespace, parse_stat};
     pub use crate::held::{parse_i64, parse_u64};
     pub use crate::hwmon::{Sensor, SensorKind, parse_sensor_name};
     pub use crate::pci_names::find_in_pci_ids;

@@ -6,6 +6,8 @@
 //! Everything that touches the GPU happens on the sampler's thread; the "render loop" below only takes the newest values. When the
 //! load is not to be had, the line says why and what to do.
 
+#![allow(clippy::print_stderr, reason = "an example speaks to a person")]
+
 use intel_gpu_stats::{GpuStats, IntelGpu};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};

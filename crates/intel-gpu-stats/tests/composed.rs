@@ -3,41 +3,29 @@
 //! Texts as `sysfs_emit(buf, "%u\n", …)` in drivers/gpu/drm/i915/gt/intel_gt_sysfs_pm.c, drivers/gpu/drm/xe/xe_gt_freq.c and
 //! drivers/pci/pci-driver.c (`pci_uevent`) print them.
 
+use gpuscope_testkit::Tree;
 use intel_gpu_stats::{Builder, Error, IntelGpu, Reason, Roots};
-use std::fs;
-use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-fn file(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
 /// A device folder with its nodes, as the kernel lays them out.
-fn device(root: &Path, bdf: &str, driver: &str, id: &str, card: &str, render: &str) {
+fn device(tree: &Tree, bdf: &str, driver: &str, id: &str, card: &str, render: &str) {
     let at = format!("sys/devices/pci0000:00/{bdf}");
-    file(
-        root,
-        &format!("{at}/uevent"),
-        &format!("DRIVER={driver}\nPCI_CLASS=30000\nPCI_ID=8086:{id}\nPCI_SLOT_NAME={bdf}\n"),
-    );
-    file(root, &format!("{at}/vendor"), "0x8086\n");
-    file(root, &format!("{at}/device"), &format!("0x{}\n", id.to_lowercase()));
-    file(root, &format!("{at}/power/runtime_status"), "active\n");
-    file(root, &format!("{at}/power/control"), "on\n");
-    fs::create_dir_all(root.join("sys/class/drm")).unwrap();
+    let uevent = format!("DRIVER={driver}\nPCI_CLASS=30000\nPCI_ID=8086:{id}\nPCI_SLOT_NAME={bdf}\n");
+    tree.file(&format!("{at}/uevent"), &uevent)
+        .file(&format!("{at}/vendor"), "0x8086\n")
+        .file(&format!("{at}/device"), &format!("0x{}\n", id.to_lowercase()))
+        .file(&format!("{at}/power/runtime_status"), "active\n")
+        .file(&format!("{at}/power/control"), "on\n");
     for (node, number) in [(card, "226:0"), (render, "226:128")] {
-        file(root, &format!("{at}/drm/{node}/dev"), &format!("{number}\n"));
-        std::os::unix::fs::symlink("../..", root.join(&at).join("drm").join(node).join("device")).unwrap();
-        std::os::unix::fs::symlink(root.join(&at).join("drm").join(node), root.join("sys/class/drm").join(node))
-            .unwrap();
+        tree.file(&format!("{at}/drm/{node}/dev"), &format!("{number}\n"))
+            .link(&format!("{at}/drm/{node}/device"), "../..")
+            .link(&format!("sys/class/drm/{node}"), tree.path(&format!("{at}/drm/{node}")));
     }
 }
 
-fn i915(root: &Path, bdf: &str, card: &str, render: &str) {
-    device(root, bdf, "i915", "46A6", card, render);
+fn i915(tree: &Tree, bdf: &str, card: &str, render: &str) {
+    device(tree, bdf, "i915", "46A6", card, render);
     let gt = format!("sys/devices/pci0000:00/{bdf}/drm/{card}/gt/gt0");
     for (name, text) in [
         ("rps_act_freq_mhz", "1150\n"),
@@ -49,56 +37,54 @@ fn i915(root: &Path, bdf: &str, card: &str, render: &str) {
         ("throttle_reason_pl1", "1\n"),
         ("throttle_reason_thermal", "0\n"),
     ] {
-        file(root, &format!("{gt}/{name}"), text);
+        tree.file(&format!("{gt}/{name}"), text);
     }
     for (name, class, instance) in [("rcs0", 0, 0), ("vcs0", 2, 0), ("vcs1", 2, 1)] {
         let engine = format!("sys/devices/pci0000:00/{bdf}/drm/{card}/engine/{name}");
-        file(root, &format!("{engine}/name"), &format!("{name}\n"));
-        file(root, &format!("{engine}/class"), &format!("{class}\n"));
-        file(root, &format!("{engine}/instance"), &format!("{instance}\n"));
+        tree.file(&format!("{engine}/name"), &format!("{name}\n"));
+        tree.file(&format!("{engine}/class"), &format!("{class}\n"));
+        tree.file(&format!("{engine}/instance"), &format!("{instance}\n"));
     }
 }
 
-fn at(root: &Path) -> Builder {
-    IntelGpu::builder().roots(Roots::at(root))
+fn at(tree: &Tree) -> Builder {
+    IntelGpu::builder().roots(Roots::at(tree.root()))
 }
 
 #[test]
 fn a_machine_without_an_intel_gpu_is_no_device() {
-    let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(at(dir.path()).detect(), Err(Error::NoDevice)));
-    assert!(matches!(at(dir.path()).open("0000:00:02.0"), Err(Error::NoDevice)));
-    assert!(at(dir.path()).list_gpus().unwrap().is_empty());
+    let tree = Tree::new();
+    assert!(matches!(at(&tree).detect(), Err(Error::NoDevice)));
+    assert!(matches!(at(&tree).open("0000:00:02.0"), Err(Error::NoDevice)));
+    assert!(at(&tree).list_gpus().unwrap().is_empty());
 
-    device(dir.path(), "0000:03:00.0", "amdgpu", "73BF", "card0", "renderD128");
-    assert!(matches!(at(dir.path()).detect(), Err(Error::NoDevice)));
+    device(&tree, "0000:03:00.0", "amdgpu", "73BF", "card0", "renderD128");
+    assert!(matches!(at(&tree).detect(), Err(Error::NoDevice)));
 }
 
 #[test]
 fn detect_prefers_a_physical_function_though_the_virtual_one_comes_first() {
-    let dir = tempfile::tempdir().unwrap();
-    device(dir.path(), "0000:00:01.0", "i915", "46A6", "card0", "renderD128");
-    fs::create_dir_all(dir.path().join("sys/devices/pci0000:00/0000:00:02.0")).unwrap();
-    std::os::unix::fs::symlink("../0000:00:02.0", dir.path().join("sys/devices/pci0000:00/0000:00:01.0/physfn"))
-        .unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let gpu = at(dir.path()).detect().unwrap();
+    let tree = Tree::new();
+    device(&tree, "0000:00:01.0", "i915", "46A6", "card0", "renderD128");
+    tree.link("sys/devices/pci0000:00/0000:00:01.0/physfn", "../0000:00:02.0");
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let gpu = at(&tree).detect().unwrap();
     assert_eq!(gpu.info().id, "0000:00:02.0");
     assert!(!gpu.info().virtual_function);
-    let all = at(dir.path()).list_gpus().unwrap();
+    let all = at(&tree).list_gpus().unwrap();
     assert_eq!(all.iter().map(|g| g.id.as_str()).collect::<Vec<_>>(), ["0000:00:02.0", "0000:00:01.0"]);
     assert!(all[1].virtual_function);
 }
 
 #[test]
 fn open_takes_every_name_of_a_gpu() {
-    let dir = tempfile::tempdir().unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let sysfs = dir.path().join("sys/class/drm/card1");
+    let tree = Tree::new();
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let sysfs = tree.path("sys/class/drm/card1");
     for name in ["0000:00:02.0", "00:02.0", "/dev/dri/card1", "/dev/dri/renderD129", "card1", sysfs.to_str().unwrap()] {
-        assert_eq!(at(dir.path()).open(name).unwrap().info().id, "0000:00:02.0", "{name}");
+        assert_eq!(at(&tree).open(name).unwrap().info().id, "0000:00:02.0", "{name}");
     }
-    match at(dir.path()).open("/dev/dri/card7") {
+    match at(&tree).open("/dev/dri/card7") {
         Err(e @ Error::NotFound { .. }) => assert!(e.to_string().contains("0000:00:02.0"), "{e}"),
         other => panic!("{other:?}"),
     }
@@ -106,9 +92,9 @@ fn open_takes_every_name_of_a_gpu() {
 
 #[test]
 fn gauges_equal_their_files_and_what_is_missing_says_why() {
-    let dir = tempfile::tempdir().unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let gpu = at(dir.path()).detect().unwrap();
+    let tree = Tree::new();
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let gpu = at(&tree).detect().unwrap();
     let first = gpu.read_stats().unwrap();
     assert_eq!(first.interval_seconds, None);
     assert_eq!(first.frequency.actual_mhz, Some(1150.0));
@@ -139,9 +125,9 @@ fn gauges_equal_their_files_and_what_is_missing_says_why() {
 
 #[test]
 fn sampling_hands_over_stats_and_stops_with_its_handle() {
-    let dir = tempfile::tempdir().unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let gpu = at(dir.path()).detect().unwrap();
+    let tree = Tree::new();
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let gpu = at(&tree).detect().unwrap();
     let (tx, rx) = mpsc::channel();
     let handle = gpu.start_sampling(Duration::from_millis(2), move |stats| drop(tx.send(stats))).unwrap();
     let first = rx.recv().unwrap();
@@ -158,9 +144,9 @@ fn sampling_hands_over_stats_and_stops_with_its_handle() {
 
 #[test]
 fn a_panicking_callback_is_reported_and_the_gpu_still_reads() {
-    let dir = tempfile::tempdir().unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let gpu = at(dir.path()).detect().unwrap();
+    let tree = Tree::new();
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let gpu = at(&tree).detect().unwrap();
     let handle = gpu.start_sampling(Duration::from_millis(1), |_| panic!("mixer bug")).unwrap();
     while handle.is_running() {
         std::thread::yield_now();
@@ -173,9 +159,9 @@ fn a_panicking_callback_is_reported_and_the_gpu_still_reads() {
 #[cfg(feature = "serde")]
 #[test]
 fn stats_serialise() {
-    let dir = tempfile::tempdir().unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let stats = at(dir.path()).detect().unwrap().read_stats().unwrap();
+    let tree = Tree::new();
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let stats = at(&tree).detect().unwrap().read_stats().unwrap();
     let json = serde_json::to_value(&stats).unwrap();
     assert_eq!(json["frequency"]["actual_mhz"], 1150.0);
     assert!(json["engines"]["video"].is_null());
@@ -185,9 +171,9 @@ fn stats_serialise() {
 #[cfg(feature = "tokio")]
 #[tokio::test]
 async fn stream_yields_samples() {
-    let dir = tempfile::tempdir().unwrap();
-    i915(dir.path(), "0000:00:02.0", "card1", "renderD129");
-    let gpu = at(dir.path()).detect().unwrap();
+    let tree = Tree::new();
+    i915(&tree, "0000:00:02.0", "card1", "renderD129");
+    let gpu = at(&tree).detect().unwrap();
     let mut stream = gpu.stream(Duration::from_millis(2)).unwrap();
     let first = stream.next().await.unwrap();
     let second = stream.next().await.unwrap();

@@ -1,4 +1,11 @@
 //! `gpuscope stat` as a test sees it: one JSON object a line, while it runs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
+#![allow(unreachable_pub, reason = "a module of test binaries")]
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 use serde_json::Value;

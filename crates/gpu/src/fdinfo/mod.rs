@@ -11,4 +11,5 @@ pub(crate) mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub use parse::{EngineUsage, FdInfo, ParseNote, RegionUsage, parse_fdinfo};
+pub use parse::{EngineUsage, FdInfo, ParseNote, RegionUsage, client_id, parse_fdinfo};
+pub use proc::{ProcStat, hides_processes, is_inner_namespace, parse_stat};

@@ -282,8 +282,8 @@ fn take(name: &str, value: &str, out: &mut FdInfo) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The client id alone: whether a held file still shows the client that it was opened for.
-pub(crate) fn client_id(text: &str) -> Option<u64> {
-    let (_, value) = text.lines().filter_map(|l| l.split_once(':')).find(|(key, _)| key.trim() == "drm-client-id")?;
-    number(value.trim(), PLAIN).ok()
+/// The client id alone, the same that [`parse_fdinfo`] finds: whether a held file still shows the client that it was opened for.
+pub fn client_id(text: &str) -> Option<u64> {
+    let ids = text.lines().filter_map(|l| l.split_once(':')).filter(|(key, _)| key.trim() == "drm-client-id");
+    ids.map(|(_, value)| number(value.trim(), PLAIN)).find_map(Result::ok)
 }

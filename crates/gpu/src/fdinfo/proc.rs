@@ -8,17 +8,17 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 
 /// What `/proc/PID/stat` says (`do_task_stat`, fs/proc/array.c). Readable for every process that is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ProcStat {
+pub struct ProcStat {
     /// Start time in ticks since boot: with the pid, the identity of the process.
-    pub(super) start: u64,
+    pub start: u64,
     /// Whether it is a kernel thread.
-    pub(super) kernel: bool,
+    pub kernel: bool,
     /// Whether it has ended and waits for its parent: no files any more.
-    pub(super) ended: bool,
+    pub ended: bool,
 }
 
 /// Parses `/proc/PID/stat`. The name in parentheses may hold anything, parentheses and spaces included.
-pub(super) fn parse_stat(text: &str) -> Option<ProcStat> {
+pub fn parse_stat(text: &str) -> Option<ProcStat> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
@@ -33,7 +33,7 @@ pub(super) fn parse_stat(text: &str) -> Option<ProcStat> {
 /// Options `hidepid=invisible` (2) and `hidepid=ptraceable` (4), and the group of `gid=` for which the former does not hold:
 /// Documentation/filesystems/proc.rst, chapter 4. `hidepid=noaccess` (1) leaves the processes visible; they are counted when
 /// reading them is refused.
-pub(super) fn hides_processes(mountinfo: &str, mount_point: &str, status: &str) -> bool {
+pub fn hides_processes(mountinfo: &str, mount_point: &str, status: &str) -> bool {
     let field = |name: &str| status.lines().filter_map(|l| l.split_once(':')).find(|(k, _)| *k == name).map(|(_, v)| v);
     let capabilities = field("CapEff").and_then(|v| u64::from_str_radix(v.trim(), 16).ok()).unwrap_or(0);
     if capabilities & CAP_SYS_PTRACE != 0 {
@@ -65,7 +65,7 @@ pub(super) fn hides_processes(mountinfo: &str, mount_point: &str, status: &str) 
 
 /// Whether the target of `/proc/self/ns/pid` is a PID namespace below the machine's own, whose number is fixed
 /// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h): processes outside it cannot be seen.
-pub(super) fn is_inner_namespace(link: &str) -> bool {
+pub fn is_inner_namespace(link: &str) -> bool {
     link.starts_with("pid:[") && link != "pid:[4026531836]"
 }
 

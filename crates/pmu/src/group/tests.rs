@@ -106,7 +106,7 @@ fn events_that_do_not_exist_are_told_from_those_that_do() {
 }
 
 #[test]
-#[ignore = "needs root and takes CPU 1 off and on again: run it in a virtual machine"]
+#[ignore = "needs the testbed's guest: it takes CPU 1 off and on again"]
 fn counters_go_on_after_their_cpu_is_unplugged() {
     let online = |state: &str| std::fs::write("/sys/devices/system/cpu/cpu1/online", state).unwrap();
     let pause = || std::thread::sleep(std::time::Duration::from_millis(1_100));

@@ -237,17 +237,3 @@ fn the_running_machine_is_walked_and_a_driver_without_fdinfo_is_mute() {
     }
     drop(held);
 }
-
-/// Cost of a refresh on this machine; run it with many processes about.
-#[test]
-#[ignore = "prints a measurement: run with --release --nocapture"]
-fn cost_of_a_refresh_on_this_machine() {
-    let mut scanner = ClientScanner::new(Roots::host());
-    let mut costs = Vec::new();
-    for tick in 1..30 {
-        let begun = std::time::Instant::now();
-        scanner.refresh(&[target("226:0", "0000:03:00.0", true)], tick * S);
-        costs.push(begun.elapsed());
-    }
-    eprintln!("first {:?}, then {:?}", costs[0], &costs[1..]);
-}
