@@ -1,7 +1,9 @@
 //! What i915 and xe have in common: what an integrated and a discrete Intel GPU lack.
 
+use crate::hwmon::Hwmon;
 use gpuscope_model::{
-    BandwidthSample, DeviceInfo, EngineClass, MemorySample, PowerSample, Reading, Reason, SourceReport, Why,
+    BandwidthSample, DeviceInfo, DeviceSample, EngineClass, EngineInfo, EngineSample, GtSample, MemorySample,
+    PowerSample, Reading, Reason, SourceReport, Text, Why,
 };
 
 /// The names of the metrics that engine counts unlock.
@@ -53,6 +55,76 @@ const VIRTUAL: Why = Why {
     ),
     remedy: None,
 };
+
+/// One engine that the PMU counts, before its first reading; `waiting` is why wait and sema are absent.
+pub(super) fn blank_engine(engine: &EngineInfo, waiting: &Why) -> EngineSample {
+    EngineSample {
+        name: engine.name.clone(),
+        class: engine.class,
+        instance: engine.instance.get().unwrap_or(0),
+        gt: engine.gt.clone(),
+        source: Text::Static("pmu"),
+        busy: Why::FIRST_SAMPLE.into(),
+        wait: waiting.clone().into(),
+        sema: waiting.clone().into(),
+    }
+}
+
+/// A sample with every entry laid out and nothing read. `fdinfo`: engine classes are summed over the DRM clients.
+pub(super) fn blank(
+    info: &DeviceInfo,
+    driver: &'static str,
+    live: bool,
+    engines: Reading<Vec<EngineSample>>,
+    fdinfo: bool,
+    hwmon: &Hwmon,
+) -> DeviceSample {
+    let discrete = is_discrete(info);
+    let gts = info.gts.iter().map(|gt| GtSample {
+        gt: gt.gt,
+        actual: Why::FIRST_SAMPLE.into(),
+        requested: Why::FIRST_SAMPLE.into(),
+        min_hz: Why::FIRST_SAMPLE.into(),
+        max_hz: Why::FIRST_SAMPLE.into(),
+        idle_ns: Why::FIRST_SAMPLE.into(),
+        throttle: Why::FIRST_SAMPLE.into(),
+    });
+    let mut power = blank_power(info);
+    if discrete {
+        hwmon.blank_power(&mut power);
+    }
+    DeviceSample {
+        id: info.id.clone(),
+        driver: Text::Static(driver),
+        live,
+        perturbs: false,
+        runtime_status: info.runtime_status.clone(),
+        engines,
+        classes: if fdinfo {
+            Why::FIRST_SAMPLE.into()
+        } else {
+            Reading::absent(Reason::NotCounting, "the PMU counts engines by instance: fdinfo is not read")
+        },
+        gts: gts.collect(),
+        power,
+        temperatures: hwmon.blank_temperatures(),
+        fans: hwmon.blank_fans(),
+        memory: blank_memory(discrete),
+        bandwidth: blank_bandwidth(info),
+    }
+}
+
+/// Lays out anew the lists of a sample that does not have this device's engines and GTs.
+pub(super) fn align(out: &mut DeviceSample, engines: usize, gts: usize, blank: impl FnOnce() -> DeviceSample) {
+    if out.engines.value().map_or(0, Vec::len) == engines && out.gts.len() == gts {
+        return;
+    }
+    let blank = blank();
+    out.engines = blank.engines;
+    out.gts = blank.gts;
+    out.temperatures = blank.temperatures;
+    out.fans = blank.fans;
+}
 
 /// Energy as far as it is known without reading: hwmon fills a card's, the owner of RAPL an integrated GPU's.
 pub(super) fn blank_power(info: &DeviceInfo) -> PowerSample {

@@ -13,8 +13,8 @@ use crate::held::Held;
 use crate::hwmon::{Hwmon, Meanings};
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
-    Clock, Counter, DeviceInfo, DeviceSample, EngineClass, EngineInfo, EngineSample, GtInfo, GtKind, GtSample, Reading,
-    Reason, Share, SourceReport, Text, ThrottleReason, ThrottleReasons, Unavailable, Why,
+    Clock, Counter, DeviceInfo, DeviceSample, EngineClass, EngineInfo, GtInfo, GtKind, Reading, Reason, Share,
+    SourceReport, Text, ThrottleReason, ThrottleReasons, Unavailable, Why,
 };
 use gpuscope_pmu::{CounterGroup, EventAttr, GroupValues, Pmu};
 use gpuscope_sys::{list_dir, monotonic_ns};
@@ -395,14 +395,7 @@ impl Device for I915 {
     }
 
     fn sample(&mut self, access: &Access, out: &mut DeviceSample) {
-        let shape = |e: &Reading<Vec<EngineSample>>| e.value().map_or(0, Vec::len);
-        if shape(&out.engines) != self.info.engines.len() || out.gts.len() != self.gts.len() {
-            let blank = self.blank();
-            out.engines = blank.engines;
-            out.gts = blank.gts;
-            out.temperatures = blank.temperatures;
-            out.fans = blank.fans;
-        }
+        intel::align(out, self.info.engines.len(), self.gts.len(), || self.blank());
         let counters = match &mut self.counters {
             Ok(group) => group.read(),
             Err(why) => Err(why.clone()),
@@ -412,56 +405,14 @@ impl Device for I915 {
     }
 
     fn blank(&self) -> DeviceSample {
-        let discrete = intel::is_discrete(&self.info);
-        let first = || Reading::Absent(Why::FIRST_SAMPLE);
-        let engine = |e: &EngineInfo| EngineSample {
-            name: e.name.clone(),
-            class: e.class,
-            instance: e.instance.get().unwrap_or(0),
-            gt: e.gt.clone(),
-            source: Text::Static("pmu"),
-            busy: first(),
-            wait: Reading::Absent(Why::FIRST_SAMPLE),
-            sema: Reading::Absent(Why::FIRST_SAMPLE),
-        };
         let engines = if self.info.engines.is_empty() {
             let why = self.counters.as_ref().err().cloned().unwrap_or_else(no_engines);
             Reading::Absent(why)
         } else {
+            let engine = |e| intel::blank_engine(e, &Why::FIRST_SAMPLE);
             Reading::Value(self.info.engines.iter().map(engine).collect())
         };
-        let gt = |gt: &GtInfo| GtSample {
-            gt: gt.gt,
-            actual: Reading::Absent(Why::FIRST_SAMPLE),
-            requested: Reading::Absent(Why::FIRST_SAMPLE),
-            min_hz: Reading::Absent(Why::FIRST_SAMPLE),
-            max_hz: Reading::Absent(Why::FIRST_SAMPLE),
-            idle_ns: Reading::Absent(Why::FIRST_SAMPLE),
-            throttle: Reading::Absent(Why::FIRST_SAMPLE),
-        };
-        let mut power = intel::blank_power(&self.info);
-        if discrete {
-            self.hwmon.blank_power(&mut power);
-        }
-        DeviceSample {
-            id: self.info.id.clone(),
-            driver: Text::Static("i915"),
-            live: self.live,
-            perturbs: false,
-            runtime_status: self.info.runtime_status.clone(),
-            engines,
-            classes: if self.fdinfo().needed {
-                Reading::Absent(Why::FIRST_SAMPLE)
-            } else {
-                Reading::absent(Reason::NotCounting, "the PMU counts engines by instance: fdinfo is not read")
-            },
-            gts: self.info.gts.iter().map(gt).collect(),
-            power,
-            temperatures: self.hwmon.blank_temperatures(),
-            fans: self.hwmon.blank_fans(),
-            memory: intel::blank_memory(discrete),
-            bandwidth: intel::blank_bandwidth(&self.info),
-        }
+        intel::blank(&self.info, "i915", self.live, engines, self.fdinfo().needed, &self.hwmon)
     }
 
     fn fdinfo(&self) -> FdinfoNeed {

@@ -14,8 +14,8 @@ use crate::held::Held;
 use crate::hwmon::{Hwmon, Meanings};
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
-    Clock, Counter, DeviceInfo, DeviceSample, EngineClass, EngineInfo, EngineSample, GtInfo, GtKind, GtSample, Reading,
-    Reason, Share, SourceReport, Text, ThrottleReason, ThrottleReasons, Unavailable, Why,
+    Clock, Counter, DeviceInfo, DeviceSample, EngineClass, EngineInfo, GtInfo, GtKind, Reading, Reason, Share,
+    SourceReport, ThrottleReason, ThrottleReasons, Unavailable, Why,
 };
 use gpuscope_pmu::{CounterGroup, EventAttr, GroupValues, Pmu};
 use gpuscope_sys::perf::probe;
@@ -378,14 +378,7 @@ impl Device for Xe {
     }
 
     fn sample(&mut self, access: &Access, out: &mut DeviceSample) {
-        let shape = |e: &Reading<Vec<EngineSample>>| e.value().map_or(0, Vec::len);
-        if shape(&out.engines) != self.engines.len() || out.gts.len() != self.gts.len() {
-            let blank = self.blank();
-            out.engines = blank.engines;
-            out.gts = blank.gts;
-            out.temperatures = blank.temperatures;
-            out.fans = blank.fans;
-        }
+        intel::align(out, self.engines.len(), self.gts.len(), || self.blank());
         let counters = match &mut self.counters {
             Ok(group) => group.read(),
             Err(why) => Err(why.clone()),
@@ -395,54 +388,13 @@ impl Device for Xe {
     }
 
     fn blank(&self) -> DeviceSample {
-        let discrete = intel::is_discrete(&self.info);
-        const NO_EVENT: &str = "the xe PMU counts no waiting time";
-        let engine = |e: &EngineInfo| EngineSample {
-            name: e.name.clone(),
-            class: e.class,
-            instance: e.instance.get().unwrap_or(0),
-            gt: e.gt.clone(),
-            source: Text::Static("pmu"),
-            busy: Reading::Absent(Why::FIRST_SAMPLE),
-            wait: Reading::absent(Reason::NotSupported, NO_EVENT),
-            sema: Reading::absent(Reason::NotSupported, NO_EVENT),
-        };
+        let no_event = Why::new(Reason::NotSupported, "the xe PMU counts no waiting time");
         let engines = match &self.counters {
-            Ok(_) => Reading::Value(self.info.engines.iter().map(engine).collect()),
+            Ok(_) => Reading::Value(self.info.engines.iter().map(|e| intel::blank_engine(e, &no_event)).collect()),
             Err(why) => why.clone().into(),
         };
-        let gt = |gt: &GtInfo| GtSample {
-            gt: gt.gt,
-            actual: Reading::Absent(Why::FIRST_SAMPLE),
-            requested: Reading::Absent(Why::FIRST_SAMPLE),
-            min_hz: Reading::Absent(Why::FIRST_SAMPLE),
-            max_hz: Reading::Absent(Why::FIRST_SAMPLE),
-            idle_ns: Reading::Absent(Why::FIRST_SAMPLE),
-            throttle: Reading::Absent(Why::FIRST_SAMPLE),
-        };
-        let mut power = intel::blank_power(&self.info);
-        if discrete {
-            self.hwmon.blank_power(&mut power);
-        }
-        DeviceSample {
-            id: self.info.id.clone(),
-            driver: Text::Static("xe"),
-            live: self.live,
-            perturbs: self.counters.is_ok(),
-            runtime_status: self.info.runtime_status.clone(),
-            engines,
-            classes: if self.fdinfo().needed {
-                Reading::Absent(Why::FIRST_SAMPLE)
-            } else {
-                Reading::absent(Reason::NotCounting, "the PMU counts engines by instance: fdinfo is not read")
-            },
-            gts: self.info.gts.iter().map(gt).collect(),
-            power,
-            temperatures: self.hwmon.blank_temperatures(),
-            fans: self.hwmon.blank_fans(),
-            memory: intel::blank_memory(discrete),
-            bandwidth: intel::blank_bandwidth(&self.info),
-        }
+        let blank = intel::blank(&self.info, "xe", self.live, engines, self.fdinfo().needed, &self.hwmon);
+        DeviceSample { perturbs: self.counters.is_ok(), ..blank }
     }
 
     fn fdinfo(&self) -> FdinfoNeed {

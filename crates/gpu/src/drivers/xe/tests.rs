@@ -3,6 +3,7 @@
 use super::*;
 use crate::Options;
 use crate::testing::Tree;
+use gpuscope_model::{EngineSample, Text};
 
 fn battlemage() -> Tree {
     let tree = Tree::new();
