@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+mod client;
 pub mod delta;
 mod device;
 mod doctor;
@@ -20,6 +21,10 @@ mod snapshot;
 mod throttle;
 mod unavailable;
 
+pub use client::{
+    ClientEngineSample, ClientEngineSnapshot, ClientMemory, ClientSample, ClientSnapshot, ClientsSample,
+    ClientsSnapshot, ProcessSample, ProcessSnapshot,
+};
 pub use device::{
     DeviceInfo, EngineClass, EngineInfo, GpuId, GtInfo, GtKind, PciAddress, PciId, RuntimeStatus, Sriov, Vendor,
 };

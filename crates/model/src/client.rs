@@ -1,0 +1,155 @@
+//! Who uses the GPU: DRM clients and the processes that hold them.
+
+use crate::{Counter, EngineClass, GpuId, Reading, Share, Text};
+
+/// Engine time of one client on the engines of one class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientEngineSample {
+    /// Class of work.
+    pub class: EngineClass,
+    /// The driver's word for it.
+    pub name: Text,
+    /// Number of engines of the class.
+    pub capacity: u32,
+    /// Time executing (part) of the class's time (whole): nanoseconds and nanoseconds times capacity, or cycles of cycles times
+    /// capacity.
+    pub busy: Reading<Share>,
+}
+
+/// Memory of one client in one region, in bytes. Private memory is total less shared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientMemory {
+    /// Region: `vram0`, `gtt`, `system0`, `memory`, …
+    pub region: Text,
+    /// All live buffers, those without backing included (`drm-total-`).
+    pub total_bytes: Reading<u64>,
+    /// Buffers with more than one handle (`drm-shared-`).
+    pub shared_bytes: Reading<u64>,
+    /// What is backed by memory now (`drm-resident-`): what the device's use is compared with.
+    pub resident_bytes: Reading<u64>,
+    /// Resident and in use by a job (`drm-active-`).
+    pub active_bytes: Reading<u64>,
+    /// What the kernel may take back (`drm-purgeable-`).
+    pub purgeable_bytes: Reading<u64>,
+}
+
+/// One DRM client: an open file of a device node, however many processes hold it. Counted once, by device and client id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSample {
+    /// The device.
+    pub gpu: GpuId,
+    /// `drm-client-id`.
+    pub client_id: u64,
+    /// `drm-client-name`, when the client gave itself one.
+    pub client_name: Option<Text>,
+    /// CLOCK_MONOTONIC right after its fdinfo was read, in nanoseconds.
+    pub read_ns: u64,
+    /// The process that it is counted for: of its holders the one that was started first.
+    pub pid: u32,
+    /// All processes that hold it, ascending, `pid` among them.
+    pub holders: Vec<u32>,
+    /// Engine time.
+    pub engines: Vec<ClientEngineSample>,
+    /// Memory.
+    pub memory: Vec<ClientMemory>,
+}
+
+/// Facts of a process that holds a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessSample {
+    /// Process number.
+    pub pid: u32,
+    /// Start time in clock ticks after boot: with the pid the process's identity.
+    pub start_ticks: u64,
+    /// `comm`.
+    pub comm: Reading<Text>,
+    /// Command line, its words joined by spaces.
+    pub command_line: Reading<Text>,
+    /// Effective user number.
+    pub uid: Reading<u32>,
+    /// The user's name, where the system knows one.
+    pub user: Reading<Text>,
+    /// Path in the unified cgroup hierarchy.
+    pub cgroup: Reading<Text>,
+    /// Container: `docker:4f5a…` (12 digits), `podman:…`, `kubernetes:POD/…`, or a systemd unit `unit:NAME`.
+    pub container: Reading<Text>,
+    /// Time on CPUs, in nanoseconds.
+    pub cpu_ns: Reading<Counter>,
+    /// Resident memory.
+    pub rss_bytes: Reading<u64>,
+}
+
+/// Who uses the GPUs, at one tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientsSample {
+    /// Sorted by GPU, owner and client id.
+    pub clients: Vec<ClientSample>,
+    /// Sorted by pid: every holder of a client.
+    pub processes: Vec<ProcessSample>,
+    /// Processes whose files may not be read: any of them may hold clients.
+    pub denied_processes: usize,
+    /// Clients beyond the limit, which were left out.
+    pub left_out: usize,
+}
+
+/// Engine use of one client over the interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientEngineSnapshot {
+    /// Class of work.
+    pub class: EngineClass,
+    /// The driver's word for it.
+    pub name: Text,
+    /// Number of engines of the class.
+    pub capacity: u32,
+    /// Share of the class's capacity, 0 to 1.
+    pub busy_ratio: Reading<f64>,
+}
+
+/// One client over the interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSnapshot {
+    /// The device.
+    pub gpu: GpuId,
+    /// `drm-client-id`.
+    pub client_id: u64,
+    /// `drm-client-name`.
+    pub client_name: Option<Text>,
+    /// The process that it is counted for.
+    pub pid: u32,
+    /// All processes that hold it.
+    pub holders: Vec<u32>,
+    /// Engine use.
+    pub engines: Vec<ClientEngineSnapshot>,
+    /// Memory.
+    pub memory: Vec<ClientMemory>,
+}
+
+/// One process over the interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessSnapshot {
+    /// What does not change, as sampled.
+    pub process: ProcessSample,
+    /// Share of one CPU, 1 for a full one; more for several threads.
+    pub cpu_ratio: Reading<f64>,
+}
+
+/// Who used the GPUs over the interval.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientsSnapshot {
+    /// Sorted by GPU, owner and client id.
+    pub clients: Vec<ClientSnapshot>,
+    /// Sorted by pid.
+    pub processes: Vec<ProcessSnapshot>,
+    /// Processes whose files may not be read.
+    pub denied_processes: usize,
+    /// Clients beyond the limit.
+    pub left_out: usize,
+}
+
+impl ClientsSnapshot {
+    /// Facts of a process.
+    pub fn process(&self, pid: u32) -> Option<&ProcessSnapshot> {
+        let at = self.processes.binary_search_by_key(&pid, |p| p.process.pid).ok()?;
+        self.processes.get(at)
+    }
+}
