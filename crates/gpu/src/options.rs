@@ -15,6 +15,8 @@ pub struct Options {
     /// xe: open PMU events. They count engines by instance, and hold the GPU awake and its GT out of C6 while they are open
     /// (`xe_pm_runtime_get` and `xe_force_wake_get` in drivers/gpu/drm/xe/xe_pmu.c).
     pub perturbing: bool,
+    /// Sample every DRM client of every device: who uses the GPU. On xe each reading takes a runtime PM reference, as all of its do.
+    pub clients: bool,
     /// How often devices that came or went are looked for, in nanoseconds.
     pub rescan_ns: u64,
     /// Ids of the GPUs to look at; all when empty.
@@ -30,6 +32,7 @@ impl Default for Options {
             sema: false,
             pmu_frequency: false,
             perturbing: false,
+            clients: false,
             rescan_ns: 2_000_000_000,
             gpu_filter: Vec::new(),
             pci_ids: Vec::new(),

@@ -5,11 +5,12 @@ use crate::Options;
 use crate::discover;
 use crate::drivers::{self, Access, Context, Device, PowerState};
 use crate::fdinfo::classes::{ClassSums, ClientUse};
+use crate::fdinfo::samples;
 use crate::fdinfo::scanner::{ClientScanner, Target};
 use crate::wake::{Decision, Governor, PowerFacts};
 use gpuscope_model::{
     BandwidthSample, Clock, DeviceEvent, DeviceEventKind, DeviceInfo, DeviceSample, EngineClass, GpuId, Reading,
-    Sample, SourceReport, Vendor,
+    Sample, SourceReport, Vendor, Why,
 };
 use gpuscope_pmu::Rights;
 use gpuscope_pmu::imc::Imc;
@@ -109,7 +110,7 @@ impl GpuSet {
         for ((slot, target), gpu) in self.slots.iter_mut().zip(&mut self.targets).zip(&mut out.gpus) {
             slot.decide(now);
             let need = slot.device.fdinfo();
-            target.wanted = need.needed;
+            target.wanted = need.needed || self.options.clients;
             target.readable = !need.wakes || matches!(slot.access, Access::Allowed);
             gpu.runtime_status.clone_from(&slot.power.status);
             slot.device.sample(&slot.access, gpu);
@@ -234,7 +235,8 @@ impl GpuSet {
         scanner.refresh(&self.targets, now);
         let largest = scanner.largest_client_id();
         for (i, ((slot, target), gpu)) in self.slots.iter_mut().zip(&self.targets).zip(&mut out.gpus).enumerate() {
-            if !target.wanted {
+            let needed = slot.device.fdinfo().needed;
+            if !(target.wanted && needed) {
                 continue;
             }
             if let (Access::Withheld(why), false) = (&slot.access, target.readable) {
@@ -244,6 +246,21 @@ impl GpuSet {
             let uses = scanner.clients_of(i).map(|c| ClientUse { id: c.id, read_ns: c.read_ns, info: &c.info });
             slot.clients_busy = slot.sums.update(now, largest, uses);
             slot.sums.fill(scanner.incomplete(), scanner.is_mute(i), &mut gpu.classes);
+        }
+        if self.options.clients {
+            let devices: Vec<(GpuId, Option<Why>)> = self
+                .slots
+                .iter()
+                .zip(&self.targets)
+                .map(|(slot, target)| {
+                    let withheld = match &slot.access {
+                        Access::Withheld(why) if !target.readable => Some(why.clone()),
+                        _ => None,
+                    };
+                    (slot.device.info().id.clone(), withheld)
+                })
+                .collect();
+            samples::fill(scanner, &devices, &mut out.clients);
         }
     }
 

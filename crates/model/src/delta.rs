@@ -4,6 +4,9 @@
 //! out (a device left alone so that it can fall asleep) lengthens the interval of the next rate and distorts nothing. A device that
 //! slept starts anew: the mean over its sleep would say nothing about the moment it woke.
 
+mod clients;
+
+use self::clients::ClientsBaseline;
 use crate::{
     BandwidthSample, BandwidthSnapshot, ClassSample, ClassSnapshot, Clock, Counter, DeviceSample, DeviceSnapshot,
     EngineClass, EngineSample, EngineSnapshot, GpuId, GtSample, GtSnapshot, PowerSample, PowerSnapshot, Reading,
@@ -65,6 +68,7 @@ pub fn ratio(before: Share, now: Share) -> Result<f64, Why> {
 pub struct Baseline {
     at_ns: Option<u64>,
     devices: Vec<DeviceBaseline>,
+    clients: ClientsBaseline,
 }
 
 #[derive(Debug)]
@@ -90,6 +94,8 @@ impl Baseline {
         out.events.clear();
         out.events.extend_from_slice(&sample.events);
 
+        let live = sample.gpus.iter().all(|g| g.live);
+        self.clients.step(&sample.clients, &mut out.clients, live);
         self.devices.retain(|b| sample.gpus.iter().any(|g| g.id == b.last.id));
         out.gpus.truncate(sample.gpus.len());
         for (i, gpu) in sample.gpus.iter().enumerate() {

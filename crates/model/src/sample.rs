@@ -1,6 +1,6 @@
 //! What the kernel said: raw and cumulative, each counter with the time at which it was read.
 
-use crate::{EngineClass, GpuId, Reading, RuntimeStatus, Text, ThrottleReasons};
+use crate::{ClientsSample, EngineClass, GpuId, Reading, RuntimeStatus, Text, ThrottleReasons};
 
 /// A cumulative value and the time of its reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,4 +206,6 @@ pub struct Sample {
     pub gpus: Vec<DeviceSample>,
     /// Devices that came or went since the last tick.
     pub events: Vec<DeviceEvent>,
+    /// Who uses the GPUs; empty unless it was asked for.
+    pub clients: ClientsSample,
 }

@@ -1,8 +1,8 @@
 //! Gauges and rates over one interval.
 
 use crate::{
-    DeviceEvent, EngineClass, FanSample, GpuId, MemorySample, Reading, RuntimeStatus, TemperatureSample, Text,
-    ThrottleReasons,
+    ClientsSnapshot, DeviceEvent, EngineClass, FanSample, GpuId, MemorySample, Reading, RuntimeStatus,
+    TemperatureSample, Text, ThrottleReasons,
 };
 
 /// One engine instance over the interval.
@@ -120,4 +120,6 @@ pub struct Snapshot {
     pub gpus: Vec<DeviceSnapshot>,
     /// Devices that came or went.
     pub events: Vec<DeviceEvent>,
+    /// Who used the GPUs; empty unless it was asked for.
+    pub clients: ClientsSnapshot,
 }

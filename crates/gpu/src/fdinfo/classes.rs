@@ -290,7 +290,7 @@ fn scale(value: u64, to: u64, from: u64) -> u64 {
 /// i915: `uabi_class_names` in drivers/gpu/drm/i915/i915_drm_client.c. xe: `xe_hw_engine_class_to_str` in
 /// drivers/gpu/drm/xe/xe_hw_engine.c. amdgpu: `amdgpu_ip_name` in drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c, of which only those
 /// that mean the same as a class of the model are taken for it.
-fn class_of(name: &str) -> (EngineClass, &str) {
+pub(super) fn class_of(name: &str) -> (EngineClass, &str) {
     let class = match name {
         "render" | "rcs" | "gfx" => EngineClass::Render,
         "copy" | "bcs" | "dma" => EngineClass::Copy,

@@ -7,6 +7,7 @@
 pub(crate) mod classes;
 mod parse;
 mod proc;
+pub(crate) mod samples;
 pub(crate) mod scanner;
 #[cfg(test)]
 mod tests;

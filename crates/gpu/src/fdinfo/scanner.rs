@@ -211,6 +211,16 @@ impl ClientScanner {
         self.clients.iter()
     }
 
+    /// Whether the client was read in the last refresh.
+    pub(crate) fn is_fresh(&self, client: &Client) -> bool {
+        client.read_tick == self.tick
+    }
+
+    /// When a process was started, in clock ticks after boot; the end of time for one that is not known.
+    pub(crate) fn started(&self, pid: u32) -> u64 {
+        self.processes.get(&pid).map_or(u64::MAX, |p| p.start)
+    }
+
     /// The clients of one device, by its index in the targets, as read in the last refresh. One that could not be read in it is
     /// left out.
     pub(crate) fn clients_of(&self, target: usize) -> impl Iterator<Item = &Client> {

@@ -55,7 +55,7 @@ fn absent2<T>() -> Reading<T> {
 }
 
 fn sample(at_ns: u64, gpu: DeviceSample) -> Sample {
-    Sample { at_ns, gpus: vec![gpu], events: Vec::new() }
+    Sample { at_ns, gpus: vec![gpu], ..Sample::default() }
 }
 
 fn at(t: u64, busy0: u64, busy1: u64, live: bool) -> DeviceSample {
@@ -198,4 +198,72 @@ fn every_absent_field_is_listed_by_its_path() {
     assert!(paths.contains(&"power.card_watts".to_string()));
     assert!(paths.contains(&"fans".to_string()));
     assert!(!paths.iter().any(|p| p.contains("busy_percent")));
+}
+
+mod clients {
+    use super::super::Baseline;
+    use super::S;
+    use crate::{
+        ClientEngineSample, ClientSample, ClientsSample, EngineClass, GpuId, Reading, Reason, Sample, Share, Snapshot,
+        Why,
+    };
+
+    fn tick(at_ns: u64, busy: Reading<Share>) -> Sample {
+        let client = ClientSample {
+            gpu: GpuId::new("0000:03:00.0"),
+            client_id: 7,
+            client_name: None,
+            read_ns: at_ns,
+            pid: 100,
+            holders: vec![100, 200],
+            engines: vec![ClientEngineSample { class: EngineClass::Render, name: "render".into(), capacity: 1, busy }],
+            memory: Vec::new(),
+        };
+        let clients = ClientsSample { clients: vec![client], ..ClientsSample::default() };
+        Sample { at_ns, clients, ..Sample::default() }
+    }
+
+    fn uses(ticks: &[Sample]) -> Vec<Reading<f64>> {
+        let (mut base, mut out) = (Baseline::new(), Snapshot::default());
+        let busy = |s: &Sample| {
+            base.step(s, &mut out);
+            out.clients.clients[0].engines[0].busy_ratio.clone()
+        };
+        ticks.iter().map(busy).collect()
+    }
+
+    fn share(part: u64, whole: u64) -> Reading<Share> {
+        Reading::Value(Share { part, whole })
+    }
+
+    #[test]
+    fn first_sight_of_a_client_is_no_use() {
+        let uses = uses(&[tick(S, share(500, 1000)), tick(2 * S, share(600, 1400))]);
+        assert_eq!(uses[0].why().unwrap().reason, Reason::FirstSample);
+        assert_eq!(uses[1], Reading::Value(0.25));
+    }
+
+    #[test]
+    fn a_value_that_steps_back_stands_until_it_is_passed() {
+        let uses = uses(&[tick(S, share(500, 1000)), tick(2 * S, share(450, 2000)), tick(3 * S, share(600, 3000))]);
+        assert_eq!(uses[1], Reading::Value(0.0));
+        assert_eq!(uses[2], Reading::Value(0.1));
+    }
+
+    #[test]
+    fn ticks_that_step_back_are_a_new_beginning() {
+        let uses = uses(&[tick(S, share(500, 9000)), tick(2 * S, share(10, 100)), tick(3 * S, share(60, 200))]);
+        assert_eq!(uses[1].why().unwrap().reason, Reason::FirstSample);
+        assert_eq!(uses[2], Reading::Value(0.5));
+    }
+
+    #[test]
+    fn a_client_left_alone_goes_on_and_one_that_slept_begins_anew() {
+        let left = Reading::absent(Reason::NotCounting, "left alone");
+        let alone = uses(&[tick(S, share(0, 1000)), tick(2 * S, left), tick(3 * S, share(1000, 3000))]);
+        assert_eq!(alone[2], Reading::Value(0.5));
+        let slept =
+            uses(&[tick(S, share(0, 1000)), tick(2 * S, Reading::Absent(Why::ASLEEP)), tick(3 * S, share(1000, 3000))]);
+        assert_eq!(slept[2].why().unwrap().reason, Reason::FirstSample);
+    }
 }
