@@ -23,6 +23,9 @@ pub struct Options {
     pub gpu_filter: Vec<String>,
     /// Files of PCI names (`pci.ids` of the hwdata package), tried in order; with none a small table of Intel GPUs is used.
     pub pci_ids: Vec<PathBuf>,
+    /// NVIDIA's management library, instead of the `libnvidia-ml.so.1` that the loader finds. In a captured tree NVML is loaded only
+    /// when this names one.
+    pub nvml_library: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -36,6 +39,7 @@ impl Default for Options {
             rescan_ns: 2_000_000_000,
             gpu_filter: Vec::new(),
             pci_ids: Vec::new(),
+            nvml_library: None,
         }
     }
 }

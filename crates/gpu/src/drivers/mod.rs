@@ -3,6 +3,7 @@
 pub(crate) mod generic;
 pub(crate) mod i915;
 mod intel;
+pub(crate) mod nvidia;
 pub(crate) mod xe;
 
 use crate::Options;
@@ -77,6 +78,7 @@ pub(crate) struct Driver {
 /// The drivers with code of their own.
 pub(crate) const DRIVERS: &[Driver] = &[
     Driver { name: "i915", identify: i915::identify, open: i915::open },
+    Driver { name: "nvidia", identify: nvidia::identify, open: nvidia::open },
     Driver { name: "xe", identify: xe::identify, open: xe::open },
 ];
 
