@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod processes;
 mod sampler;
 mod ticker;
 

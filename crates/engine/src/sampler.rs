@@ -1,12 +1,15 @@
 //! Sample, compare, snapshot: one tick's work.
 
+use crate::processes::Holders;
 use gpuscope_gpu::GpuSet;
 use gpuscope_model::delta::Baseline;
 use gpuscope_model::{Sample, Snapshot};
+use gpuscope_sys::Roots;
 
 /// The GPUs of a machine, sampled tick by tick. Its buffers are used again: a steady tick allocates nothing.
 pub struct Sampler {
     set: GpuSet,
+    holders: Option<Holders>,
     sample: Sample,
     baseline: Baseline,
     snapshot: Snapshot,
@@ -15,12 +18,27 @@ pub struct Sampler {
 impl Sampler {
     /// Takes the set over; nothing is read yet.
     pub fn new(set: GpuSet) -> Self {
-        Sampler { set, sample: Sample::default(), baseline: Baseline::new(), snapshot: Snapshot::default() }
+        Sampler {
+            set,
+            holders: None,
+            sample: Sample::default(),
+            baseline: Baseline::new(),
+            snapshot: Snapshot::default(),
+        }
+    }
+
+    /// The same, with the facts of the processes that hold clients. The set has to sample clients
+    /// ([`Options::clients`](gpuscope_gpu::Options)).
+    pub fn with_processes(set: GpuSet, roots: &Roots) -> Self {
+        Sampler { holders: Some(Holders::new(roots)), ..Sampler::new(set) }
     }
 
     /// Reads every device once and compares with the tick before.
     pub fn tick(&mut self) -> &Snapshot {
         self.set.sample(&mut self.sample);
+        if let Some(holders) = &mut self.holders {
+            holders.sample(&mut self.sample.clients);
+        }
         self.baseline.step(&self.sample, &mut self.snapshot);
         &self.snapshot
     }

@@ -2,9 +2,13 @@
 //!
 //! Columns: `time,monotonic_ns,gpu,metric,label,value,unit,reason`. `metric` is the path of the field in the JSON output without
 //! the brackets, `label` what stood in them. A value that is not known leaves `value` empty and has its `reason`. A GPU that came
-//! or went is a row with the metric `event`, the driver as label. Lines end with a line feed, and quoting is that of RFC 4180.
+//! or went is a row with the metric `event`, the driver as label. A field of a client has its number before its own label
+//! (`clients.engines.busy_percent`, `17/render`), a sum of a container the container and the GPU; what is of no GPU alone
+//! (`denied_processes`, sums) leaves the column empty. Lines end with a line feed, and quoting is that of RFC 4180.
 
+use crate::Procs;
 use crate::fields::each_field;
+use crate::procs_fields::{ProcsField, each_client_field, each_group_field};
 use crate::time::Rfc3339;
 use gpuscope_model::Snapshot;
 use std::io::{self, Write};
@@ -18,16 +22,26 @@ pub fn stat_header(w: &mut dyn Write) -> io::Result<()> {
     writeln!(w, "time,monotonic_ns,gpu,metric,label,value,unit,reason")
 }
 
-/// Writes the rows of one sample: events first, then every field of every GPU.
+/// Writes the rows of devices that came or went.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn stat_rows(w: &mut dyn Write, snapshot: &Snapshot, wall: SystemTime) -> io::Result<()> {
+pub fn event_rows(w: &mut dyn Write, snapshot: &Snapshot, wall: SystemTime) -> io::Result<()> {
     let time = Rfc3339::new(wall);
     for event in &snapshot.events {
         let gpu = quoted(event.id.as_str());
         writeln!(w, "{time},{},{gpu},event,{},{},,", event.at_ns, quoted(&event.driver), event.kind.as_str())?;
     }
+    Ok(())
+}
+
+/// Writes the rows of one sample: events first, then every field of every GPU.
+///
+/// # Errors
+/// Those of the writer.
+pub fn stat_rows(w: &mut dyn Write, snapshot: &Snapshot, wall: SystemTime) -> io::Result<()> {
+    event_rows(w, snapshot, wall)?;
+    let time = Rfc3339::new(wall);
     for gpu in &snapshot.gpus {
         let start = format!("{time},{},{}", snapshot.at_ns, quoted(gpu.id.as_str()));
         each_field(gpu, &mut |field| {
@@ -40,6 +54,45 @@ pub fn stat_rows(w: &mut dyn Write, snapshot: &Snapshot, wall: SystemTime) -> io
         })?;
     }
     Ok(())
+}
+
+/// Writes the rows of who used the GPUs: every field of every client, then the sums of containers where they are wanted.
+///
+/// # Errors
+/// Those of the writer.
+pub fn procs_rows(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io::Result<()> {
+    let start = format!("{},{}", Rfc3339::new(wall), procs.snapshot.at_ns);
+    writeln!(w, "{start},,denied_processes,,{},,", procs.denied_processes())?;
+    writeln!(w, "{start},,left_out,,{},,", procs.left_out())?;
+    for row in &procs.rows {
+        let start = format!("{start},{}", quoted(row.client.gpu.as_str()));
+        let key = row.client.client_id.to_string();
+        if let Some(name) = &row.client.client_name {
+            writeln!(w, "{start},clients.client_name,{key},{},,", quoted(name))?;
+        }
+        for holder in &row.client.holders {
+            writeln!(w, "{start},clients.holders,{key},{holder},,")?;
+        }
+        each_client_field(row, &mut |field| procs_row(w, &start, "clients", &key, &field))?;
+    }
+    for group in procs.groups.iter().flatten() {
+        // Sums may be of several GPUs: the label of those that are of one names it.
+        let start = format!("{start},");
+        each_group_field(group, &mut |field| procs_row(w, &start, "containers", group.label(), &field))?;
+    }
+    Ok(())
+}
+
+fn procs_row(w: &mut dyn Write, start: &str, list: &str, key: &str, field: &ProcsField<'_>) -> io::Result<()> {
+    let (metric, label) = match &field.list {
+        Some((inner, item)) => (format!("{list}.{inner}.{}", field.field), format!("{key}/{item}")),
+        None => (format!("{list}.{}", field.field), key.to_string()),
+    };
+    let label = quoted(&label);
+    match &field.value {
+        Ok(value) => writeln!(w, "{start},{metric},{label},{},{},", quoted(&value.to_string()), field.unit),
+        Err(why) => writeln!(w, "{start},{metric},{label},,{},{}", field.unit, why.reason),
+    }
 }
 
 /// A text field, quoted where it has to be. Sensor labels come out of firmware and may hold anything.

@@ -1,7 +1,7 @@
 //! The fields of one GPU's snapshot as a flat list, in the order of the JSON output.
 
 use crate::units::{mhz, percent, round4};
-use gpuscope_model::{DeviceSnapshot, Reading, ThrottleReasons, Why};
+use gpuscope_model::{DeviceSnapshot, Reading, Text, ThrottleReasons, Why};
 use std::fmt;
 
 /// A value as CSV shows it.
@@ -9,6 +9,7 @@ pub(crate) enum Value {
     Number(f64),
     Whole(u64),
     Word(&'static str),
+    Text(Text),
     Throttle(ThrottleReasons),
 }
 
@@ -18,6 +19,7 @@ impl fmt::Display for Value {
             Value::Number(v) => v.fmt(f),
             Value::Whole(v) => v.fmt(f),
             Value::Word(w) => f.write_str(w),
+            Value::Text(t) => f.write_str(t),
             Value::Throttle(reasons) if reasons.is_empty() => f.write_str("none"),
             Value::Throttle(reasons) => {
                 for (n, reason) in reasons.iter().enumerate() {

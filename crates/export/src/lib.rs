@@ -11,8 +11,11 @@ pub mod csv;
 mod doctor;
 mod fields;
 pub mod json;
+mod procs;
+mod procs_fields;
 pub mod text;
 mod time;
 mod units;
 
 pub use doctor::Doctor;
+pub use procs::{ClientRow, Group, GroupEngine, GroupMemory, Procs, Query, Sort};

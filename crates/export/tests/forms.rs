@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use gpuscope_export::text::{self, Style};
-use gpuscope_export::{csv, json};
+use gpuscope_export::{Procs, Query, Sort, csv, json};
 use gpuscope_model::{
-    BandwidthSnapshot, ClassSnapshot, DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass, EngineSnapshot,
-    FanSample, GpuId, GtSnapshot, MemorySample, PowerSnapshot, Reading, Reason, RuntimeStatus, Snapshot,
-    TemperatureSample, ThrottleReason, ThrottleReasons, Why,
+    BandwidthSnapshot, ClassSnapshot, ClientEngineSnapshot, ClientMemory, ClientSnapshot, ClientsSnapshot, Counter,
+    DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass, EngineSnapshot, FanSample, GpuId, GtSnapshot,
+    MemorySample, PowerSnapshot, ProcessSample, ProcessSnapshot, Reading, Reason, RuntimeStatus, Snapshot,
+    TemperatureSample, Text, ThrottleReason, ThrottleReasons, Why,
 };
 use gpuscope_testkit::golden;
 use std::io::{self, Write};
@@ -104,7 +105,164 @@ fn snapshot() -> Snapshot {
         id: GpuId::new("0000:05:00.0"),
         driver: "xe".into(),
     };
-    Snapshot { at_ns: 1_500_000_000, interval_ns: Some(500_012_345), gpus: vec![card, sleeping], events: vec![event] }
+    Snapshot {
+        at_ns: 1_500_000_000,
+        interval_ns: Some(500_012_345),
+        gpus: vec![card, sleeping],
+        events: vec![event],
+        clients: ClientsSnapshot::default(),
+    }
+}
+
+/// Three clients of the card: one that works, one that is idle beside it, and one whose process has ended; the sleeping GPU has none.
+fn users() -> ClientsSnapshot {
+    let engine = |class, name: &'static str, busy| ClientEngineSnapshot {
+        class,
+        name: name.into(),
+        capacity: 1,
+        busy_ratio: busy,
+    };
+    let memory = |total: u64, shared: u64, resident: u64| ClientMemory {
+        region: "local0".into(),
+        total_bytes: Reading::Value(total),
+        shared_bytes: Reading::Value(shared),
+        resident_bytes: Reading::Value(resident),
+        active_bytes: Reading::absent(Reason::NotSupported, "not printed"),
+        purgeable_bytes: Reading::Value(0),
+    };
+    let client = |client_id, pid, holders: &[u32], name: Option<&'static str>, engines, memory| ClientSnapshot {
+        gpu: GpuId::new("0000:03:00.0"),
+        client_id,
+        client_name: name.map(Into::into),
+        pid,
+        holders: holders.to_vec(),
+        engines,
+        memory,
+    };
+    let process =
+        |pid, comm: &'static str, line: &'static str, container: Reading<Text>, cpu: Reading<f64>| ProcessSnapshot {
+            process: ProcessSample {
+                pid,
+                start_ticks: 1,
+                comm: Reading::Value(comm.into()),
+                command_line: Reading::Value(line.into()),
+                uid: Reading::Value(1000),
+                user: Reading::Value("ada".into()),
+                cgroup: Reading::Value("/user.slice/session-2.scope".into()),
+                container,
+                cpu_ns: Reading::Value(Counter { value: 0, at_ns: 0 }),
+                rss_bytes: Reading::Value(300 << 20),
+            },
+            cpu_ratio: cpu,
+        };
+    let none = || Reading::absent(Reason::NotSupported, "not in a container");
+    ClientsSnapshot {
+        clients: vec![
+            client(
+                5,
+                100,
+                &[100, 101],
+                Some("with, comma"),
+                vec![
+                    engine(EngineClass::Render, "render", Reading::Value(0.456)),
+                    engine(EngineClass::VideoEnhance, "video-enhance", Reading::Value(0.001)),
+                ],
+                vec![memory(3 << 30, 1 << 30, 2 << 30)],
+            ),
+            client(6, 100, &[100], None, vec![engine(EngineClass::Render, "render", Reading::Value(0.0))], Vec::new()),
+            client(
+                7,
+                102,
+                &[102],
+                None,
+                vec![engine(EngineClass::Render, "render", Reading::Value(0.25))],
+                vec![memory(1 << 20, 0, 1 << 20)],
+            ),
+            client(
+                9,
+                200,
+                &[200],
+                None,
+                vec![engine(EngineClass::Render, "render", Reading::Absent(Why::FIRST_SAMPLE))],
+                Vec::new(),
+            ),
+        ],
+        processes: vec![
+            process(100, "game\u{1b}[2J", "game --fullscreen", none(), Reading::Value(1.25)),
+            process(101, "child", "child", none(), Reading::Value(0.0)),
+            process(
+                102,
+                "ffmpeg",
+                "",
+                Reading::Value("docker:4f5ab06c53e1".into()),
+                Reading::Absent(Why::FIRST_SAMPLE),
+            ),
+        ],
+        denied_processes: 3,
+        left_out: 0,
+    }
+}
+
+fn with_users() -> Snapshot {
+    Snapshot { clients: users(), ..snapshot() }
+}
+
+fn unseen() -> Why {
+    Why::new(Reason::NoPermission, "1 process").remedy("run as root")
+}
+
+#[test]
+fn procs_in_every_form() {
+    let snapshot = with_users();
+    for (name, query) in [
+        ("procs", Query::default()),
+        ("containers", Query { by_container: true, sort: Some(Sort::Busy), ..Query::default() }),
+    ] {
+        let procs = Procs::new(&snapshot, &query, Some(&unseen()));
+        golden(path(&format!("{name}.jsonl")), &written(|w| json::procs_line(w, &procs, wall())));
+        golden(path(&format!("{name}.csv")), &written(|w| csv::procs_rows(w, &procs, wall())));
+        let mut lines = text::Procs::new(Style::default());
+        let text = written(|w| lines.sample(w, &procs));
+        golden(path(&format!("{name}.txt")), &text);
+        let again = written(|w| lines.sample(w, &procs));
+        assert!(text.contains("3 processes") && !again.contains("3 processes"), "{again}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}
+
+#[test]
+fn an_idle_client_keeps_a_gpu_awake_when_nobody_works_on_it() {
+    let mut snapshot = with_users();
+    let awake = |snapshot: &Snapshot| -> Vec<Option<bool>> {
+        Procs::new(snapshot, &Query::default(), None).rows.iter().map(|r| r.keeps_awake.get()).collect()
+    };
+    assert_eq!(awake(&snapshot), [Some(false); 4]);
+    for gpu in &mut snapshot.gpus {
+        gpu.engines = Reading::absent(Reason::NotSupported, "");
+        gpu.classes = Reading::absent(Reason::NotSupported, "");
+    }
+    for engine in snapshot.clients.clients.iter_mut().flat_map(|c| &mut c.engines) {
+        engine.busy_ratio = engine.busy_ratio.clone().map(|_| 0.0);
+    }
+    assert_eq!(awake(&snapshot), [Some(true), Some(true), Some(true), None]);
+    snapshot.gpus[0].runtime_status = Reading::Value(RuntimeStatus::Suspended);
+    assert_eq!(awake(&snapshot), [Some(false); 4]);
+}
+
+#[test]
+fn queries_pick_by_user_container_and_any_holder() {
+    let snapshot = with_users();
+    let ids = |query: Query| -> Vec<u64> {
+        Procs::new(&snapshot, &query, None).rows.iter().map(|r| r.client.client_id).collect()
+    };
+    assert_eq!(ids(Query { pids: vec![101], ..Query::default() }), [5]);
+    for user in ["ada", "1000"] {
+        assert_eq!(ids(Query { users: vec![user.into()], ..Query::default() }), [5, 6, 7]);
+    }
+    assert_eq!(ids(Query { users: vec!["root".into()], ..Query::default() }), [0; 0]);
+    assert_eq!(ids(Query { containers: vec!["docker".into()], ..Query::default() }), [7]);
+    assert_eq!(ids(Query { sort: Some(Sort::Busy), ..Query::default() }), [5, 7, 6, 9]);
+    assert_eq!(ids(Query { sort: Some(Sort::Memory), ..Query::default() }), [5, 7, 6, 9]);
 }
 
 fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -122,7 +280,7 @@ fn json_lines() {
     let snapshot = snapshot();
     let text = written(|w| {
         json::event_line(w, &snapshot.events[0], wall())?;
-        json::stat_line(w, &snapshot, wall())
+        json::stat_line(w, &snapshot, None, wall())
     });
     assert_eq!(text.lines().count(), 2);
     golden(path("stat.jsonl"), &text);
@@ -179,6 +337,6 @@ fn errors_of_the_writer_keep_their_kind() {
             Ok(())
         }
     }
-    let error = json::stat_line(&mut Closed, &snapshot(), wall()).unwrap_err();
+    let error = json::stat_line(&mut Closed, &snapshot(), None, wall()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }

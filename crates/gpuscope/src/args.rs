@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Doctor,
     /// Sample the GPUs: engines, frequency, power, idle residency, temperature, fans, memory
     Stat(Stat),
+    /// Show who uses the GPUs: processes, their engine time and memory, user and container
+    Procs(Procs),
     /// Write the completions of a shell to stdout
     #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
@@ -39,7 +41,7 @@ pub(crate) struct Common {
     /// Read DIR/proc, DIR/sys and DIR/dev in place of this machine's: a captured machine
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Form of the output; csv with stat only
+    /// Form of the output; csv with stat and procs only
     #[arg(long, global = true, value_enum, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<Format>,
     /// Short for --format json: one object a line
@@ -58,6 +60,9 @@ pub(crate) struct Stat {
     /// Only this GPU: PCI address (03:00.0), card0, renderD128, a path in /dev/dri, or its place in `gpuscope list` from 0; may be repeated
     #[arg(long, value_name = "ID")]
     pub(crate) gpu: Vec<String>,
+    /// Show who uses the GPUs as well
+    #[arg(long)]
+    pub(crate) processes: bool,
     /// i915: time engines wait for events. Side effect: the kernel samples the GPU 200 times a second while it is awake
     #[arg(long)]
     pub(crate) wait: bool,
@@ -70,6 +75,46 @@ pub(crate) struct Stat {
     /// xe: engines one by one, from the PMU. Side effect: the GPU stays awake and its GTs out of C6 while gpuscope runs
     #[arg(long)]
     pub(crate) perturbing: bool,
+}
+
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct Procs {
+    /// Show a snapshot an interval until stopped, in place of one
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) stream: bool,
+    /// End after N snapshots [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Order [default: busy as text; GPU, process and client as json and csv]
+    #[arg(long, value_enum, value_name = "KEY")]
+    pub(crate) sort: Option<SortKey>,
+    /// Only clients that this process holds; may be repeated
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Vec<u32>,
+    /// Only clients of this user's processes, by name or number; may be repeated
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Vec<String>,
+    /// Only clients of processes whose container or cgroup contains TEXT; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) container: Vec<String>,
+    /// Only this GPU: PCI address (03:00.0), card0, renderD128, a path in /dev/dri, or its place in `gpuscope list` from 0; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub(crate) gpu: Vec<String>,
+    /// Add up the clients of each container, or cgroup where there is no container
+    #[arg(long)]
+    pub(crate) by_container: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortKey {
+    /// The busiest engine class first
+    Busy,
+    /// The most resident memory first
+    Memory,
+    /// The most processor time first
+    Cpu,
+    /// The lowest process number first
+    Pid,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -39,6 +39,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::List) => commands::list(&common),
         Some(Command::Doctor) => commands::doctor(&common),
         Some(Command::Stat(stat)) => commands::stat(&common, &stat),
+        Some(Command::Procs(procs)) => commands::procs(&common, &procs),
         Some(Command::Completions { shell }) => commands::completions(shell),
         Some(Command::Man { dir }) => commands::man(&dir),
         None if io::stdout().is_terminal() || common.format() == Format::Csv => {

@@ -73,6 +73,21 @@ fn a_signal_ends_json_lines_with_a_whole_line() {
 }
 
 #[test]
+fn a_signal_ends_a_stream_of_procs_with_a_whole_line() {
+    let tree = machines::gpu_users();
+    let mut stream = Stream::start(&mut over(&tree, &["procs", "--stream", "--interval", "20ms", "--json"]));
+    for _ in 0..2 {
+        assert_eq!(valid_line(stream.line().trim_end())["schema"], "gpuscope.procs/1");
+    }
+    stream.signal(Signal::INT);
+    let mut rest = String::new();
+    stream.out.read_to_string(&mut rest).unwrap();
+    valid_lines(&rest);
+    let (status, stderr) = stream.end();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn a_signal_does_not_wait_for_the_interval() {
     let tree = machines::no_gpu();
     let mut stream = Stream::start(&mut over(&tree, &["stat", "--interval", "1h", "--format", "csv"]));

@@ -37,7 +37,7 @@ fn a_missing_unit_is_named() {
 
 #[test]
 fn a_root_that_is_not_there_is_status_1() {
-    for command in ["list", "doctor", "stat"] {
+    for command in ["list", "doctor", "stat", "procs"] {
         let (status, line) = complaint(gpuscope().args([command, "--root", "/nonexistent/machine"]));
         assert_eq!(status, 1);
         assert!(line.contains("/nonexistent/machine") && line.contains("proc, sys and dev"), "{line}");
@@ -75,7 +75,7 @@ fn help_version_completions_and_man_pages() {
     }
     let tree = machines::no_gpu();
     assert_eq!(stdout(gpuscope().arg("man").arg(tree.path("man"))), "");
-    for page in ["gpuscope.1", "gpuscope-list.1", "gpuscope-stat.1", "gpuscope-doctor.1"] {
+    for page in ["gpuscope.1", "gpuscope-list.1", "gpuscope-stat.1", "gpuscope-procs.1", "gpuscope-doctor.1"] {
         assert!(tree.path("man").join(page).is_file(), "{page}");
     }
     assert!(!tree.path("man/gpuscope-man.1").exists());

@@ -13,7 +13,10 @@
 //! | `freq0/throttle` | drivers/gpu/drm/xe/xe_gt_throttle.c |
 //! | the PMU `xe_*` | drivers/gpu/drm/xe/xe_pmu.c |
 //! | `hwmon*` | drivers/hwmon/hwmon.c; the channels: i915_hwmon.c, xe_hwmon.c |
-//! | `proc/self/status` | `proc_pid_status` (fs/proc/array.c) |
+//! | `proc/*/status`, `stat`, `statm` | `proc_pid_status`, `do_task_stat`, `proc_pid_statm` (fs/proc/array.c) |
+//! | `proc/*/cgroup` | `proc_cgroup_show` (kernel/cgroup/cgroup.c) |
+//! | `proc/*/fdinfo/*` | `seq_show` (fs/proc/fd.c), `drm_show_fdinfo`, `drm_print_memory_stats` (drivers/gpu/drm/drm_file.c), then |
+//! | | `i915_drm_client_fdinfo` (drivers/gpu/drm/i915/i915_drm_client.c) or `amdgpu_show_fdinfo` (amdgpu_fdinfo.c) |
 
 use crate::Tree;
 
@@ -32,6 +35,7 @@ fn base(tree: &Tree) {
 /// A PCI GPU as sysfs lays it out: the device under `devices`, its nodes below it, links from the class folder. Gives the device's
 /// folder.
 fn pci_gpu(tree: &Tree, bridge: &str, address: &str, driver: &str, number: &str, card: u32) -> String {
+    let vendor = if driver == "amdgpu" { "1002" } else { "8086" };
     let device = format!("sys/devices/pci0000:00/{bridge}{address}");
     let up = "../".repeat(device.matches('/').count());
     tree.files(
@@ -40,11 +44,11 @@ fn pci_gpu(tree: &Tree, bridge: &str, address: &str, driver: &str, number: &str,
             (
                 "uevent",
                 &format!(
-                    "DRIVER={driver}\nPCI_CLASS=30000\nPCI_ID=8086:{}\nPCI_SUBSYS_ID=8086:0000\nPCI_SLOT_NAME={address}\n",
+                    "DRIVER={driver}\nPCI_CLASS=30000\nPCI_ID={vendor}:{}\nPCI_SUBSYS_ID={vendor}:0000\nPCI_SLOT_NAME={address}\n",
                     number.to_uppercase()
                 ),
             ),
-            ("vendor", "0x8086\n"),
+            ("vendor", &format!("0x{vendor}\n")),
             ("device", &format!("0x{number}\n")),
             ("power/runtime_status", "active\n"),
             ("power/control", "auto\n"),
@@ -244,5 +248,144 @@ pub fn no_gpu() -> Tree {
     let tree = Tree::new();
     base(&tree);
     tree.folder("sys/class/drm").folder("dev");
+    tree
+}
+
+/// Id of the container in [`gpu_users`].
+pub const CONTAINER: &str = "4f5ab06c53e1d2a37b1c9f0e8d7c6b5a49382716f5e4d3c2b1a09f8e7d6c5b4a";
+
+struct Process {
+    pid: u32,
+    comm: &'static str,
+    /// Words of the command line.
+    words: &'static [&'static str],
+    uid: u32,
+    cgroup: String,
+    /// Start time, in ticks.
+    start: u32,
+    /// User and system time, in ticks.
+    ticks: [u32; 2],
+    /// Pages.
+    resident: u32,
+}
+
+fn process(tree: &Tree, p: &Process) {
+    let Process { pid, comm, words, uid, cgroup, start, ticks: [user, system], resident } = p;
+    let stat = format!(
+        "{pid} ({comm}) S 1 {pid} {pid} 0 -1 4194560 1000 0 0 0 {user} {system} 0 0 20 0 4 0 {start} 1000000000 {resident} \
+         18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+    );
+    let status = format!(
+        "Name:\t{comm}\nTgid:\t{pid}\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nVmRSS:\t{:8} kB\n",
+        resident * 4
+    );
+    let mut command_line = words.join("\0");
+    command_line.push('\0');
+    tree.files(
+        &format!("proc/{pid}"),
+        &[
+            ("stat", &stat),
+            ("statm", &format!("244140 {resident} 300 10 0 5000 0\n")),
+            ("status", &status),
+            ("comm", &format!("{comm}\n")),
+            ("cmdline", &command_line),
+            ("cgroup", &format!("0::{cgroup}\n")),
+            // A file that is no DRM node's.
+            ("fdinfo/0", "pos:\t0\nflags:\t02\nmnt_id:\t25\nino:\t4\n"),
+        ],
+    );
+}
+
+fn fdinfo(tree: &Tree, pid: u32, fd: u32, drm: &str) {
+    let text = format!("pos:\t0\nflags:\t02100002\nmnt_id:\t27\nino:\t1234\n{drm}");
+    tree.file(&format!("proc/{pid}/fdinfo/{fd}"), &text);
+}
+
+/// The laptop of [`i915_integrated`] with an AMD card and three clients: a compositor's, which another process holds as well; that
+/// of a container; one with a name on the AMD card.
+pub fn gpu_users() -> Tree {
+    let tree = i915_integrated();
+    pci_gpu(&tree, "0000:00:01.0/", "0000:03:00.0", "amdgpu", "73bf", 1);
+    tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n");
+    tree.files(
+        "proc/2",
+        &[("stat", "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0\n"), ("comm", "kthreadd\n")],
+    )
+    .folder("proc/2/fdinfo");
+    let session = "/user.slice/user-1000.slice/session-2.scope";
+    let all = [
+        Process {
+            pid: 2100,
+            comm: "gnome-shell",
+            words: &["/usr/bin/gnome-shell"],
+            uid: 1000,
+            cgroup: session.into(),
+            start: 3000,
+            ticks: [5000, 700],
+            resident: 80_000,
+        },
+        Process {
+            pid: 2150,
+            comm: "Xwayland",
+            words: &["/usr/bin/Xwayland", ":0", "-rootless"],
+            uid: 1000,
+            cgroup: session.into(),
+            start: 3100,
+            ticks: [400, 100],
+            resident: 20_000,
+        },
+        Process {
+            pid: 3300,
+            comm: "ffmpeg",
+            words: &["ffmpeg", "-hwaccel", "vaapi", "-i", "in.mkv", "out.mp4"],
+            uid: 0,
+            cgroup: format!("/system.slice/docker-{CONTAINER}.scope"),
+            start: 90_000,
+            ticks: [900, 30],
+            resident: 30_000,
+        },
+        Process {
+            pid: 4400,
+            comm: "blender",
+            words: &["blender", "-b", "scene.blend"],
+            uid: 1000,
+            cgroup: "/system.slice/render-farm.service".into(),
+            start: 120_000,
+            ticks: [100, 100],
+            resident: 250_000,
+        },
+    ];
+    all.iter().for_each(|p| process(&tree, p));
+    let compositor = "drm-driver:\ti915\ndrm-client-id:\t7\ndrm-pdev:\t0000:00:02.0\n\
+                      drm-total-system0:\t200 MiB\ndrm-shared-system0:\t64 MiB\ndrm-active-system0:\t0\n\
+                      drm-resident-system0:\t180 MiB\ndrm-purgeable-system0:\t512 KiB\n\
+                      drm-total-stolen-system0:\t0\ndrm-shared-stolen-system0:\t0\ndrm-active-stolen-system0:\t0\n\
+                      drm-resident-stolen-system0:\t0\ndrm-purgeable-stolen-system0:\t0\n\
+                      drm-engine-render:\t25662044495 ns\ndrm-engine-copy:\t0 ns\ndrm-engine-video:\t0 ns\n\
+                      drm-engine-capacity-video:\t2\ndrm-engine-video-enhance:\t0 ns\n";
+    // Passed on: the same open file in two processes.
+    fdinfo(&tree, 2100, 9, compositor);
+    fdinfo(&tree, 2150, 31, compositor);
+    fdinfo(
+        &tree,
+        3300,
+        5,
+        "drm-driver:\ti915\ndrm-client-id:\t12\ndrm-pdev:\t0000:00:02.0\n\
+         drm-total-system0:\t98304 KiB\ndrm-shared-system0:\t0\ndrm-active-system0:\t8 MiB\n\
+         drm-resident-system0:\t98300 KiB\ndrm-purgeable-system0:\t0\n\
+         drm-engine-render:\t0 ns\ndrm-engine-copy:\t0 ns\ndrm-engine-video:\t9288864723 ns\n\
+         drm-engine-capacity-video:\t2\ndrm-engine-video-enhance:\t1200000 ns\n",
+    );
+    fdinfo(
+        &tree,
+        4400,
+        17,
+        "drm-driver:\tamdgpu\ndrm-client-id:\t31\ndrm-pdev:\t0000:03:00.0\ndrm-client-name:\trender farm 3\n\
+         pasid:\t32771\ndrm-total-cpu:\t0\ndrm-shared-cpu:\t0\ndrm-resident-cpu:\t0\ndrm-purgeable-cpu:\t0\n\
+         drm-total-gtt:\t4 MiB\ndrm-shared-gtt:\t0\ndrm-resident-gtt:\t4 MiB\ndrm-purgeable-gtt:\t0\n\
+         drm-total-vram:\t3 MiB\ndrm-shared-vram:\t2048 KiB\ndrm-resident-vram:\t2 MiB\ndrm-purgeable-vram:\t0\n\
+         drm-memory-vram:\t2048 KiB\ndrm-memory-gtt: \t4096 KiB\ndrm-memory-cpu: \t0 KiB\n\
+         amd-evicted-vram:\t0 KiB\ndrm-engine-gfx:\t56789012 ns\n",
+    );
     tree
 }

@@ -5,10 +5,12 @@
 
 mod doctor;
 mod list;
+mod procs;
 mod stat;
 
 pub use doctor::doctor;
 pub use list::list;
+pub use procs::procs_line;
 pub use stat::{event_line, stat_line};
 
 use gpuscope_model::{Reading, Why};

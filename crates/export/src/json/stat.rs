@@ -1,6 +1,7 @@
 //! `gpuscope.stat/1` and `gpuscope.event/1`.
 
-use super::{Missing, each, each_known, line};
+use super::{Missing, each, each_known, line, procs};
+use crate::Procs;
 use crate::time::Rfc3339;
 use crate::units::{mhz, percent, round4, seconds};
 use gpuscope_model::{
@@ -12,18 +13,26 @@ use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-/// Writes one sample as one line. Events of the snapshot are lines of their own: see [`event_line`].
+/// Writes one sample as one line, with who used the GPUs where that is asked for. Events of the snapshot are lines of their own: see
+/// [`event_line`].
 ///
 /// # Errors
 /// Those of the writer.
-pub fn stat_line(w: &mut dyn Write, snapshot: &Snapshot, wall: SystemTime) -> io::Result<()> {
+pub fn stat_line(
+    w: &mut dyn Write,
+    snapshot: &Snapshot,
+    users: Option<&Procs<'_>>,
+    wall: SystemTime,
+) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Stat<G> {
+    struct Stat<G, U> {
         schema: &'static str,
         time: Rfc3339,
         monotonic_ns: u64,
         interval_s: Option<f64>,
         gpus: G,
+        #[serde(flatten)]
+        users: Option<U>,
     }
     line(
         w,
@@ -33,6 +42,7 @@ pub fn stat_line(w: &mut dyn Write, snapshot: &Snapshot, wall: SystemTime) -> io
             monotonic_ns: snapshot.at_ns,
             interval_s: snapshot.interval_ns.map(seconds),
             gpus: each(&snapshot.gpus, gpu),
+            users: users.map(|users| procs::users(users)),
         },
     )
 }

@@ -2,10 +2,12 @@
 
 mod doctor;
 mod list;
+mod procs;
 mod stat;
 
 pub use doctor::doctor;
 pub use list::list;
+pub use procs::Procs;
 pub use stat::Stat;
 
 use gpuscope_model::{Reason, Why};

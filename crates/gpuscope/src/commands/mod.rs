@@ -3,11 +3,14 @@
 mod doctor;
 mod generate;
 mod list;
+mod procs;
 mod stat;
+mod unseen;
 
 pub(crate) use doctor::doctor;
 pub(crate) use generate::{completions, man};
 pub(crate) use list::list;
+pub(crate) use procs::procs;
 pub(crate) use stat::stat;
 
 use crate::args::Common;

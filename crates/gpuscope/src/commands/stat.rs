@@ -1,9 +1,10 @@
 //! `gpuscope stat`
 
+use super::unseen::Unseen;
 use crate::args::{Common, Format, Stat};
 use crate::{select, stop, terminal};
 use gpuscope_engine::{Sampler, Ticker};
-use gpuscope_export::{csv, json, text};
+use gpuscope_export::{Procs, Query, csv, json, text};
 use gpuscope_gpu::{GpuSet, Options};
 use gpuscope_model::{DeviceInfo, GpuId};
 use std::io::{self, BufWriter, Write};
@@ -24,11 +25,13 @@ pub(crate) fn stat(common: &Common, args: &Stat) -> anyhow::Result<()> {
         sema: args.sema,
         pmu_frequency: args.pmu_frequency,
         perturbing: args.perturbing,
+        clients: args.processes,
         ..options
     };
     let stop = stop::watch()?;
-    let mut output = Output::new(common.format(), looked_at)?;
-    let mut sampler = Sampler::new(GpuSet::open(roots, options));
+    let mut output = Output::new(common.format(), looked_at, args.processes)?;
+    let set = GpuSet::open(roots.clone(), options);
+    let mut sampler = if args.processes { Sampler::with_processes(set, &roots) } else { Sampler::new(set) };
     sampler.tick();
     let mut ticker = Ticker::new(common.interval());
     let mut left = args.count;
@@ -44,16 +47,18 @@ pub(crate) fn stat(common: &Common, args: &Stat) -> anyhow::Result<()> {
 struct Output {
     out: BufWriter<io::StdoutLock<'static>>,
     form: Form,
+    /// With who uses the GPUs.
+    processes: Option<Unseen>,
 }
 
 enum Form {
     Json,
     Csv,
-    Text { text: text::Stat, looked_at: String },
+    Text { text: text::Stat, users: text::Procs, looked_at: String },
 }
 
 impl Output {
-    fn new(format: Format, looked_at: String) -> io::Result<Self> {
+    fn new(format: Format, looked_at: String, processes: bool) -> io::Result<Self> {
         let mut out = BufWriter::new(io::stdout().lock());
         let form = match format {
             Format::Json => Form::Json,
@@ -62,28 +67,41 @@ impl Output {
                 out.flush()?;
                 Form::Csv
             }
-            Format::Text => Form::Text { text: text::Stat::new(terminal::style()), looked_at },
+            Format::Text => {
+                let style = terminal::style();
+                Form::Text { text: text::Stat::new(style), users: text::Procs::new(style), looked_at }
+            }
         };
-        Ok(Output { out, form })
+        Ok(Output { out, form, processes: processes.then(Unseen::default) })
     }
 
     fn sample(&mut self, sampler: &Sampler) -> io::Result<()> {
         let wall = SystemTime::now();
         let snapshot = sampler.snapshot();
+        let users = self.processes.as_mut().map(|unseen| Procs::new(snapshot, &Query::default(), unseen.why(sampler)));
         let out: &mut dyn Write = &mut self.out;
         match &mut self.form {
             Form::Json => {
                 for event in &snapshot.events {
                     json::event_line(out, event, wall)?;
                 }
-                json::stat_line(out, snapshot, wall)?;
+                json::stat_line(out, snapshot, users.as_ref(), wall)?;
             }
-            Form::Csv => csv::stat_rows(out, snapshot, wall)?,
-            Form::Text { text, looked_at } => {
+            Form::Csv => {
+                csv::stat_rows(out, snapshot, wall)?;
+                if let Some(users) = &users {
+                    csv::procs_rows(out, users, wall)?;
+                }
+            }
+            Form::Text { text, users: lines, looked_at } => {
                 for event in &snapshot.events {
                     text.event(out, event)?;
                 }
                 text.sample(out, snapshot, |id| name(sampler.set().infos(), id), looked_at)?;
+                if let (Some(users), false) = (&users, snapshot.gpus.is_empty()) {
+                    writeln!(out)?;
+                    lines.sample(out, users)?;
+                }
             }
         }
         self.out.flush()

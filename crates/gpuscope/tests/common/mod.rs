@@ -61,6 +61,9 @@ pub(crate) fn valid_line(line: &str) -> Value {
     for gpu in object["gpus"].as_array().into_iter().flatten() {
         assert_eq!(nulls(gpu), reasons(gpu), "nulls and reasons of {gpu:#}");
     }
+    if object["clients"].is_array() {
+        assert_eq!(nulls_of_users(&object), reasons_of_users(&object), "nulls and reasons of {object:#}");
+    }
     object
 }
 
@@ -76,7 +79,11 @@ fn nulls(gpu: &Value) -> Vec<String> {
                         Value::String(s) => Some(s.clone()),
                         other => Some(other.to_string()),
                     });
-                    walk(item, &format!("{path}[{}]", label.unwrap_or_default()), found);
+                    let mut label = label.unwrap_or_default();
+                    if let Some(gpu) = item["gpu"].as_str() {
+                        label = format!("{gpu}/{label}");
+                    }
+                    walk(item, &format!("{path}[{label}]"), found);
                 }
             }
             Value::Object(fields) => {
@@ -96,6 +103,30 @@ fn nulls(gpu: &Value) -> Vec<String> {
     walk(gpu, "", &mut found);
     found.sort();
     found
+}
+
+/// The same for clients and for the sums of containers.
+fn nulls_of_users(object: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for client in object["clients"].as_array().unwrap() {
+        let key = format!("clients[{}/{}]", client["gpu"].as_str().unwrap(), client["client_id"]);
+        // A client without a name has none.
+        let of = nulls(client).into_iter().filter(|path| path != "client_name");
+        found.extend(of.map(|path| format!("{key}.{path}")));
+    }
+    for group in object["containers"].as_array().into_iter().flatten() {
+        let key = group["container"].as_str().or(group["cgroup"].as_str()).unwrap_or("-");
+        // One of the two says which processes are meant.
+        let of = nulls(group).into_iter().filter(|path| path != "container" && path != "cgroup");
+        found.extend(of.map(|path| format!("containers[{key}].{path}")));
+    }
+    found.sort();
+    found
+}
+
+fn reasons_of_users(object: &Value) -> Vec<String> {
+    // `clients` itself says that some may be missing.
+    reasons(object).into_iter().filter(|path| path != "clients").collect()
 }
 
 fn reasons(gpu: &Value) -> Vec<String> {
