@@ -7,7 +7,7 @@ use crate::stats::{
 };
 use gpuscope_model as model;
 use gpuscope_model::{EngineClass, Reading, Snapshot, Why};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 impl From<model::Reason> for Reason {
     fn from(r: model::Reason) -> Self {
@@ -143,10 +143,13 @@ pub(crate) fn stats(snapshot: &Snapshot, id: &model::GpuId) -> Option<GpuStats> 
         }
         (None, _) => None,
     };
+    // The three clocks name one moment: the start of the reading, some microseconds ago.
+    let ago = Duration::from_nanos(gpuscope_sys::monotonic_ns().saturating_sub(snapshot.at_ns));
+    let (now, wall) = (Instant::now(), SystemTime::now());
     Some(GpuStats {
-        timestamp: Instant::now(),
+        timestamp: now.checked_sub(ago).unwrap_or(now),
         monotonic_ns: snapshot.at_ns,
-        time: SystemTime::now(),
+        time: wall.checked_sub(ago).unwrap_or(wall),
         interval_seconds: snapshot.interval_ns.map(|ns| ns as f64 / 1e9),
         runtime_status: missing.take(&d.runtime_status, || "runtime_status".into()).map(model::RuntimeStatus::as_str),
         perturbs: d.perturbs,
