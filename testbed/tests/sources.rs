@@ -206,7 +206,7 @@ fn wait_and_semaphore_and_mean_frequency_on_request_start_the_kernels_timer() {
     let ran = integral as f64 / ((truth.monotonic_ns - first.monotonic_ns) as f64 / 1e3);
     let ours = gt(seen, "frequency", 0).unwrap()["actual_mhz"].as_f64().unwrap();
     println!("{}: mean actual {ours} MHz, the books say {ran:.1}", kernel());
-    assert!((ours - ran).abs() < 0.05 * ran, "{ours} where the books say {ran}");
+    assert!((ours - ran).abs() < 0.1 * ran, "{ours} where the books say {ran}");
     stream.interrupt();
     assert_eq!(Truth::read(&g.bdf).pmu_sampling_events, 0, "closed with the program");
     drop(load);
