@@ -165,6 +165,46 @@ pub(crate) fn stats(snapshot: &Snapshot, id: &model::GpuId) -> Option<GpuStats> 
     })
 }
 
+/// What is handed over once when the device went away: nothing is known, and why.
+pub(crate) fn gone(snapshot: &Snapshot, id: &model::GpuId) -> GpuStats {
+    const FIELDS: [&str; 12] = [
+        "engines.instances",
+        "engines.render",
+        "engines.video",
+        "engines.video_enhance",
+        "engines.blitter",
+        "engines.compute",
+        "frequency",
+        "rc6",
+        "power",
+        "temperatures",
+        "fans",
+        "system_memory_bandwidth",
+    ];
+    let why = Why::new(model::Reason::Gone, format!("{id}: the GPU is gone (unplugged, or unbound from its driver)"));
+    let mut missing = Missing(Vec::new());
+    for field in FIELDS.iter().chain(&["runtime_status"]) {
+        missing.note(|| (*field).to_string(), &why);
+    }
+    GpuStats {
+        timestamp: Instant::now(),
+        monotonic_ns: snapshot.at_ns,
+        time: SystemTime::now(),
+        interval_seconds: snapshot.interval_ns.map(|ns| ns as f64 / 1e9),
+        runtime_status: None,
+        perturbs: false,
+        engines: EngineStats::default(),
+        frequency: FrequencyStats::default(),
+        rc6: None,
+        gts: Vec::new(),
+        power: None,
+        temperatures: Vec::new(),
+        fans: Vec::new(),
+        system_memory_bandwidth: None,
+        unavailable: missing.0,
+    }
+}
+
 fn engines(d: &model::DeviceSnapshot, missing: &mut Missing) -> EngineStats {
     let mut out = EngineStats::default();
     match &d.engines {

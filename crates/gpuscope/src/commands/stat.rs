@@ -7,7 +7,7 @@ use gpuscope_export::{csv, json, text};
 use gpuscope_gpu::{GpuSet, Options};
 use gpuscope_model::{DeviceInfo, GpuId};
 use std::io::{self, BufWriter, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Samples until the count is reached, a signal comes, or nobody reads any more.
 ///
@@ -68,8 +68,11 @@ impl Output {
     }
 
     fn sample(&mut self, sampler: &Sampler) -> io::Result<()> {
-        let wall = SystemTime::now();
         let snapshot = sampler.snapshot();
+        // `time` names the moment that `monotonic_ns` does: the start of the sample.
+        let ago = Duration::from_nanos(gpuscope_sys::monotonic_ns().saturating_sub(snapshot.at_ns));
+        let wall = SystemTime::now();
+        let wall = wall.checked_sub(ago).unwrap_or(wall);
         let out: &mut dyn Write = &mut self.out;
         match &mut self.form {
             Form::Json => {
