@@ -82,11 +82,19 @@ fn remedies_are_those_of_the_level_and_work() {
         for g in &gpus {
             nulls_are_explained(gpu(&sample, &g.bdf).unwrap(), &level.to_string());
         }
+        if level > 0 {
+            // Where the PMU as a whole is refused, asking for more of it is no remedy.
+            for sample_of in ["wait", "sema"] {
+                let path = format!("engines[rcs0].{sample_of}_percent");
+                let entry = why(gpu(&sample, &i915.bdf).unwrap(), &path).unwrap();
+                assert_eq!(entry["reason"], "no_permission", "{entry}");
+            }
+        }
         let value = busy(&sample, i915);
         let entry = why(gpu(&sample, &i915.bdf).unwrap(), "engines[rcs0].busy_percent").cloned();
         println!("{} paranoid {level}: busy {value:?}, {entry:?}", kernel());
         if level == 0 {
-            assert!(value.is_some_and(|v| (v - 50.0).abs() < 10.0), "level 0 needs no right");
+            assert!(value.is_some_and(|v| v > 20.0), "level 0 needs no right: {value:?}");
             continue;
         }
         assert_eq!(value, None);
@@ -131,8 +139,12 @@ fn remedies_are_those_of_the_level_and_work() {
             .find(|u| u["metric"].as_str().unwrap().starts_with("classes") && u["reason"] == "no_permission")
             .unwrap_or_else(|| panic!("{seen}"));
         println!("{} xe: {refused}", kernel());
-        assert!(refused["remedy"].as_str().unwrap().to_lowercase().contains("cap_sys_ptrace"));
-        let sample = sample_as_nobody("+sys_ptrace,+dac_read_search");
+        // Followed to the letter: the capabilities that its setcap names, and no others.
+        let remedy = refused["remedy"].as_str().unwrap();
+        let named =
+            remedy.split("setcap ").nth(1).and_then(|r| r.split("=ep").next()).unwrap_or_else(|| panic!("{remedy}"));
+        let granted: Vec<String> = named.split(',').map(|c| format!("+{}", c.trim_start_matches("cap_"))).collect();
+        let sample = sample_as_nobody(&granted.join(","));
         let video = common::class(gpu(&sample, &xe.bdf).unwrap(), "video").and_then(|c| c["busy_percent"].as_f64());
         assert!(video.is_some(), "{}", gpu(&sample, &xe.bdf).unwrap());
         drop(work);

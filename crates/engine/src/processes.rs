@@ -1,17 +1,18 @@
 //! The processes that hold DRM clients.
 
+use gpuscope_host::Processes;
 use gpuscope_model::ClientsSample;
-use gpuscope_sys::Roots;
 
 /// Looks at the processes that hold a client, and at no others.
 pub(crate) struct Holders {
+    processes: Processes,
     /// Kept between ticks so that it does not allocate.
     pids: Vec<u32>,
 }
 
 impl Holders {
-    pub(crate) fn new(_roots: &Roots) -> Self {
-        Holders { pids: Vec::new() }
+    pub(crate) fn new(processes: Processes) -> Self {
+        Holders { processes, pids: Vec::new() }
     }
 
     /// Fills the facts of every holder of a client, by pid.
@@ -20,6 +21,6 @@ impl Holders {
         self.pids.extend(clients.clients.iter().flat_map(|c| c.holders.iter().copied()));
         self.pids.sort_unstable();
         self.pids.dedup();
-        clients.processes.clear();
+        self.processes.sample(&self.pids, &mut clients.processes);
     }
 }

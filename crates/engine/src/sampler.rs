@@ -2,9 +2,9 @@
 
 use crate::processes::Holders;
 use gpuscope_gpu::GpuSet;
+use gpuscope_host::Processes;
 use gpuscope_model::delta::Baseline;
 use gpuscope_model::{Sample, Snapshot};
-use gpuscope_sys::Roots;
 
 /// The GPUs of a machine, sampled tick by tick. Its buffers are used again: a steady tick allocates nothing.
 pub struct Sampler {
@@ -29,8 +29,8 @@ impl Sampler {
 
     /// The same, with the facts of the processes that hold clients. The set has to sample clients
     /// ([`Options::clients`](gpuscope_gpu::Options)).
-    pub fn with_processes(set: GpuSet, roots: &Roots) -> Self {
-        Sampler { holders: Some(Holders::new(roots)), ..Sampler::new(set) }
+    pub fn with_processes(set: GpuSet, processes: Processes) -> Self {
+        Sampler { holders: Some(Holders::new(processes)), ..Sampler::new(set) }
     }
 
     /// Reads every device once and compares with the tick before.

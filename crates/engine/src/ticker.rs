@@ -65,7 +65,8 @@ impl Ticker {
     }
 
     fn starting(interval: Duration, start: Instant) -> Self {
-        let interval = interval.max(Duration::from_millis(1));
+        // A year is as good as never, and an instant so far away can still be told.
+        let interval = interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 24 * 3600));
         Ticker { interval, next: start + interval }
     }
 
@@ -117,6 +118,12 @@ mod tests {
         stop.stop();
         assert_eq!(waiter.join().unwrap(), None);
         assert!(stop.is_stopped());
+    }
+
+    #[test]
+    fn an_interval_without_end_is_a_year() {
+        let mut ticker = Ticker::new(Duration::MAX);
+        assert_eq!(ticker.advance(Instant::now()), Tick { missed: 0 });
     }
 
     #[test]

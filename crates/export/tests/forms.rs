@@ -49,7 +49,7 @@ fn snapshot() -> Snapshot {
         classes: Reading::Value(vec![ClassSnapshot {
             class: EngineClass::Other,
             name: "odd, \"new\"".into(),
-            capacity: 2,
+            capacity: Reading::Value(2),
             busy_ratio: Reading::Value(0.5),
         }]),
         gts: vec![GtSnapshot {

@@ -61,8 +61,6 @@ pub(crate) struct Meanings {
     pub(crate) name: Option<&'static str>,
     /// Label of an unlabelled temperature channel 1.
     pub(crate) first_temperature: &'static str,
-    /// Whether channel 1 is the whole card even when it is the only energy channel and has no label.
-    pub(crate) single_energy_is_card: bool,
     /// EPERM and EACCES mean "asleep" (`amdgpu_pm_get_access_if_active` in drivers/gpu/drm/amd/pm/amdgpu_pm.c).
     pub(crate) refusal_is_sleep: bool,
     /// Why there is none, when there is none.
@@ -123,8 +121,9 @@ impl Hwmon {
                         (Some("pkg"), _) => Domain::Package,
                         // A domain this version has no field for.
                         (Some(_), _) => continue,
-                        (None, 1) if energies > 1 || meanings.single_energy_is_card => Domain::Card,
-                        // xe had no label when it had one channel: it was PCU_CR_PACKAGE_ENERGY_STATUS (xe_hwmon.c, Linux 6.8).
+                        (None, 1) if energies > 1 => Domain::Card,
+                        // The only channel is the package: i915 reads PCU_PACKAGE_ENERGY_STATUS (i915_hwmon.c), and xe without labels
+                        // PCU_CR_PACKAGE_ENERGY_STATUS (xe_hwmon.c, Linux 6.8). Neither is the whole card.
                         (None, 1 | 2) => Domain::Package,
                         (None, _) => continue,
                     };

@@ -299,13 +299,13 @@ impl Machine {
 impl Slot {
     fn new(device: Box<dyn Device>, power: PowerState, rdevs: Vec<u64>) -> Self {
         let engines = &device.info().engines;
-        let mut classes: Vec<(EngineClass, u32)> = Vec::new();
+        let mut classes: Vec<(EngineClass, Option<u32>)> = Vec::new();
         for engine in engines {
+            // Where the driver names classes only, a client tells later how many engines each has.
+            let counts = engine.instance.is_known();
             match classes.iter_mut().find(|(class, _)| *class == engine.class) {
-                // Where instances are known they are counted; a class alone stands for one engine until a client tells more.
-                Some((_, count)) if engine.instance.is_known() => *count += 1,
-                Some(_) => {}
-                None => classes.push((engine.class, 1)),
+                Some((_, count)) => *count = count.filter(|_| counts).map(|n| n + 1),
+                None => classes.push((engine.class, counts.then_some(1))),
             }
         }
         let sums = ClassSums::new(&classes);
@@ -331,7 +331,7 @@ impl Slot {
         let facts = PowerFacts {
             status: self.power.status.get(),
             autosuspend_delay_ns: self.power.autosuspend_delay_ns,
-            always_on: self.power.always_on,
+            always_on: self.power.always_on || self.device.holds_awake(),
         };
         self.access = match self.governor.decide(now, &facts) {
             Decision::Allowed { rebase } => {

@@ -13,7 +13,9 @@ use std::{process, thread};
 /// A second signal ends the process at once: the first one waits for the line at hand to be written, and its reader may be stuck.
 pub(crate) fn watch() -> io::Result<Stop> {
     let (mut receiver, sender) = UnixStream::pair()?;
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    // Under nohup SIGHUP is ignored, and stays so.
+    let hangup = (!ignores(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
     }
     let stop = Stop::new();
@@ -31,6 +33,13 @@ pub(crate) fn watch() -> io::Result<Stop> {
         process::exit(128 + SIGINT);
     })?;
     Ok(stop)
+}
+
+/// Whether whoever started this program has it ignore a signal: `SigIgn` of `/proc/self/status`.
+fn ignores(signal: i32) -> bool {
+    let status = gpuscope_sys::read_text("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).map(str::trim);
+    mask.and_then(|m| u64::from_str_radix(m, 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Returns when a signal is in the pipe or stdout is of no use any more.

@@ -96,7 +96,6 @@ fn a_name_with_spaces_stays_whole() {
 }
 
 #[test]
-#[ignore = "the facts of processes come with gpuscope-host"]
 fn facts_of_the_processes_are_joined() {
     let snapshot = snapshot(&machines::gpu_users(), &[]);
     let of =
@@ -112,7 +111,6 @@ fn facts_of_the_processes_are_joined() {
 }
 
 #[test]
-#[ignore = "the facts of processes come with gpuscope-host"]
 fn clients_are_picked_by_what_the_facts_say() {
     let tree = machines::gpu_users();
     assert_eq!(ids(&snapshot(&tree, &["--user", "1000"])), [7, 31]);

@@ -82,14 +82,18 @@ mod tests {
         is(&format!("/system.slice/docker-{ID}.scope"), &format!("docker:{SHORT}"));
         is(&format!("/docker/{ID}"), &format!("docker:{SHORT}"));
         is(&format!("/docker/{ID}/system.slice/inner.service"), &format!("docker:{SHORT}"));
-        is(&format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"), &format!("podman:{SHORT}"));
+        is(
+            &format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"),
+            &format!("podman:{SHORT}"),
+        );
         is("/lxc.payload.web/system.slice/nginx.service", "lxc:web");
     }
 
     #[test]
     fn pods_of_kubernetes() {
         let uid = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0";
-        let slice = format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
+        let slice =
+            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
         is(&format!("{slice}/cri-containerd-{ID}.scope"), &format!("kubernetes:{uid}/{SHORT}"));
         is(&format!("{slice}/crio-{ID}.scope"), &format!("kubernetes:{uid}/{SHORT}"));
         is(&format!("/kubepods/besteffort/pod{uid}/{ID}"), &format!("kubernetes:{uid}/{SHORT}"));

@@ -36,7 +36,9 @@ mod tests {
 
     #[test]
     fn names_by_number_and_the_first_of_two() {
-        let users = Users::parse("root:x:0:0:root:/root:/bin/bash\ntoor:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/bash\n");
+        let users = Users::parse(
+            "root:x:0:0:root:/root:/bin/bash\ntoor:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/bash\n",
+        );
         assert_eq!(users.name(0).map(Text::as_str), Some("root"));
         assert_eq!(users.name(1000).map(Text::as_str), Some("ada"));
         assert_eq!(users.name(1), None);

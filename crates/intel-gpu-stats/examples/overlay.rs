@@ -81,7 +81,7 @@ fn overlay_line(stats: &GpuStats) -> String {
     if let Some(mhz) = stats.frequency.actual_mhz {
         line.push_str(&format!(" {mhz:4.0} MHz "));
     }
-    if let Some(watts) = stats.power.and_then(|p| p.card_watts.or(p.gpu_watts)) {
+    if let Some(watts) = stats.power.and_then(|p| p.card_watts.or(p.gpu_watts).or(p.package_watts)) {
         line.push_str(&format!(" {watts:5.1} W "));
     }
     if let Some(missing) = reason {

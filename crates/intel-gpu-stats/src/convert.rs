@@ -7,7 +7,7 @@ use crate::stats::{
 };
 use gpuscope_model as model;
 use gpuscope_model::{EngineClass, Reading, Snapshot, Why};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 impl From<model::Reason> for Reason {
     fn from(r: model::Reason) -> Self {
@@ -143,10 +143,13 @@ pub(crate) fn stats(snapshot: &Snapshot, id: &model::GpuId) -> Option<GpuStats> 
         }
         (None, _) => None,
     };
+    // The three clocks name one moment: the start of the reading, some microseconds ago.
+    let ago = Duration::from_nanos(gpuscope_sys::monotonic_ns().saturating_sub(snapshot.at_ns));
+    let (now, wall) = (Instant::now(), SystemTime::now());
     Some(GpuStats {
-        timestamp: Instant::now(),
+        timestamp: now.checked_sub(ago).unwrap_or(now),
         monotonic_ns: snapshot.at_ns,
-        time: SystemTime::now(),
+        time: wall.checked_sub(ago).unwrap_or(wall),
         interval_seconds: snapshot.interval_ns.map(|ns| ns as f64 / 1e9),
         runtime_status: missing.take(&d.runtime_status, || "runtime_status".into()).map(model::RuntimeStatus::as_str),
         perturbs: d.perturbs,
@@ -160,6 +163,46 @@ pub(crate) fn stats(snapshot: &Snapshot, id: &model::GpuId) -> Option<GpuStats> 
         system_memory_bandwidth,
         unavailable: missing.0,
     })
+}
+
+/// What is handed over once when the device went away: nothing is known, and why.
+pub(crate) fn gone(snapshot: &Snapshot, id: &model::GpuId) -> GpuStats {
+    const FIELDS: [&str; 12] = [
+        "engines.instances",
+        "engines.render",
+        "engines.video",
+        "engines.video_enhance",
+        "engines.blitter",
+        "engines.compute",
+        "frequency",
+        "rc6",
+        "power",
+        "temperatures",
+        "fans",
+        "system_memory_bandwidth",
+    ];
+    let why = Why::new(model::Reason::Gone, format!("{id}: the GPU is gone (unplugged, or unbound from its driver)"));
+    let mut missing = Missing(Vec::new());
+    for field in FIELDS.iter().chain(&["runtime_status"]) {
+        missing.note(|| (*field).to_string(), &why);
+    }
+    GpuStats {
+        timestamp: Instant::now(),
+        monotonic_ns: snapshot.at_ns,
+        time: SystemTime::now(),
+        interval_seconds: snapshot.interval_ns.map(|ns| ns as f64 / 1e9),
+        runtime_status: None,
+        perturbs: false,
+        engines: EngineStats::default(),
+        frequency: FrequencyStats::default(),
+        rc6: None,
+        gts: Vec::new(),
+        power: None,
+        temperatures: Vec::new(),
+        fans: Vec::new(),
+        system_memory_bandwidth: None,
+        unavailable: missing.0,
+    }
 }
 
 fn engines(d: &model::DeviceSnapshot, missing: &mut Missing) -> EngineStats {

@@ -6,6 +6,7 @@ use gpuscope_engine::Sampler;
 use gpuscope_gpu::{GpuSet, Options};
 use gpuscope_model::{DeviceInfo, GpuId, PciAddress};
 use gpuscope_sys::Roots;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -69,10 +70,10 @@ impl Builder {
         self
     }
 
-    /// Look in other folders than `/proc` and `/sys`: a captured or composed tree.
+    /// Look in `dir/proc` and `dir/sys` rather than `/proc` and `/sys`: a captured or composed tree, whose counters stand still.
     #[must_use]
-    pub fn roots(mut self, roots: Roots) -> Self {
-        self.roots = roots;
+    pub fn root(mut self, dir: impl AsRef<Path>) -> Self {
+        self.roots = Roots::at(dir);
         self
     }
 
@@ -126,6 +127,13 @@ impl Builder {
 
 /// Whether a device has the name: its address, one of its nodes, or a path that ends in one.
 fn answers_to(device: &DeviceInfo, name: &str) -> bool {
+    // A path may be a link (`/dev/dri/by-path/…`) or lie below one (`/sys/class/drm/card0/device`): where it leads tells.
+    let led = if name.contains('/') { std::fs::canonicalize(name).ok() } else { None };
+    led.as_deref().and_then(Path::to_str).is_some_and(|path| is_named(device, path)) || is_named(device, name)
+}
+
+/// Whether the last part of a name is the device's address or one of its nodes.
+fn is_named(device: &DeviceInfo, name: &str) -> bool {
     let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
     if let (Ok(asked), Some(own)) = (last.parse::<PciAddress>(), device.pci_address) {
         return asked == own;
@@ -184,7 +192,8 @@ impl IntelGpu {
     /// Reads at every interval on a thread of its own, and hands the values to `callback` there. The first reading, without rates,
     /// comes at once. Ticks do not drift; ticks that a slow callback makes impossible are left out and counted.
     ///
-    /// While the GPU is gone there are no callbacks; they go on when it is back.
+    /// When the GPU goes away the callback is told once: values of which nothing is known, each with the reason
+    /// [`Gone`](crate::Reason::Gone). The callbacks go on when it is back.
     ///
     /// # Errors
     /// [`Error::ZeroInterval`], or [`Error::Thread`] when the thread cannot be started.

@@ -106,7 +106,6 @@ mod stream;
 
 pub use error::{Error, Result};
 pub use gpu::{Builder, IntelGpu};
-pub use gpuscope_sys::Roots;
 pub use info::GpuInfo;
 pub use sampling::{SamplingHandle, SamplingReport};
 pub use stats::{

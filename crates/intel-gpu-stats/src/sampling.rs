@@ -30,10 +30,18 @@ pub(crate) fn start(
     if interval.is_zero() {
         return Err(Error::ZeroInterval);
     }
-    let handle = spawn(sampler, interval, move |snapshot, _| {
-        if let Some(stats) = convert::stats(snapshot, &id) {
+    let mut present = true;
+    let handle = spawn(sampler, interval, move |snapshot, _| match convert::stats(snapshot, &id) {
+        Some(stats) => {
+            present = true;
             callback(stats);
         }
+        // Told once, so that nobody goes on showing the last values.
+        None if present => {
+            present = false;
+            callback(convert::gone(snapshot, &id));
+        }
+        None => {}
     })
     .map_err(|source| Error::Thread { source })?;
     Ok(SamplingHandle(handle))

@@ -224,7 +224,7 @@ pub struct GpuStats {
     pub interval_seconds: Option<f64>,
     /// Whether the GPU was awake, in the kernel's word: `active`, `suspended`, …
     pub runtime_status: Option<&'static str>,
-    /// Whether the sources that were asked for keep the GPU from sleeping or its GT from C6.
+    /// Whether the sources that were asked for keep the GPU from sleeping, its GT from C6, or a kernel timer running.
     pub perturbs: bool,
     /// Use of the engines.
     pub engines: EngineStats,
@@ -251,6 +251,19 @@ impl GpuStats {
     ///
     /// `stats.why("engines.video")` answers for the class; `stats.why("engines")` for the first engine value that is missing.
     pub fn why(&self, metric: &str) -> Option<&Unavailable> {
+        self.entry(metric).or_else(|| {
+            // What stands for the first GT, and for a class of engines, is listed under these.
+            if metric.starts_with("frequency") || metric.starts_with("rc6") {
+                return self.entry(&format!("gts[{}].{metric}", self.gts.first()?.gt));
+            }
+            let (class, field) = metric.strip_prefix("engines.")?.split_once('.')?;
+            let class = if class == "blitter" { "copy" } else { class };
+            let engine = self.engines.instances.iter().find(|e| e.class == class)?;
+            self.entry(&format!("engines.instances[{}].{field}", engine.name))
+        })
+    }
+
+    fn entry(&self, metric: &str) -> Option<&Unavailable> {
         self.unavailable.iter().find(|u| u.metric == metric).or_else(|| {
             self.unavailable.iter().find(|u| {
                 u.metric.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['.', '[']))

@@ -4,7 +4,7 @@
 //! drivers/pci/pci-driver.c (`pci_uevent`) print them.
 
 use gpuscope_testkit::Tree;
-use intel_gpu_stats::{Builder, Error, IntelGpu, Reason, Roots};
+use intel_gpu_stats::{Builder, Error, IntelGpu, Reason};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn i915(tree: &Tree, bdf: &str, card: &str, render: &str) {
 }
 
 fn at(tree: &Tree) -> Builder {
-    IntelGpu::builder().roots(Roots::at(tree.root()))
+    IntelGpu::builder().root(tree.root())
 }
 
 #[test]
@@ -81,7 +81,16 @@ fn open_takes_every_name_of_a_gpu() {
     let tree = Tree::new();
     i915(&tree, "0000:00:02.0", "card1", "renderD129");
     let sysfs = tree.path("sys/class/drm/card1");
-    for name in ["0000:00:02.0", "00:02.0", "/dev/dri/card1", "/dev/dri/renderD129", "card1", sysfs.to_str().unwrap()] {
+    let device = tree.path("sys/class/drm/card1/device");
+    for name in [
+        "0000:00:02.0",
+        "00:02.0",
+        "/dev/dri/card1",
+        "/dev/dri/renderD129",
+        "card1",
+        sysfs.to_str().unwrap(),
+        device.to_str().unwrap(),
+    ] {
         assert_eq!(at(&tree).open(name).unwrap().info().id, "0000:00:02.0", "{name}");
     }
     match at(&tree).open("/dev/dri/card7") {
@@ -117,6 +126,10 @@ fn gauges_equal_their_files_and_what_is_missing_says_why() {
     assert!(second.why("engines.instances[vcs0].busy_percent").is_some());
     assert!(second.power.is_none());
     assert!(second.why("power").is_some());
+    // The fields that stand for the first GT and for a class answer too.
+    assert_eq!(second.why("rc6").unwrap().reason, Reason::NotCounting);
+    assert!(second.why("engines.video.wait_percent").is_some());
+    assert!(second.why("frequency.actual_mhz").is_none(), "known: {:?}", second.frequency);
     assert!(second.system_memory_bandwidth.is_none());
     for u in &second.unavailable {
         assert!(!u.detail.is_empty(), "{u}");

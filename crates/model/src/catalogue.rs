@@ -122,7 +122,7 @@ pub const METRICS: &[Metric] = &[
         "W",
         [],
         "Mean power of the whole card.",
-        "hwmon `energy1_input` of i915 (Linux 6.2) and xe (Linux 6.8), discrete"
+        "hwmon `energy1_input` of xe, discrete, where it has two channels"
     ),
     gauge!(
         "gpuscope_power_package_watts",
@@ -130,7 +130,7 @@ pub const METRICS: &[Metric] = &[
         "W",
         [],
         "Mean power of the processor packages (integrated), or of the GPU's package (discrete).",
-        "RAPL `power/energy-pkg`, else powercap `energy_uj` (integrated); hwmon `energy2_input` of xe (discrete)"
+        "RAPL `power/energy-pkg`, else powercap `energy_uj` (integrated); hwmon `energy1_input` of i915 (Linux 6.2) and `energy2_input` of xe (discrete)"
     ),
     gauge!(
         "gpuscope_power_psys_watts",

@@ -31,6 +31,15 @@ const STANDS_STILL: Why = Why {
     remedy: None,
 };
 
+const TOO_LONG_AGO: Why = Why {
+    reason: Reason::NotCounting,
+    detail: Text::Static(
+        "the energy was last read so long ago that the hardware's counter may have turned over since: power is known from readings \
+         less than four minutes apart",
+    ),
+    remedy: None,
+};
+
 const NEVER_MOVED: Why = Why {
     reason: Reason::NotCounting,
     detail: Text::Static("the energy counter is there but has not moved since it was first read"),
@@ -164,7 +173,7 @@ impl DeviceBaseline {
         match (&mut last.classes, &now.classes) {
             (Reading::Value(old), Reading::Value(new)) if same(old, new, |c| &c.name) => {
                 for (o, n) in old.iter_mut().zip(new) {
-                    o.capacity = n.capacity;
+                    o.capacity.clone_from(&n.capacity);
                     keep(&mut o.busy, &n.busy);
                 }
             }
@@ -261,11 +270,13 @@ fn device(base: Option<&DeviceBaseline>, now: &DeviceSample, out: &mut DeviceSna
         None => [None; 4],
     };
     let [m0, m1, m2, m3] = moved;
+    let gap = now.power.longest_gap_ns;
+    let watts = |before, now, moved| watts(before, now, moved, live, gap);
     out.power = PowerSnapshot {
-        gpu_watts: watts(gpu0, gpu, m0, live),
-        card_watts: watts(card0, card, m1, live),
-        package_watts: watts(package0, package, m2, live),
-        psys_watts: watts(psys0, psys, m3, live),
+        gpu_watts: watts(gpu0, gpu, m0),
+        card_watts: watts(card0, card, m1),
+        package_watts: watts(package0, package, m2),
+        psys_watts: watts(psys0, psys, m3),
     };
 
     clone_list(&mut out.temperatures, &now.temperatures);
@@ -322,9 +333,16 @@ fn per_second(before: Option<&Reading<Counter>>, now: &Reading<Counter>, live: b
     compare(before, now, |b, n| if !live && b.value == n.value { Err(STANDS_STILL) } else { rate(b, n) })
 }
 
-fn watts(before: Option<&Reading<Counter>>, now: &Reading<Counter>, moved: bool, live: bool) -> Reading<f64> {
+fn watts(
+    before: Option<&Reading<Counter>>,
+    now: &Reading<Counter>,
+    moved: bool,
+    live: bool,
+    gap_ns: Option<u64>,
+) -> Reading<f64> {
     compare(before, now, |b, n| match () {
         () if !live && b.value == n.value => Err(STANDS_STILL),
+        () if gap_ns.is_some_and(|gap| n.at_ns.saturating_sub(b.at_ns) > gap) => Err(TOO_LONG_AGO),
         () if b.value == n.value && !moved => Err(NEVER_MOVED),
         () => rate(b, n).map(|uj_per_s| uj_per_s / 1e6),
     })
@@ -363,7 +381,7 @@ fn class(before: Option<&ClassSample>, now: &ClassSample, live: bool) -> ClassSn
     ClassSnapshot {
         class: now.class,
         name: now.name.clone(),
-        capacity: now.capacity,
+        capacity: now.capacity.clone(),
         busy_ratio: share(before.map(|b| &b.busy), &now.busy, live),
     }
 }
@@ -393,7 +411,7 @@ fn classes_of_engines(engines: &[EngineSnapshot], out: &mut Vec<ClassSnapshot>) 
             out.push(ClassSnapshot {
                 class,
                 name: Text::Static(class.as_str()),
-                capacity,
+                capacity: Reading::Value(capacity),
                 busy_ratio: sum.map(|s| s / f64::from(capacity)).into(),
             });
         }

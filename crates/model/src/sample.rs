@@ -59,7 +59,7 @@ pub struct ClassSample {
     /// The driver's word where `class` is [`EngineClass::Other`], else the model's.
     pub name: Text,
     /// Number of engines of the class.
-    pub capacity: u32,
+    pub capacity: Reading<u32>,
     /// Engine time of all clients since the first sample (nanoseconds), of all the time since then, times `capacity`.
     pub busy: Reading<Share>,
 }
@@ -86,7 +86,7 @@ pub struct GtSample {
 /// Cumulative energy of the power domains, in microjoules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PowerSample {
-    /// The GPU alone: RAPL's `energy-gpu` (integrated), hwmon's package channel where it is the GPU chip (discrete).
+    /// The GPU alone: RAPL's `energy-gpu` (integrated), absent for discrete GPUs.
     pub gpu_uj: Reading<Counter>,
     /// The whole card (discrete).
     pub card_uj: Reading<Counter>,
@@ -94,6 +94,9 @@ pub struct PowerSample {
     pub package_uj: Reading<Counter>,
     /// The whole platform (RAPL psys).
     pub psys_uj: Reading<Counter>,
+    /// Time between two readings over which these counters can be trusted: a longer one may hide a turn of the hardware's counter. `None`
+    /// where the kernel keeps count by itself.
+    pub longest_gap_ns: Option<u64>,
 }
 
 /// A temperature sensor.
@@ -143,7 +146,7 @@ pub struct DeviceSample {
     pub driver: Text,
     /// Whether a running kernel answered. In a captured tree counters stand still and give no rate.
     pub live: bool,
-    /// Whether what was read keeps the GPU from sleeping or its GT from C6.
+    /// Whether sources that were asked for keep the GPU from sleeping, its GT from C6, or a kernel timer running.
     pub perturbs: bool,
     /// Runtime power state, read before anything that wakes.
     pub runtime_status: Reading<RuntimeStatus>,

@@ -34,7 +34,7 @@ pub struct ClassSnapshot {
     /// The driver's word where `class` is `Other`.
     pub name: Text,
     /// Number of engines of the class.
-    pub capacity: u32,
+    pub capacity: Reading<u32>,
     /// Share of the class's capacity executing, 0 to 1.
     pub busy_ratio: Reading<f64>,
 }
@@ -87,7 +87,7 @@ pub struct DeviceSnapshot {
     pub id: GpuId,
     /// Its driver.
     pub driver: Text,
-    /// Whether what was read keeps the GPU from sleeping or its GT from C6.
+    /// Whether sources that were asked for keep the GPU from sleeping, its GT from C6, or a kernel timer running.
     pub perturbs: bool,
     /// Runtime power state.
     pub runtime_status: Reading<RuntimeStatus>,

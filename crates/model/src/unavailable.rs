@@ -1,6 +1,6 @@
 //! The list of what is missing, by the path of the field.
 
-use crate::{DeviceSnapshot, Reading, Why};
+use crate::{DeviceSnapshot, Reading, Reason, Text, Why};
 
 /// A metric without a value, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,9 +49,18 @@ impl DeviceSnapshot {
             Reading::Absent(why) => f(format_args!("classes"), why),
             Reading::Value(classes) => {
                 for c in classes {
+                    check(&c.capacity, format_args!("classes[{}].capacity", c.name), f);
                     check(&c.busy_ratio, format_args!("classes[{}].busy_percent", c.name), f);
                 }
             }
+        }
+        const NO_GTS: Why = Why {
+            reason: Reason::NotSupported,
+            detail: Text::Static("the driver at hand shows no GT with frequency and idle files"),
+            remedy: None,
+        };
+        if self.gts.is_empty() {
+            f(format_args!("frequency"), &NO_GTS);
         }
         for g in &self.gts {
             check(&g.actual_hz, format_args!("frequency[{}].actual_mhz", g.gt), f);
@@ -64,6 +73,9 @@ impl DeviceSnapshot {
         check(&self.power.card_watts, format_args!("power.card_watts"), f);
         check(&self.power.package_watts, format_args!("power.package_watts"), f);
         check(&self.power.psys_watts, format_args!("power.psys_watts"), f);
+        if self.gts.is_empty() {
+            f(format_args!("rc6"), &NO_GTS);
+        }
         for g in &self.gts {
             check(&g.idle_ratio, format_args!("rc6[{}].residency_percent", g.gt), f);
         }

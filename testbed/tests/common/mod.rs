@@ -8,6 +8,9 @@
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
+pub mod books;
+
+use gpuscope_sys::monotonic_ns;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +26,7 @@ pub fn gpuscope() -> String {
 /// A running `gpuscope` that prints JSON lines.
 pub struct Stream {
     child: Child,
-    lines: Receiver<String>,
+    lines: Receiver<(String, u64)>,
 }
 
 impl Stream {
@@ -42,7 +45,7 @@ impl Stream {
         thread::spawn(move || {
             for line in BufReader::new(out).lines() {
                 let Ok(line) = line else { return };
-                if send.send(line).is_err() {
+                if send.send((line, monotonic_ns())).is_err() {
                     return;
                 }
             }
@@ -53,7 +56,7 @@ impl Stream {
     /// The next line, or `None` at the end of the stream.
     pub fn next(&mut self, within: Duration) -> Option<Value> {
         match self.lines.recv_timeout(within) {
-            Ok(line) => Some(serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))),
+            Ok(line) => Some(parse(line)),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("no line of gpuscope within {within:?}"),
         }
@@ -64,7 +67,7 @@ impl Stream {
         let end = Instant::now() + time;
         let mut all = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            all.push(serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}")));
+            all.push(parse(line));
         }
         all
     }
@@ -90,6 +93,13 @@ impl Drop for Stream {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The object of a line, with `arrived_ns` beside its own fields.
+fn parse((line, arrived_ns): (String, u64)) -> Value {
+    let mut object: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    object["arrived_ns"] = arrived_ns.into();
+    object
 }
 
 /// Whether a line is a sample, not an event.

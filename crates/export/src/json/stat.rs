@@ -97,9 +97,10 @@ fn gpu(g: &DeviceSnapshot) -> impl Serialize + use<'_> {
         driver: &g.driver,
         engines: each_known(&g.engines, engine),
         classes: each_known(&g.classes, class),
-        frequency: each(&g.gts, frequency),
+        // No GT at all is not known, not none.
+        frequency: (!g.gts.is_empty()).then(|| each(&g.gts, frequency)),
         power: power(&g.power),
-        rc6: each(&g.gts, rc6),
+        rc6: (!g.gts.is_empty()).then(|| each(&g.gts, rc6)),
         temperature: each_known(&g.temperatures, temperature),
         fans: each_known(&g.fans, fan),
         memory: each_known(&g.memory, memory),
@@ -139,13 +140,13 @@ fn class(c: &ClassSnapshot) -> impl Serialize + use<'_> {
     struct Class<'a> {
         name: &'a str,
         class: &'static str,
-        capacity: u32,
+        capacity: Option<u32>,
         busy_percent: Option<f64>,
     }
     Class {
         name: &c.name,
         class: c.class.as_str(),
-        capacity: c.capacity,
+        capacity: c.capacity.get(),
         busy_percent: c.busy_ratio.get().map(percent),
     }
 }

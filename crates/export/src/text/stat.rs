@@ -156,7 +156,10 @@ fn classes(w: &mut dyn Write, style: Style, gpu: &DeviceSnapshot) -> io::Result<
         return Ok(());
     }
     let items = list(&gpu.classes, |c| {
-        let label = if c.capacity > 1 { format!("{} x{}", c.name, c.capacity) } else { c.name.to_string() };
+        let label = match c.capacity.get() {
+            Some(n) if n > 1 => format!("{} x{n}", c.name),
+            _ => c.name.to_string(),
+        };
         known(&format!("{label:<14}"), &c.busy_ratio, |v| gauge(style, v))
     });
     row(w, style, "classes", &items)

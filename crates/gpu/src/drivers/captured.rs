@@ -79,7 +79,7 @@ fn arc_a380_with_i915() {
     let reasons: Vec<_> = sample.gts[0].throttle.get().unwrap().iter().map(|r| r.as_str()).collect();
     assert_eq!(reasons, reasons_of(&gt, "throttle_reason_"));
     let hwmon = card.join("device/hwmon/hwmon1");
-    assert_eq!(sample.power.card_uj.get().unwrap().value as f64, number(hwmon.join("energy1_input")));
+    assert_eq!(sample.power.package_uj.get().unwrap().value as f64, number(hwmon.join("energy1_input")));
     let temperatures = sample.temperatures.value().unwrap();
     assert_eq!(temperatures.len(), 1);
     assert_eq!(temperatures[0].celsius, Reading::Value(number(hwmon.join("temp1_input")) / 1000.0));
@@ -87,7 +87,7 @@ fn arc_a380_with_i915() {
     assert_eq!(fans.len(), 1);
     assert_eq!(fans[0].rpm, Reading::Value(number(hwmon.join("fan1_input"))));
     // The limit in power1_max is not the power.
-    assert!(sample.power.gpu_uj.why().is_some() && sample.power.package_uj.why().is_some());
+    assert!(sample.power.gpu_uj.why().is_some() && sample.power.card_uj.why().is_some());
     assert!(sample.engines.why().is_some() && device.fdinfo().needed);
 }
 

@@ -37,7 +37,6 @@ pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
     let meanings = Meanings {
         name: None,
         first_temperature: "gpu",
-        single_energy_is_card: false,
         refusal_is_sleep: info.driver == "amdgpu",
         none: Why::new(Reason::NotSupported, "the driver has no hwmon device"),
     };
@@ -88,6 +87,10 @@ impl Device for Generic {
         FdinfoNeed { needed: true, wakes: false }
     }
 
+    fn holds_awake(&self) -> bool {
+        false
+    }
+
     fn reports(&self) -> Vec<SourceReport> {
         let source = Text::from(format!("{} driver", self.info.driver));
         vec![SourceReport::absent(source, Some(&self.info.id), self.why.clone()), self.hwmon.report(&self.info)]
@@ -100,6 +103,7 @@ pub(super) fn blank_power(why: &Why) -> PowerSample {
         gpu_uj: why.clone().into(),
         card_uj: why.clone().into(),
         package_uj: why.clone().into(),
+        longest_gap_ns: None,
         psys_uj: why.clone().into(),
     }
 }

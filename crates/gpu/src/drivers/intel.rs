@@ -129,7 +129,11 @@ pub(super) fn align(out: &mut DeviceSample, engines: usize, gts: usize, blank: i
 /// Energy as far as it is known without reading: hwmon fills a card's, the owner of RAPL an integrated GPU's.
 pub(super) fn blank_power(info: &DeviceInfo) -> PowerSample {
     if is_discrete(info) {
-        return super::generic::blank_power(&NOT_THE_PROCESSORS);
+        // The register has 32 bits of 2^-14 J, and the driver adds it up at its own readings only (hwm_energy, xe_hwmon_energy_get): one
+        // turn lasts 4.4 minutes at 1000 W.
+        const TURN_NS: u64 = 240_000_000_000;
+        let power = super::generic::blank_power(&NOT_THE_PROCESSORS);
+        return PowerSample { longest_gap_ns: Some(TURN_NS), ..power };
     }
     if info.sriov.is_virtual() {
         return super::generic::blank_power(&VIRTUAL);

@@ -33,6 +33,9 @@ pub(crate) trait Device: Send {
     /// What of DRM fdinfo this device needs.
     fn fdinfo(&self) -> FdinfoNeed;
 
+    /// Whether this monitor's own open sources keep the device awake: then leaving it alone would not let it fall asleep.
+    fn holds_awake(&self) -> bool;
+
     /// Which sources work, and what would help those that do not.
     fn reports(&self) -> Vec<SourceReport>;
 }

@@ -19,8 +19,23 @@ struct Class {
     class: EngineClass,
     name: Text,
     capacity: u32,
+    /// Whether the driver or a client has told the capacity; until then it is taken for 1, which no client contradicts by being busy.
+    told: bool,
     busy_ns: u64,
     whole_ns: u64,
+}
+
+impl Class {
+    fn known_capacity(&self) -> Reading<u32> {
+        const NOT_TOLD: Why = Why {
+            reason: Reason::NotCounting,
+            detail: Text::Static(
+                "the driver tells the number of engines of a class with its clients, and none has been seen",
+            ),
+            remedy: None,
+        };
+        if self.told { Reading::Value(self.capacity) } else { NOT_TOLD.into() }
+    }
 }
 
 /// What an engine key said last. Counters may step back for a while; the larger value stands until it is passed.
@@ -63,11 +78,13 @@ pub(crate) struct ClassSums {
 }
 
 impl ClassSums {
-    /// Sums that begin with the classes known from the driver, with their number of engines. May be empty.
-    pub(crate) fn new(classes: &[(EngineClass, u32)]) -> Self {
+    /// Sums that begin with the classes known from the driver, with their number of engines where that is known. May be empty.
+    pub(crate) fn new(classes: &[(EngineClass, Option<u32>)]) -> Self {
         let mut sums = ClassSums::default();
         for &(class, capacity) in classes {
-            sums.classes.push(Class { class, name: class.as_str().into(), capacity, busy_ns: 0, whole_ns: 0 });
+            let told = capacity.is_some();
+            let capacity = capacity.unwrap_or(1);
+            sums.classes.push(Class { class, name: class.as_str().into(), capacity, told, busy_ns: 0, whole_ns: 0 });
         }
         sums
     }
@@ -127,7 +144,7 @@ impl ClassSums {
                 && samples.iter().zip(&self.classes).all(|(s, c)| s.class == c.class && s.name == c.name);
             if same {
                 for (sample, class) in samples.iter_mut().zip(&self.classes) {
-                    sample.capacity = class.capacity;
+                    sample.capacity = class.known_capacity();
                     sample.busy = share(class);
                 }
                 return;
@@ -136,7 +153,12 @@ impl ClassSums {
         *out = Reading::Value(
             self.classes
                 .iter()
-                .map(|c| ClassSample { class: c.class, name: c.name.clone(), capacity: c.capacity, busy: share(c) })
+                .map(|c| ClassSample {
+                    class: c.class,
+                    name: c.name.clone(),
+                    capacity: c.known_capacity(),
+                    busy: share(c),
+                })
                 .collect(),
         );
     }
@@ -172,15 +194,17 @@ impl ClassSums {
         let is = |c: &Class| c.class == class && (class != EngineClass::Other || c.name.as_str() == name);
         match self.classes.iter_mut().position(|c| is(c)) {
             Some(at) => {
-                if let (Some(c), Some(capacity)) = (self.classes.get_mut(at), engine.printed_capacity) {
-                    c.capacity = capacity;
+                if let Some(c) = self.classes.get_mut(at) {
+                    c.told = true;
+                    c.capacity = engine.printed_capacity.unwrap_or(c.capacity);
                 }
                 at
             }
             None => {
                 let name =
                     if class == EngineClass::Other { Text::from(name.to_string()) } else { class.as_str().into() };
-                self.classes.push(Class { class, name, capacity: engine.capacity(), busy_ns: 0, whole_ns: 0 });
+                let capacity = engine.capacity();
+                self.classes.push(Class { class, name, capacity, told: true, busy_ns: 0, whole_ns: 0 });
                 self.classes.len().saturating_sub(1)
             }
         }

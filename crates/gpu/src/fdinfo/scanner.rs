@@ -14,6 +14,7 @@ use self::client::{hold, read_client, release};
 use super::parse::{client_id, parse_fdinfo};
 use super::proc::{ProcStat, hides_processes, is_inner_namespace, parse_stat};
 use gpuscope_model::{Reason, Why};
+use gpuscope_pmu::{Capability, Rights};
 use gpuscope_sys::{Error, KernelFile, Roots, monotonic_ns, read_text};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, makedev, openat, statat, statx};
 use rustix::io::Errno;
@@ -182,7 +183,7 @@ impl ClientScanner {
                     Reason::NoPermission,
                     "processes of other users are hidden (proc is mounted with hidepid), and any of them may use the GPU",
                 )
-                .remedy(REMEDY),
+                .remedy(remedy(&self.roots)),
             );
         }
     }
@@ -300,7 +301,7 @@ impl ClientScanner {
                 1 => "1 process of another user cannot be read, and it may use the GPU".to_string(),
                 n => format!("{n} processes of other users cannot be read, and any of them may use the GPU"),
             };
-            (n, Why::new(Reason::NoPermission, detail).remedy(REMEDY))
+            (n, Why::new(Reason::NoPermission, detail).remedy(remedy(&self.roots)))
         });
     }
 
@@ -617,8 +618,11 @@ impl ClientScanner {
     }
 }
 
-const REMEDY: &str =
-    "run as root, or give the program CAP_SYS_PTRACE: sudo setcap cap_sys_ptrace=ep $(command -v gpuscope)";
+/// `/proc/PID/fd` is a folder of its owner's (0500): the right to trace opens its files, and another one the folder itself.
+fn remedy(roots: &Roots) -> String {
+    let setcap = Rights::read(roots).setcap(&[Capability::SysPtrace, Capability::DacReadSearch]);
+    format!("run as root, or give the program CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: {setcap}")
+}
 
 fn decimal(name: &[u8]) -> Option<u32> {
     if name.is_empty() || !name.iter().all(u8::is_ascii_digit) {

@@ -26,7 +26,6 @@ fn meanings() -> Meanings {
     Meanings {
         name: Some("xe"),
         first_temperature: "gpu",
-        single_energy_is_card: false,
         refusal_is_sleep: false,
         none: Why::new(Reason::NotSupported, "none"),
     }
@@ -69,8 +68,8 @@ fn tiles_of_i915_are_not_counted_beside_the_device() {
     let tree = Tree::new();
     tree.files("hwmon/hwmon1", &[("name", "i915\n"), ("energy1_input", "7\n")]);
     tree.files("hwmon/hwmon2", &[("name", "i915_gt0\n"), ("energy1_input", "5\n")]);
-    let hwmon = Hwmon::open(&tree.path(""), Meanings { name: Some("i915"), single_energy_is_card: true, ..meanings() });
-    assert_eq!(domains(&hwmon), [Domain::Card]);
+    let hwmon = Hwmon::open(&tree.path(""), Meanings { name: Some("i915"), ..meanings() });
+    assert_eq!(domains(&hwmon), [Domain::Package]);
 }
 
 #[test]

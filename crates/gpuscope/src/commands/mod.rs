@@ -16,8 +16,11 @@ pub(crate) use stat::stat;
 use crate::args::Common;
 use anyhow::bail;
 use gpuscope_gpu::Options;
+use gpuscope_host::{Processes, Users};
+use gpuscope_model::Snapshot;
 use gpuscope_sys::Roots;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Where to look: this machine, or the folder of `--root`.
 fn roots(common: &Common) -> anyhow::Result<Roots> {
@@ -36,6 +39,20 @@ fn options(common: &Common) -> Options {
     let pci_ids: Vec<PathBuf> =
         ["usr/share/hwdata/pci.ids", "usr/share/misc/pci.ids"].iter().map(|path| root.join(path)).collect();
     Options { pci_ids, ..Options::default() }
+}
+
+/// Facts of processes. Their users' names come from the passwd file: a captured machine's own, or none.
+fn processes(common: &Common, roots: &Roots) -> Processes {
+    let root = common.root.as_deref().unwrap_or(Path::new("/"));
+    let passwd = std::fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+    Processes::new(roots.clone(), Users::parse(&passwd))
+}
+
+/// The moment that the snapshot's `monotonic_ns` names, the start of the sample, as wall time.
+fn wall_time(snapshot: &Snapshot) -> SystemTime {
+    let ago = Duration::from_nanos(gpuscope_sys::monotonic_ns().saturating_sub(snapshot.at_ns));
+    let now = SystemTime::now();
+    now.checked_sub(ago).unwrap_or(now)
 }
 
 /// Where GPUs are looked for, in words.

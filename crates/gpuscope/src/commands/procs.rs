@@ -7,7 +7,6 @@ use gpuscope_engine::{Sampler, Ticker};
 use gpuscope_export::{Query, Sort, csv, json, text};
 use gpuscope_gpu::{GpuSet, Options};
 use std::io::{self, BufWriter, Write};
-use std::time::SystemTime;
 
 /// Shows who used the GPUs over an interval: once, or until the count is reached, a signal comes, or nobody reads any more.
 pub(crate) fn procs(common: &Common, args: &Procs) -> anyhow::Result<()> {
@@ -19,7 +18,7 @@ pub(crate) fn procs(common: &Common, args: &Procs) -> anyhow::Result<()> {
     }
     let stop = stop::watch()?;
     let set = GpuSet::open(roots.clone(), options);
-    let mut sampler = Sampler::with_processes(set, &roots);
+    let mut sampler = Sampler::with_processes(set, super::processes(common, &roots));
     let mut output = Output::new(common.format(), query(common.format(), args), looked_at)?;
     sampler.tick();
     let mut ticker = Ticker::new(common.interval());
@@ -79,7 +78,7 @@ impl Output {
     }
 
     fn snapshot(&mut self, sampler: &Sampler) -> io::Result<()> {
-        let wall = SystemTime::now();
+        let wall = super::wall_time(sampler.snapshot());
         let snapshot = sampler.snapshot();
         let users = gpuscope_export::Procs::new(snapshot, &self.query, self.unseen.why(sampler));
         let out: &mut dyn Write = &mut self.out;

@@ -8,7 +8,6 @@ use gpuscope_export::{Procs, Query, csv, json, text};
 use gpuscope_gpu::{GpuSet, Options};
 use gpuscope_model::{DeviceInfo, GpuId};
 use std::io::{self, BufWriter, Write};
-use std::time::SystemTime;
 
 /// Samples until the count is reached, a signal comes, or nobody reads any more.
 ///
@@ -31,7 +30,8 @@ pub(crate) fn stat(common: &Common, args: &Stat) -> anyhow::Result<()> {
     let stop = stop::watch()?;
     let mut output = Output::new(common.format(), looked_at, args.processes)?;
     let set = GpuSet::open(roots.clone(), options);
-    let mut sampler = if args.processes { Sampler::with_processes(set, &roots) } else { Sampler::new(set) };
+    let mut sampler =
+        if args.processes { Sampler::with_processes(set, super::processes(common, &roots)) } else { Sampler::new(set) };
     sampler.tick();
     let mut ticker = Ticker::new(common.interval());
     let mut left = args.count;
@@ -76,9 +76,9 @@ impl Output {
     }
 
     fn sample(&mut self, sampler: &Sampler) -> io::Result<()> {
-        let wall = SystemTime::now();
         let snapshot = sampler.snapshot();
         let users = self.processes.as_mut().map(|unseen| Procs::new(snapshot, &Query::default(), unseen.why(sampler)));
+        let wall = super::wall_time(snapshot);
         let out: &mut dyn Write = &mut self.out;
         match &mut self.form {
             Form::Json => {

@@ -42,6 +42,7 @@ fn device(live: bool) -> DeviceSample {
             card_uj: absent(),
             package_uj: absent(),
             psys_uj: absent(),
+            longest_gap_ns: None,
         },
         temperatures: Reading::Value(vec![TemperatureSample { label: "pkg".into(), celsius: Reading::Value(45.0) }]),
         fans: absent2(),
@@ -113,7 +114,7 @@ fn class_of_counted_engines_is_their_mean() {
     let out = steps(&[sample(S, at(S, 0, 0, true)), sample(2 * S, at(2 * S, S, 0, true))]);
     let classes = out.gpus[0].classes.value().unwrap();
     assert_eq!(classes.len(), 1);
-    assert_eq!((classes[0].class, classes[0].capacity), (EngineClass::Video, 2));
+    assert_eq!((classes[0].class, classes[0].capacity.get()), (EngineClass::Video, Some(2)));
     assert_eq!(classes[0].busy_ratio, Reading::Value(0.5));
 }
 
@@ -157,6 +158,19 @@ fn energy_that_never_moved_is_not_zero_watts_but_one_that_did_may_rest() {
     assert_eq!(reason(&out.gpus[0].power.gpu_watts), Reason::NotCounting);
     let out = steps(&[still(S, 9), still(2 * S, 9_000_009), still(3 * S, 9_000_009)]);
     assert_eq!(out.gpus[0].power.gpu_watts, Reading::Value(0.0));
+}
+
+#[test]
+fn power_over_a_gap_that_may_hide_a_turn_of_the_counter_is_not_known() {
+    let long = |t: u64| {
+        let mut d = at(t, 0, 0, true);
+        d.power.longest_gap_ns = Some(240 * S);
+        sample(t, d)
+    };
+    let out = steps(&[long(S), long(240 * S)]);
+    assert_eq!(out.gpus[0].power.gpu_watts, Reading::Value(5.0));
+    let out = steps(&[long(S), long(1800 * S)]);
+    assert_eq!(reason(&out.gpus[0].power.gpu_watts), Reason::NotCounting);
 }
 
 #[test]

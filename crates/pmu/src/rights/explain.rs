@@ -7,6 +7,15 @@ use gpuscope_sys as sys;
 const BINARY: &str = "$(command -v gpuscope)";
 
 impl Rights {
+    /// The command that gives the program these capabilities. setcap(8) replaces what a file had: what this process holds is given
+    /// again, so that following one remedy does not undo another.
+    pub fn setcap(&self, needed: &[Capability]) -> String {
+        const GIVEN: [Capability; 3] = [Capability::Perfmon, Capability::SysPtrace, Capability::DacReadSearch];
+        let kept = GIVEN.into_iter().filter(|c| self.uid != 0 && self.has(*c) && !needed.contains(c));
+        let names: Vec<&str> = needed.iter().copied().chain(kept).map(Capability::name).collect();
+        format!("sudo setcap {}=ep {BINARY}", names.join(","))
+    }
+
     /// Explains why `perf_event_open` refused `what` (a PMU or an event, as a person reads it).
     ///
     /// Being in a group (render, video) never changes the answer, so no remedy speaks of one.
@@ -74,10 +83,9 @@ impl Rights {
                     _ if self.no_new_privs => why.remedy(
                         "start gpuscope as root from a session that may gain privileges (NoNewPrivs is set here)",
                     ),
-                    Some(capability) => why.remedy(format!(
-                        "run as root: sudo gpuscope; or once: sudo setcap {}=ep {BINARY}",
-                        capability.name()
-                    )),
+                    Some(capability) => {
+                        why.remedy(format!("run as root: sudo gpuscope; or once: {}", self.setcap(&[capability])))
+                    }
                     None => why.remedy("run as root: sudo gpuscope"),
                 }
             }
@@ -120,7 +128,7 @@ impl Rights {
 
     /// What opens device-wide counters at this level. Every command here is enough by itself unless joined by "and".
     fn level_remedy(&self, level: i32, held: bool) -> String {
-        let capability = self.counting_capability().name();
+        let setcap = self.setcap(&[self.counting_capability()]);
         if self.confined() {
             let give = if self.user_namespace {
                 // perfmon_capable() asks the first user namespace: no capability of a rootless container counts.
@@ -140,10 +148,8 @@ impl Rights {
         let root = if self.uid == 0 { "" } else { "; or run as root: sudo gpuscope" };
         match (level >= 3, held) {
             (true, true) => format!("sudo sysctl kernel.perf_event_paranoid=2{root}"),
-            (true, false) => format!(
-                "sudo sysctl kernel.perf_event_paranoid=2 and sudo setcap {capability}=ep {BINARY}; or {everybody}{root}"
-            ),
-            (false, _) => format!("sudo setcap {capability}=ep {BINARY}; or {everybody}{root}"),
+            (true, false) => format!("sudo sysctl kernel.perf_event_paranoid=2 and {setcap}; or {everybody}{root}"),
+            (false, _) => format!("{setcap}; or {everybody}{root}"),
         }
     }
 

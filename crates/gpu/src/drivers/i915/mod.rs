@@ -199,6 +199,8 @@ impl Gt {
 }
 
 struct I915 {
+    /// Events were asked for that the driver samples with a timer.
+    timer: bool,
     info: DeviceInfo,
     live: bool,
     power: PowerFiles,
@@ -223,11 +225,12 @@ impl I915 {
         let meanings = Meanings {
             name: Some("i915"),
             first_temperature: "gpu",
-            single_energy_is_card: true,
             refusal_is_sleep: false,
             none: intel::no_hwmon(discrete),
         };
+        let options = context.options;
         let mut device = I915 {
+            timer: options.wait || options.sema || options.pmu_frequency,
             live: context.roots.is_live(),
             power: PowerFiles::open(&found.device, found.minor()),
             counters: Err(no_pmu()),
@@ -328,8 +331,10 @@ impl I915 {
     }
 }
 
-/// Puts one reading of the group and the files of the GTs into a sample that was laid out.
+/// Puts one reading of the group and the files of the GTs into a sample that was laid out. `opened`: the group was, even if it cannot
+/// be read now; RC6 has one source for good, since the event counts from its opening and the file from boot.
 fn fill(
+    opened: bool,
     counters: &Result<&GroupValues, Why>,
     engines: &[EngineEvents],
     gts: &mut [Gt],
@@ -353,10 +358,12 @@ fn fill(
                 Ok(place) => share(*place),
                 Err(why) => why.clone().into(),
             };
-            slot.busy = match counters {
-                Ok(_) => reading(&events.busy),
+            // Where the PMU as a whole is refused, asking for more of it would not help: its reason comes first.
+            let reading = |slot: &Result<usize, Why>| match counters {
+                Ok(_) => reading(slot),
                 Err(why) => why.clone().into(),
             };
+            slot.busy = reading(&events.busy);
             slot.wait = reading(&events.wait);
             slot.sema = reading(&events.sema);
         }
@@ -373,7 +380,7 @@ fn fill(
         };
         slot.min_hz = gt.min.megahertz();
         slot.max_hz = gt.max.megahertz();
-        slot.idle_ns = match (gt.pmu_rc6.filter(|_| counters.is_ok()), access) {
+        slot.idle_ns = match (gt.pmu_rc6.filter(|_| opened), access) {
             (Some(place), _) => value(place).map(|value| Counter { value, at_ns }).into(),
             (None, Access::Allowed) => gt.residency().into(),
             (None, Access::Withheld(why)) => why.clone().into(),
@@ -396,11 +403,12 @@ impl Device for I915 {
 
     fn sample(&mut self, access: &Access, out: &mut DeviceSample) {
         intel::align(out, self.info.engines.len(), self.gts.len(), || self.blank());
+        let opened = self.counters.is_ok();
         let counters = match &mut self.counters {
             Ok(group) => group.read(),
             Err(why) => Err(why.clone()),
         };
-        fill(&counters, &self.engines, &mut self.gts, access, out);
+        fill(opened, &counters, &self.engines, &mut self.gts, access, out);
         self.hwmon.sample(access, out);
     }
 
@@ -412,7 +420,13 @@ impl Device for I915 {
             let engine = |e| intel::blank_engine(e, &Why::FIRST_SAMPLE);
             Reading::Value(self.info.engines.iter().map(engine).collect())
         };
-        intel::blank(&self.info, "i915", self.live, engines, self.fdinfo().needed, &self.hwmon)
+        let blank = intel::blank(&self.info, "i915", self.live, engines, self.fdinfo().needed, &self.hwmon);
+        // Wait, sema and frequency events keep a 200 Hz timer running while the GPU is awake.
+        DeviceSample { perturbs: self.timer && self.counters.is_ok(), ..blank }
+    }
+
+    fn holds_awake(&self) -> bool {
+        false
     }
 
     fn fdinfo(&self) -> FdinfoNeed {

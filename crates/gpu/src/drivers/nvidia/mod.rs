@@ -468,6 +468,11 @@ impl Device for Nvidia {
         FdinfoNeed { needed: false, wakes: false }
     }
 
+    fn holds_awake(&self) -> bool {
+        // An open NVML does, and is let go by a rule of its own (see `release`).
+        false
+    }
+
     fn reports(&self) -> Vec<SourceReport> {
         let id = Some(&self.info.id);
         let found = match &self.nvml {

@@ -25,6 +25,9 @@ use std::path::{Path, PathBuf};
 /// `ENOENT`, the PMU's answer for an engine that is not there (`event_supported` and `event_param_valid`, xe_pmu.c).
 const ENOENT: i32 = 2;
 
+/// `EACCES`, what opening it would answer a process without the right to count.
+const EACCES: i32 = 13;
+
 fn pmu_name(found: &Found) -> Option<String> {
     found.pci_address.map(|a| format!("xe_{}", a.to_string().replace(':', "_")))
 }
@@ -199,7 +202,6 @@ impl Xe {
         let meanings = Meanings {
             name: Some("xe"),
             first_temperature: "gpu",
-            single_energy_is_card: false,
             refusal_is_sleep: false,
             none: intel::no_hwmon(intel::is_discrete(&info)),
         };
@@ -208,7 +210,7 @@ impl Xe {
             power: PowerFiles::open(&found.device, found.minor()),
             gts: folders.iter().map(|f| Gt::open(&f.path)).collect(),
             hwmon: Hwmon::open(&found.device, meanings),
-            counters: Err(classes_only(&info)),
+            counters: Err(classes_only(context, &info)),
             engines: Vec::new(),
             info,
         };
@@ -281,7 +283,9 @@ impl Xe {
             return;
         }
         self.counters = CounterGroup::open(context.roots, context.rights, &pmu, &attrs);
-        if self.counters.is_ok() {
+        if self.counters.is_err() {
+            self.gts.iter_mut().for_each(|gt| gt.pmu_idle = None);
+        } else {
             self.engines = ticks;
             self.info.engines = infos;
         }
@@ -305,12 +309,17 @@ fn gt_event(pmu: &Pmu, name: &str, gt: u8) -> Option<EventAttr> {
 }
 
 /// Why there are no engine instances by default.
-fn classes_only(info: &DeviceInfo) -> Why {
+fn classes_only(context: &Context<'_>, info: &DeviceInfo) -> Why {
     let why = Why::new(
         Reason::NotSupported,
         "fdinfo counts engine classes, not instances; the xe PMU counts instances, but keeps the GT awake while it is open",
     );
     match (&info.pmu, info.sriov.is_virtual()) {
+        (Some(pmu), _) if context.rights.may_count() == Some(false) => {
+            let right = context.rights.explain_perf(EACCES, pmu).remedy;
+            let right = right.as_deref().unwrap_or("the right to open device-wide perf events");
+            why.remedy(format!("ask for it: --perturbing, which needs a right: {right}"))
+        }
         (Some(_), _) => why.remedy("ask for it: --perturbing"),
         (None, true) => why,
         (None, false) => why.remedy("Linux 6.16 or later has a PMU for xe"),
@@ -338,7 +347,8 @@ fn fill(
     }
     let at_ns = counters.as_ref().map(|c| c.at_ns).unwrap_or(0);
     for (gt, slot) in gts.iter_mut().zip(&mut out.gts) {
-        let from_pmu = gt.pmu_idle.filter(|_| counters.is_ok());
+        // Chosen once: the event counts from its opening and the file from boot, and no rate may be taken between the two.
+        let from_pmu = gt.pmu_idle;
         if let Some(place) = from_pmu {
             slot.idle_ns = value(place).map(|ms| Counter { value: ms.saturating_mul(1_000_000), at_ns }).into();
         }
@@ -399,6 +409,10 @@ impl Device for Xe {
 
     fn fdinfo(&self) -> FdinfoNeed {
         FdinfoNeed { needed: self.counters.is_err(), wakes: true }
+    }
+
+    fn holds_awake(&self) -> bool {
+        self.counters.is_ok()
     }
 
     fn reports(&self) -> Vec<SourceReport> {

@@ -100,7 +100,7 @@ fn a_client_opened_in_the_interval_counts_whole_and_an_older_one_from_now_on() {
 
 #[test]
 fn after_sleep_the_sums_stay_and_baselines_are_new() {
-    let mut sums = ClassSums::new(&[(EngineClass::Render, 1)]);
+    let mut sums = ClassSums::new(&[(EngineClass::Render, Some(1))]);
     update(&mut sums, 1, &[(1.0, i915(5, 0, 0))]);
     update(&mut sums, 2, &[(2.0, i915(5, S, 0))]);
     sums.rebase();
@@ -127,7 +127,7 @@ fn nothing_is_zero_that_cannot_be_known() {
         sums.fill(incomplete, mute, &mut out);
         out.why().map(|w| w.reason)
     };
-    let mut known = ClassSums::new(&[(EngineClass::Render, 1)]);
+    let mut known = ClassSums::new(&[(EngineClass::Render, Some(1))]);
     assert_eq!(why(&known, None, false), Some(Reason::FirstSample));
     update(&mut known, 1, &[]);
     update(&mut known, 2, &[]);
@@ -141,7 +141,7 @@ fn nothing_is_zero_that_cannot_be_known() {
     assert_eq!(why(&unknown, None, false), Some(Reason::NotCounting));
 
     // A virtual function of xe prints memory alone.
-    let mut without = ClassSums::new(&[(EngineClass::Render, 1)]);
+    let mut without = ClassSums::new(&[(EngineClass::Render, Some(1))]);
     update(&mut without, 1, &[(1.0, head("xe", 5, "0000:03:00.1"))]);
     assert_eq!(why(&without, None, false), Some(Reason::NotSupported));
 }
@@ -152,5 +152,5 @@ fn engines_of_other_names_keep_the_drivers_word() {
     update(&mut sums, 1, &[(1.0, head("panfrost", 1, "") + "drm-engine-fragment:\t5 ns\n")]);
     let reading = samples(&sums);
     let sample = &reading.value().unwrap()[0];
-    assert_eq!((sample.class, sample.name.as_str(), sample.capacity), (EngineClass::Other, "fragment", 1));
+    assert_eq!((sample.class, sample.name.as_str(), sample.capacity.get()), (EngineClass::Other, "fragment", Some(1)));
 }
