@@ -27,6 +27,7 @@ pub use set::GpuSet;
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::discover::{device_number, uevent_pci_id, uevent_value};
+    pub use crate::drivers::amdgpu::{kfd, metrics, parse as amdgpu};
     pub use crate::drivers::i915::parse as i915;
     pub use crate::drivers::xe::parse as xe;
     pub use crate::fdinfo::{EngineUsage, FdInfo, ParseNote, RegionUsage, client_id, parse_fdinfo};

@@ -4,7 +4,8 @@
 use super::Access;
 use crate::Options;
 use crate::testing::Tree;
-use gpuscope_model::{Clock, DeviceSample, Reading, ThrottleReason};
+use gpuscope_model::delta::Baseline;
+use gpuscope_model::{Clock, DeviceSample, DeviceSnapshot, Reading, Reason, Sample, Snapshot, ThrottleReason};
 use std::path::{Path, PathBuf};
 
 fn capture(path: &str) -> Option<PathBuf> {
@@ -115,27 +116,112 @@ fn tiger_lake_with_xe() {
     assert!(sample.temperatures.why().is_some() && sample.fans.why().is_some() && sample.power.card_uj.why().is_some());
 }
 
-#[test]
-fn amd_cards_give_sensors_and_say_the_rest_comes_later() {
-    for machine in ["amd/rx6900xt", "amd/vangogh"] {
-        let Some(machine) = capture(machine) else { return };
-        let card = machine.join("card0");
-        let tree = tree_of(&card);
-        let (device, sample) = sample_of(&tree);
-        assert_eq!(device.info().driver, "amdgpu");
-        assert!(sample.engines.why().unwrap().detail.contains("later version"));
-        let folder = card.join("device/hwmon");
-        let hwmon = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-        let temperatures = sample.temperatures.value().unwrap();
-        assert!(!temperatures.is_empty());
-        for (channel, temperature) in temperatures.iter().enumerate() {
-            let stem = format!("temp{}", channel + 1);
-            assert_eq!(temperature.label.as_str(), text(hwmon.join(format!("{stem}_label"))));
-            let celsius = number(hwmon.join(format!("{stem}_input"))) / 1000.0;
-            assert_eq!(temperature.celsius, Reading::Value(celsius));
-        }
-        for (channel, fan) in sample.fans.value().unwrap_or(&Vec::new()).iter().enumerate() {
-            assert_eq!(fan.rpm, Reading::Value(number(hwmon.join(format!("fan{}_input", channel + 1)))));
-        }
+/// Temperatures and fans of an AMD device, which stand in the order of their channels.
+fn amd_sensors(hwmon: &Path, sample: &DeviceSample) {
+    let temperatures = sample.temperatures.value().unwrap();
+    assert!(!temperatures.is_empty());
+    for (channel, temperature) in temperatures.iter().enumerate() {
+        let stem = format!("temp{}", channel + 1);
+        assert_eq!(temperature.label.as_str(), text(hwmon.join(format!("{stem}_label"))));
+        let celsius = number(hwmon.join(format!("{stem}_input"))) / 1000.0;
+        assert_eq!(temperature.celsius, Reading::Value(celsius));
     }
+    for (channel, fan) in sample.fans.value().unwrap_or(&Vec::new()).iter().enumerate() {
+        assert_eq!(fan.rpm, Reading::Value(number(hwmon.join(format!("fan{}_input", channel + 1)))));
+    }
+}
+
+/// Two samples a moment apart: what is told at the moment is summed up over the time between them.
+fn snapshot_of(device: &mut dyn super::Device, sample: DeviceSample) -> DeviceSnapshot {
+    let mut baseline = Baseline::new();
+    let mut snapshot = Snapshot::default();
+    let mut sample = Sample { gpus: vec![sample], ..Sample::default() };
+    baseline.step(&sample, &mut snapshot);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    device.sample(&Access::Allowed, &mut sample.gpus[0]);
+    sample.at_ns = 20_000_000;
+    baseline.step(&sample, &mut snapshot);
+    snapshot.gpus.remove(0)
+}
+
+fn near(reading: &Reading<f64>, expected: f64) {
+    let value = reading.get().unwrap();
+    assert!((value - expected).abs() < 1e-3 * expected.max(1.0), "{value} is not {expected}");
+}
+
+#[test]
+fn rx_6900_xt() {
+    let Some(machine) = capture("amd/rx6900xt") else { return };
+    let card = machine.join("card0");
+    let tree = tree_of(&card);
+    let (mut device, sample) = sample_of(&tree);
+    let info = device.info();
+    assert_eq!((info.id.as_str(), info.driver.as_str()), ("0000:0c:00.0", "amdgpu"));
+    assert_eq!(info.integrated, Reading::Value(false));
+    let folder = card.join("device");
+    let hwmon = folder.join("hwmon/hwmon5");
+    amd_sensors(&hwmon, &sample);
+    let memory = sample.memory.value().unwrap();
+    assert_eq!(memory.len(), 3);
+    for (region, file) in memory.iter().zip(["vram", "vis_vram", "gtt"]) {
+        let bytes = |what: &str| number(folder.join(format!("mem_info_{file}_{what}"))) as u64;
+        assert_eq!(region.total_bytes, Reading::Value(bytes("total")), "{file}");
+        assert_eq!(region.used_bytes, Reading::Value(bytes("used")), "{file}");
+    }
+    assert_eq!(now(&sample.gts[0].actual), number(hwmon.join("freq1_input")));
+    // pp_dpm_sclk: "0: 500Mhz *", "1: 2660Mhz"; pp_dpm_vclk has two levels of 0 MHz.
+    assert_eq!((sample.gts[0].min_hz.get(), sample.gts[0].max_hz.get()), (Some(5e8), Some(2.66e9)));
+    assert_eq!(now(&sample.gts[1].actual), 0.0);
+    assert!(sample.gts[1].max_hz.why().is_some());
+    // indep_throttle_status is 0.
+    assert!(sample.gts[0].throttle.get().unwrap().is_empty());
+    let table = std::fs::read(folder.join("gpu_metrics")).unwrap();
+    let table = super::amdgpu::metrics::parse_gpu_metrics(&table).unwrap();
+    assert_eq!(table.structure(), "gpu_metrics_v1_3");
+    for (name, file, scale) in [
+        ("temperature_edge", "temp1_input", 1000.0),
+        ("temperature_hotspot", "temp2_input", 1000.0),
+        ("temperature_mem", "temp3_input", 1000.0),
+        ("average_socket_power", "power1_average", 1e6),
+        ("current_fan_speed", "fan1_input", 1.0),
+        ("current_uclk", "freq2_input", 1.0),
+    ] {
+        assert_eq!(table.value(name), Some(number(hwmon.join(file)) / scale), "{name}");
+    }
+    assert_eq!(table.value("average_gfx_activity"), Some(number(folder.join("gpu_busy_percent")) / 100.0));
+    assert_eq!(table.value("pcie_link_width"), Some(number(folder.join("current_link_width"))));
+    let snapshot = snapshot_of(device.as_mut(), sample);
+    near(&snapshot.power.card_watts, number(hwmon.join("power1_average")) / 1e6);
+    assert!(snapshot.power.package_watts.why().is_some());
+    let engines = snapshot.engines.value().unwrap();
+    assert_eq!((engines[0].name.as_str(), engines[1].name.as_str()), ("gpu", "mem"));
+    near(&engines[0].busy_ratio, number(folder.join("gpu_busy_percent")) / 100.0);
+    // Nothing to count in a capture.
+    assert!(engines[1].busy_ratio.why().is_some());
+}
+
+#[test]
+fn steam_deck() {
+    let Some(machine) = capture("amd/vangogh") else { return };
+    let card = machine.join("card0");
+    let tree = tree_of(&card);
+    tree.link("sys/class/kfd/kfd", machine.join("kfd"));
+    let (mut device, sample) = sample_of(&tree);
+    let info = device.info();
+    assert_eq!((info.id.as_str(), info.driver.as_str()), ("0000:04:00.0", "amdgpu"));
+    assert_eq!(info.integrated, Reading::Value(true));
+    let hwmon = card.join("device/hwmon/hwmon4");
+    amd_sensors(&hwmon, &sample);
+    assert!(sample.memory.why().is_some() && sample.fans.why().is_some());
+    assert_eq!(now(&sample.gts[0].actual), number(hwmon.join("freq1_input")));
+    assert_eq!((sample.gts[0].min_hz.get(), sample.gts[0].max_hz.get()), (Some(2e8), Some(1.6e9)));
+    assert_eq!(sample.gts.len(), 1);
+    // The capture has no gpu_metrics.
+    assert_eq!(sample.gts[0].throttle.why().unwrap().reason, Reason::NotSupported);
+    let reports = device.reports();
+    let kfd = reports.iter().find(|r| r.source.as_str() == "KFD processes").unwrap();
+    assert!(kfd.detail.starts_with("0 processes"), "{}", kfd.detail);
+    let snapshot = snapshot_of(device.as_mut(), sample);
+    near(&snapshot.power.package_watts, number(hwmon.join("power1_average")) / 1e6);
+    assert_eq!(snapshot.power.card_watts.why().unwrap().reason, Reason::NoHardware);
 }

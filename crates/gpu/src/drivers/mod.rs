@@ -1,5 +1,6 @@
 //! The drivers, each in a folder of its own: the only code that knows a driver's name.
 
+pub(crate) mod amdgpu;
 pub(crate) mod generic;
 pub(crate) mod i915;
 mod intel;
@@ -80,6 +81,7 @@ pub(crate) struct Driver {
 
 /// The drivers with code of their own.
 pub(crate) const DRIVERS: &[Driver] = &[
+    Driver { name: "amdgpu", identify: amdgpu::identify, open: amdgpu::open },
     Driver { name: "i915", identify: i915::identify, open: i915::open },
     Driver { name: "nvidia", identify: nvidia::identify, open: nvidia::open },
     Driver { name: "xe", identify: xe::identify, open: xe::open },

@@ -1,0 +1,124 @@
+//! Compute processes of the kernel fusion driver: what goes through /dev/kfd is in no client's fdinfo.
+//!
+//! `/sys/class/kfd/kfd/topology/nodes/N` describes the nodes, processors among them; `/sys/class/kfd/kfd/proc/PID` has a file
+//! `vram_GPUID` a GPU. Reading these wakes nothing: `kfd_procfs_show` (drivers/gpu/drm/amd/amdkfd/kfd_process.c) prints a counter of the driver's.
+//! The files `sdma_GPUID` beside them make it ask the queues, and are left alone.
+
+use crate::held::{parse_u64, small_text};
+use gpuscope_model::PciAddress;
+use gpuscope_sys::{Roots, list_dir};
+
+/// A number of a node's `properties`: one word and one number a line (`sysfs_show_32bit_prop`, drivers/gpu/drm/amd/amdkfd/kfd_topology.c).
+pub fn property(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| parse_u64(line.strip_prefix(name)?.strip_prefix(' ')?))
+}
+
+/// Where a node's GPU sits; `None` for a processor. `location_id` is `pci_dev_id`, with the number of a partition in its upper four bits
+/// (`kfd_topology_add_device`).
+pub fn pci_address(properties: &str) -> Option<PciAddress> {
+    let location = property(properties, "location_id").filter(|id| *id != 0)?;
+    let domain = property(properties, "domain").unwrap_or(0).try_into().ok()?;
+    Some(PciAddress {
+        domain,
+        bus: (location >> 8 & 0xff) as u8,
+        device: (location >> 3 & 0x1f) as u8,
+        function: (location & 7) as u8,
+    })
+}
+
+/// The GPU of a process's file `vram_GPUID`.
+pub fn gpu_of_file(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("vram_")?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+/// The ids under which a GPU is known here; one for each of its partitions.
+pub(super) fn gpu_ids(roots: &Roots, address: PciAddress) -> Vec<u32> {
+    let nodes = roots.sys("class/kfd/kfd/topology/nodes");
+    let names = list_dir(&nodes).unwrap_or_default();
+    let id_of = |name: &String| {
+        let folder = nodes.join(name);
+        // Linux 6.5 and 6.6 put a partition's number into the function's bits.
+        let here = |a: &PciAddress| (a.domain, a.bus, a.device) == (address.domain, address.bus, address.device);
+        pci_address(&small_text(folder.join("properties"))?).filter(here)?;
+        let id = small_text(folder.join("gpu_id"))?.parse().ok()?;
+        (id != 0).then_some(id)
+    };
+    names.iter().filter_map(id_of).collect()
+}
+
+/// The processes that hold memory of a GPU through /dev/kfd, with the bytes of it, by process number.
+pub(super) fn processes(roots: &Roots, gpu_ids: &[u32]) -> Vec<(u32, u64)> {
+    let folder = roots.sys("class/kfd/kfd/proc");
+    let names = list_dir(&folder).unwrap_or_default();
+    let of_process = |name: &String| {
+        let pid = name.parse().ok()?;
+        let process = folder.join(name);
+        let files = list_dir(&process).unwrap_or_default();
+        let ours = files.iter().filter(|f| gpu_of_file(f).is_some_and(|id| gpu_ids.contains(&id)));
+        let bytes = ours.filter_map(|f| parse_u64(&small_text(process.join(f))?));
+        bytes.reduce(u64::saturating_add).map(|bytes| (pid, bytes))
+    };
+    let mut all: Vec<(u32, u64)> = names.iter().filter_map(of_process).collect();
+    all.sort_unstable();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Tree;
+
+    const NODES: &str = "sys/class/kfd/kfd/topology/nodes";
+
+    /// Lines as `node_show` in kfd_topology.c prints them.
+    fn tree() -> Tree {
+        let tree = Tree::new();
+        tree.file(&format!("{NODES}/0/gpu_id"), "0\n")
+            .file(&format!("{NODES}/0/properties"), "cpu_cores_count 16\nsimd_count 0\nlocation_id 0\ndomain 0\n")
+            .file(&format!("{NODES}/1/gpu_id"), "8784\n")
+            .file(&format!("{NODES}/1/properties"), "cpu_cores_count 0\nlocation_id 768\ndomain 0\n")
+            .file(&format!("{NODES}/2/gpu_id"), "41\n")
+            .file(&format!("{NODES}/2/properties"), "location_id 268436224\ndomain 0\n")
+            .file(&format!("{NODES}/3/gpu_id"), "99\n")
+            .file(&format!("{NODES}/3/properties"), "location_id 768\ndomain 1\n");
+        tree
+    }
+
+    #[test]
+    fn nodes_are_matched_by_their_pci_address() {
+        let tree = tree();
+        assert_eq!(gpu_ids(&tree.roots(), "0000:03:00.0".parse().unwrap()), [8784, 41]);
+        assert_eq!(gpu_ids(&tree.roots(), "0001:03:00.0".parse().unwrap()), [99]);
+        assert!(gpu_ids(&tree.roots(), "0000:04:00.0".parse().unwrap()).is_empty());
+        assert_eq!(pci_address("location_id 1049\ndomain 65536\n").unwrap().to_string(), "10000:04:03.1");
+        assert_eq!(pci_address("location_id 0\ndomain 0\n"), None);
+    }
+
+    #[test]
+    fn memory_of_a_process_is_summed_over_the_partitions() {
+        let tree = tree();
+        let folder = "sys/class/kfd/kfd/proc";
+        tree.file(&format!("{folder}/1234/pasid"), "0\n")
+            .file(&format!("{folder}/1234/vram_8784"), "4096\n")
+            .file(&format!("{folder}/1234/vram_41"), "100\n")
+            .file(&format!("{folder}/1234/vram_99"), "7\n")
+            .file(&format!("{folder}/1234/sdma_8784"), "55\n")
+            .file(&format!("{folder}/99/vram_8784"), "0\n")
+            .file(&format!("{folder}/7/vram_99"), "7\n");
+        assert_eq!(processes(&tree.roots(), &[8784, 41]), [(99, 0), (1234, 4196)]);
+        assert!(processes(&Tree::new().roots(), &[8784]).is_empty());
+    }
+
+    #[test]
+    fn synthetic_names_and_properties() {
+        assert_eq!(gpu_of_file("vram_8784"), Some(8784));
+        for name in ["vram_", "vram_+1", "vram_99999999999", "sdma_1", "vram_1a", "pasid"] {
+            assert_eq!(gpu_of_file(name), None, "{name}");
+        }
+        for text in ["", "location_id", "location_id x", "location_idx 5", "location_id  5 6"] {
+            assert_eq!(pci_address(text), None, "{text:?}");
+        }
+        assert_eq!(pci_address("location_id 8\ndomain 99999999999\n"), None);
+    }
+}

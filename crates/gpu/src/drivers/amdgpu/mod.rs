@@ -1,0 +1,549 @@
+//! amdgpu: busy percentages, clocks, memory and the firmware's `gpu_metrics` from sysfs, sensors and power from hwmon, engine classes
+//! from DRM fdinfo.
+//!
+//! The power management files and the sensors resume a sleeping card up to Linux 6.12 (`pm_runtime_get_sync` in
+//! drivers/gpu/drm/amd/pm/amdgpu_pm.c) and answer EPERM since (`amdgpu_pm_get_access_if_active`): they are read only where waking is
+//! allowed, and EPERM means asleep. `mem_info_*` (`amdgpu_mem_info_vram_used_show` and its like) and fdinfo touch no hardware.
+//! `pcie_bw` counts for a second inside the kernel and is never read.
+//!
+//! `*_busy_percent` are what the firmware sampled over a short window of its own and jump between 0 and 100: they are summed up over the
+//! times between readings, and their source is named `(sampled)`. Power, which hwmon gives at the moment, becomes energy in the
+//! same way.
+
+pub mod kfd;
+pub mod metrics;
+mod over_time;
+pub mod parse;
+
+use self::metrics::parse_gpu_metrics;
+use self::over_time::OverTime;
+use self::parse::{Clocks, clocks, parse_percent};
+use super::generic::blank_power;
+use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
+use crate::discover::{Found, numbered};
+use crate::held::{Held, parse_u64, small_text, why_of};
+use crate::hwmon::{Hwmon, Meanings};
+use crate::power_state::PowerFiles;
+use gpuscope_model::{
+    BandwidthSample, Clock, DeviceInfo, DeviceSample, EngineClass, EngineSample, GtInfo, GtKind, GtSample,
+    MemorySample, PciId, Reading, Reason, SourceReport, Text, ThrottleReasons, Unavailable, Why,
+};
+use gpuscope_sys::{Error, KernelFile, Roots, monotonic_ns};
+use std::path::{Path, PathBuf};
+
+/// MI300A: an APU whose sensors are those of a card.
+const MI300A: PciId = PciId { vendor: 0x1002, device: 0x74a0 };
+
+/// The levels of a clock hardly ever change: where they are not the source of the clock itself, they are read at every so many
+/// readings.
+const LEVELS_EVERY: u32 = 16;
+
+const fn not_supported(detail: &'static str) -> Why {
+    Why { reason: Reason::NotSupported, detail: Text::Static(detail), remedy: None }
+}
+
+const REFUSED: Why = Why {
+    reason: Reason::Asleep,
+    detail: Text::Static("the driver refuses this while the device is suspended"),
+    remedy: None,
+};
+
+const NO_LEVEL: Why = not_supported("the driver marks no level of this clock as the one in force");
+const NO_LEVELS: Why = not_supported("the driver lists no levels of this clock");
+const CLOCK_OFF: Why = Why {
+    reason: Reason::NotCounting,
+    detail: Text::Static("the clock is off, and the driver lists its levels as 0 MHz"),
+    remedy: None,
+};
+const NO_REQUEST: Why = not_supported("amdgpu does not tell the frequency that was asked for");
+const NO_IDLE: Why = not_supported("amdgpu does not tell the time in idle states");
+const NO_THROTTLE: Why = not_supported("the firmware's table does not tell what limits the clocks now");
+const THROTTLE_OF_GT0: Why = not_supported("throttling is told of the whole GPU, which is shown with GT 0");
+const NO_GT: Why = not_supported("memory has a clock of its own, which is no GT's");
+const NO_WAITING: Why = not_supported("amdgpu counts no waiting time");
+const NO_POWER: Why = not_supported("the driver's hwmon device has no power sensor");
+const CARD_ONLY: Why = not_supported("amdgpu tells the power of the whole card");
+const APU_ONLY: Why = not_supported("amdgpu tells the power of the whole APU");
+const NO_CARD: Why =
+    Why { reason: Reason::NoHardware, detail: Text::Static("an APU has no card of its own"), remedy: None };
+const NO_BANDWIDTH: Why = not_supported("amdgpu does not count memory traffic");
+
+/// Refusals that mean a sleeping card.
+fn refused(error: &Error) -> Option<Why> {
+    matches!(error, Error::Permission { .. }).then_some(REFUSED)
+}
+
+/// The folder of the sensors.
+fn hwmon_folder(device: &Path) -> Option<PathBuf> {
+    let folders = numbered(&device.join("hwmon"), "hwmon").unwrap_or_default();
+    folders.into_iter().map(|(_, f)| f).find(|f| small_text(f.join("name")).as_deref() == Some("amdgpu"))
+}
+
+/// Only APUs have the voltage of a north bridge, and only cards a memory clock of their own (`hwmon_attributes_visible`, amdgpu_pm.c).
+fn integrated(pci_id: Option<PciId>, hwmon: Option<&Path>) -> Reading<bool> {
+    let has = |name: &str| hwmon.is_some_and(|folder| folder.join(name).exists());
+    if pci_id == Some(MI300A) || has("in1_label") {
+        Reading::Value(true)
+    } else if has("freq2_label") {
+        Reading::Value(false)
+    } else {
+        Reading::absent(Reason::NotSupported, "amdgpu has no sensors here that tell an APU from a card")
+    }
+}
+
+pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
+    let mut info = found.identity(context.options);
+    info.unavailable.retain(|u| u.metric != "integrated");
+    info.integrated = integrated(info.pci_id, hwmon_folder(&found.device).as_deref());
+    if let Reading::Absent(why) = &info.integrated {
+        info.unavailable.push(Unavailable::new("integrated", why.clone()));
+    }
+    if found.device.join("pp_dpm_sclk").exists() {
+        info.gts.push(GtInfo { gt: 0, tile: 0, kind: GtKind::Main });
+        if found.device.join("pp_dpm_vclk").exists() {
+            info.gts.push(GtInfo { gt: 1, tile: 0, kind: GtKind::Media });
+        }
+    } else {
+        let why = not_supported("the device has no pp_dpm_sclk: the driver does not manage its clocks");
+        info.unavailable.push(Unavailable::new("gts", why));
+    }
+    let engines = not_supported("amdgpu names its engines in its clients' fdinfo only");
+    info.unavailable.push(Unavailable::new("engines", engines));
+    info.unavailable.push(Unavailable::new("pmu", not_supported("amdgpu registers no perf PMU for engines")));
+    info
+}
+
+/// A file of a percentage.
+struct Busy {
+    name: &'static str,
+    source: &'static str,
+    class: EngineClass,
+    gt: Option<u8>,
+    file: Held,
+    time: OverTime,
+}
+
+fn busy_files(device: &Path, gts: &[GtInfo]) -> Vec<Busy> {
+    // The share of time in which any graphics or compute work ran; in which memory was read or written; of video coding.
+    const FILES: [(&str, &str, &str, EngineClass, Option<u8>); 3] = [
+        ("gpu", "gpu_busy_percent", "gpu_busy_percent (sampled)", EngineClass::Render, Some(0)),
+        ("vcn", "vcn_busy_percent", "vcn_busy_percent (sampled)", EngineClass::Video, Some(1)),
+        ("mem", "mem_busy_percent", "mem_busy_percent (sampled)", EngineClass::Other, None),
+    ];
+    let all = FILES.into_iter().map(|(name, file, source, class, gt)| Busy {
+        name,
+        source,
+        class,
+        gt: gt.filter(|gt| gts.iter().any(|g| g.gt == *gt)),
+        file: Held::open(device.join(file)),
+        time: OverTime::default(),
+    });
+    all.filter(|b| b.file.is_open()).collect()
+}
+
+/// A clock: its levels, and where there is one, the file that tells the clock itself.
+struct ClockFiles {
+    levels: Held,
+    /// hwmon's `freqN_input`, hertz.
+    now: Held,
+    known: Result<Clocks, Why>,
+    readings: u32,
+}
+
+impl ClockFiles {
+    fn open(levels: PathBuf, now: Option<PathBuf>) -> Self {
+        let none = || Held::absent(not_supported("this clock has no sensor of its own"));
+        ClockFiles {
+            levels: Held::open(levels),
+            now: now.map_or_else(none, Held::open),
+            known: Err(Why::FIRST_SAMPLE),
+            readings: 0,
+        }
+    }
+
+    fn read(&mut self, slot: &mut GtSample) {
+        let now = self.now.read_with(parse_u64, refused);
+        if now.is_err() || self.known.is_err() || self.readings % LEVELS_EVERY == 0 {
+            self.known = self.levels.read_with(|text| Some(clocks(text)), refused);
+        }
+        self.readings = self.readings.wrapping_add(1);
+        let marked = |c: &Clocks| c.current.map(|mhz| f64::from(mhz) * 1e6).ok_or(NO_LEVEL);
+        let known = self.known.as_ref().map_err(Why::clone);
+        let actual = now.map(|hz| hz as f64).or_else(|_| known.clone().and_then(marked));
+        slot.actual = actual.map(Clock::Now).into();
+        let limit = |mhz: fn(&Clocks) -> Option<u32>| match known.clone().map(|c| (mhz(c), c.highest)) {
+            Ok((_, Some(0))) => Err(CLOCK_OFF),
+            Ok((Some(mhz), _)) => Ok(f64::from(mhz) * 1e6),
+            Ok((None, _)) => Err(NO_LEVELS),
+            Err(why) => Err(why),
+        };
+        slot.min_hz = limit(|c| c.lowest).into();
+        slot.max_hz = limit(|c| c.highest).into();
+    }
+}
+
+/// The binary table, held open.
+struct Table {
+    file: Result<KernelFile, Why>,
+    buf: Vec<u8>,
+    /// The structure that was read last.
+    structure: Option<&'static str>,
+    /// The last failure, explained once.
+    failed: Option<(Option<i32>, Why)>,
+}
+
+impl Table {
+    fn open(path: PathBuf) -> Self {
+        Table {
+            file: KernelFile::open(path).map_err(|e| why_of(&e)),
+            // Room for a page: what is asked for in pieces may be of several moments.
+            buf: Vec::with_capacity(4097),
+            structure: None,
+            failed: None,
+        }
+    }
+
+    fn throttle(&mut self) -> Result<ThrottleReasons, Why> {
+        let file = self.file.as_ref().map_err(Why::clone)?;
+        let bytes = match file.read(&mut self.buf) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let number = error.errno();
+                if let Some((_, why)) = self.failed.as_ref().filter(|(last, _)| *last == number) {
+                    return Err(why.clone());
+                }
+                let why = refused(&error).unwrap_or_else(|| why_of(&error));
+                self.failed = Some((number, why.clone()));
+                return Err(why);
+            }
+        };
+        match parse_gpu_metrics(bytes) {
+            Ok(metrics) => {
+                self.failed = None;
+                self.structure = Some(metrics.structure());
+                metrics.throttle().ok_or(NO_THROTTLE)
+            }
+            Err(error) => match &self.failed {
+                // A table of a version that is not known stays one.
+                Some((None, why)) => Err(why.clone()),
+                _ => {
+                    let why = Why::new(Reason::NotSupported, error.to_string());
+                    self.failed = Some((None, why.clone()));
+                    Err(why)
+                }
+            },
+        }
+    }
+}
+
+/// Power at the moment, in microwatts: some chips have an average over the firmware's window, some a momentary value, some both.
+struct PowerSensor {
+    average: Held,
+    input: Held,
+    sum: OverTime,
+}
+
+impl PowerSensor {
+    fn open(hwmon: Option<&Path>) -> Self {
+        let file = |name: &str| hwmon.map_or_else(|| Held::absent(NO_POWER), |f| Held::open(f.join(name)));
+        PowerSensor { average: file("power1_average"), input: file("power1_input"), sum: OverTime::default() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.average.is_open() || self.input.is_open()
+    }
+
+    fn microwatts(&mut self) -> Result<u64, Why> {
+        if !self.is_open() {
+            return Err(NO_POWER);
+        }
+        let average = self.average.read_with(parse_u64, refused);
+        match average {
+            Err(_) if self.input.is_open() => self.input.read_with(parse_u64, refused),
+            average => average,
+        }
+    }
+}
+
+/// A region's files. Its size does not change while the driver is bound.
+struct Region {
+    name: &'static str,
+    total: Reading<u64>,
+    used: Held,
+}
+
+fn regions(device: &Path) -> Vec<Region> {
+    // All of the card's memory; the part of it that the processor can reach; system memory mapped for the GPU.
+    const REGIONS: [(&str, &str); 3] = [("vram", "vram"), ("visible_vram", "vis_vram"), ("gtt", "gtt")];
+    let all = REGIONS.into_iter().map(|(name, file)| Region {
+        name,
+        total: Held::open(device.join(format!("mem_info_{file}_total"))).number().into(),
+        used: Held::open(device.join(format!("mem_info_{file}_used"))),
+    });
+    all.filter(|r| r.used.is_open()).collect()
+}
+
+struct Amdgpu {
+    info: DeviceInfo,
+    live: bool,
+    roots: Roots,
+    power: PowerFiles,
+    busy: Vec<Busy>,
+    clocks: Vec<ClockFiles>,
+    table: Table,
+    watts: PowerSensor,
+    memory: Vec<Region>,
+    hwmon: Hwmon,
+}
+
+pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
+    let info = identify(context, &found);
+    let device = &found.device;
+    let folder = hwmon_folder(device);
+    let meanings = Meanings {
+        name: Some("amdgpu"),
+        first_temperature: "edge",
+        refusal_is_sleep: true,
+        none: not_supported("the driver has no hwmon device: it does not manage this device's power"),
+    };
+    let clock = |gt: &GtInfo| match gt.gt {
+        0 => ClockFiles::open(device.join("pp_dpm_sclk"), folder.as_ref().map(|f| f.join("freq1_input"))),
+        _ => ClockFiles::open(device.join("pp_dpm_vclk"), None),
+    };
+    Box::new(Amdgpu {
+        live: context.roots.is_live(),
+        roots: context.roots.clone(),
+        power: PowerFiles::open(device, found.minor()),
+        busy: busy_files(device, &info.gts),
+        clocks: info.gts.iter().map(clock).collect(),
+        table: Table::open(device.join("gpu_metrics")),
+        watts: PowerSensor::open(folder.as_deref()),
+        memory: regions(device),
+        hwmon: Hwmon::open(device, meanings),
+        info,
+    })
+}
+
+impl Amdgpu {
+    fn is_apu(&self) -> bool {
+        self.info.integrated.get() == Some(true)
+    }
+
+    /// Everything that may wake the device.
+    fn fill(&mut self, now_ns: u64, out: &mut DeviceSample) {
+        if let Reading::Value(engines) = &mut out.engines {
+            for (busy, slot) in self.busy.iter_mut().zip(engines) {
+                let percent = busy.file.read_with(parse_percent, refused);
+                if percent.is_err() {
+                    busy.time.interrupt();
+                }
+                slot.busy = percent.map(|percent| busy.time.percent(percent, now_ns)).into();
+            }
+        }
+        for (clock, slot) in self.clocks.iter_mut().zip(&mut out.gts) {
+            clock.read(slot);
+        }
+        if let Some(main) = out.gts.first_mut() {
+            main.throttle = self.table.throttle().into();
+        }
+        let microwatts = self.watts.microwatts();
+        if microwatts.is_err() {
+            self.watts.sum.interrupt();
+        }
+        let energy = microwatts.map(|microwatts| self.watts.sum.microwatts(microwatts, now_ns)).into();
+        self.set_energy(energy, out);
+    }
+
+    fn set_energy(&self, energy: Reading<gpuscope_model::Counter>, out: &mut DeviceSample) {
+        if self.is_apu() {
+            out.power.package_uj = energy;
+        } else {
+            out.power.card_uj = energy;
+        }
+    }
+
+    /// Leaves alone what may wake the device.
+    fn withhold(&mut self, why: &Why, out: &mut DeviceSample) {
+        if why.reason == Reason::Asleep {
+            self.busy.iter_mut().for_each(|b| b.time.interrupt());
+            self.watts.sum.interrupt();
+        }
+        if let Reading::Value(engines) = &mut out.engines {
+            engines.iter_mut().for_each(|e| e.busy = why.clone().into());
+        }
+        for gt in &mut out.gts {
+            gt.actual = why.clone().into();
+            gt.min_hz = why.clone().into();
+            gt.max_hz = why.clone().into();
+        }
+        if let Some(main) = out.gts.first_mut() {
+            main.throttle = why.clone().into();
+        }
+        let energy = if self.watts.is_open() { why.clone() } else { NO_POWER };
+        self.set_energy(energy.into(), out);
+    }
+
+    fn no_memory(&self) -> Why {
+        not_supported(
+            "the device has no mem_info files: it has no memory of its own, or this is a capture without them",
+        )
+    }
+
+    fn no_busy(&self) -> Why {
+        not_supported("the device has no gpu_busy_percent")
+    }
+}
+
+impl Device for Amdgpu {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn power(&mut self) -> Result<PowerState, Gone> {
+        self.power.read()
+    }
+
+    fn sample(&mut self, access: &Access, out: &mut DeviceSample) {
+        let laid_out = out.engines.value().map_or(0, Vec::len) == self.busy.len()
+            && out.gts.len() == self.clocks.len()
+            && out.memory.value().map_or(0, Vec::len) == self.memory.len();
+        if !laid_out {
+            *out = DeviceSample { runtime_status: out.runtime_status.clone(), ..self.blank() };
+        }
+        match access {
+            Access::Allowed => self.fill(monotonic_ns(), out),
+            Access::Withheld(why) => self.withhold(why, out),
+        }
+        if let Reading::Value(regions) = &mut out.memory {
+            for (region, slot) in self.memory.iter_mut().zip(regions) {
+                slot.used_bytes = region.used.number().into();
+            }
+        }
+        self.hwmon.sample(access, out);
+    }
+
+    fn blank(&self) -> DeviceSample {
+        let engines = self.busy.iter().map(|b| EngineSample {
+            name: Text::Static(b.name),
+            class: b.class,
+            instance: 0,
+            gt: b.gt.ok_or(NO_GT).into(),
+            source: Text::Static(b.source),
+            busy: Why::FIRST_SAMPLE.into(),
+            wait: NO_WAITING.into(),
+            sema: NO_WAITING.into(),
+        });
+        let gts = self.info.gts.iter().map(|gt| GtSample {
+            gt: gt.gt,
+            actual: Why::FIRST_SAMPLE.into(),
+            requested: NO_REQUEST.into(),
+            min_hz: Why::FIRST_SAMPLE.into(),
+            max_hz: Why::FIRST_SAMPLE.into(),
+            idle_ns: NO_IDLE.into(),
+            throttle: if gt.gt == 0 { Why::FIRST_SAMPLE.into() } else { THROTTLE_OF_GT0.into() },
+        });
+        let memory = self.memory.iter().map(|r| MemorySample {
+            region: Text::Static(r.name),
+            total_bytes: r.total.clone(),
+            used_bytes: Why::FIRST_SAMPLE.into(),
+        });
+        let only = if self.is_apu() { APU_ONLY } else { CARD_ONLY };
+        let mut power = blank_power(&only);
+        let energy = if self.watts.is_open() { Why::FIRST_SAMPLE } else { NO_POWER };
+        if self.is_apu() {
+            power.card_uj = NO_CARD.into();
+            power.package_uj = energy.into();
+        } else {
+            power.card_uj = energy.into();
+        }
+        let list_or = |empty: bool, why: Why| if empty { Err(why) } else { Ok(()) };
+        DeviceSample {
+            id: self.info.id.clone(),
+            driver: Text::Static("amdgpu"),
+            live: self.live,
+            perturbs: false,
+            runtime_status: self.info.runtime_status.clone(),
+            engines: list_or(self.busy.is_empty(), self.no_busy()).map(|()| engines.collect()).into(),
+            classes: Why::FIRST_SAMPLE.into(),
+            gts: gts.collect(),
+            power,
+            temperatures: self.hwmon.blank_temperatures(),
+            fans: self.hwmon.blank_fans(),
+            memory: list_or(self.memory.is_empty(), self.no_memory()).map(|()| memory.collect()).into(),
+            bandwidth: BandwidthSample { read_bytes: NO_BANDWIDTH.into(), write_bytes: NO_BANDWIDTH.into() },
+        }
+    }
+
+    fn fdinfo(&self) -> FdinfoNeed {
+        // `amdgpu_show_fdinfo` adds up fences and buffers, and takes no runtime PM reference.
+        FdinfoNeed { needed: true, wakes: false }
+    }
+
+    fn holds_awake(&self) -> bool {
+        false
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let id = Some(&self.info.id);
+        let report = |source: &'static str, found: Result<String, Why>, unlocks: &[&'static str]| match found {
+            Ok(detail) => SourceReport::works(source, id, detail).unlocks(unlocks),
+            Err(why) => SourceReport::absent(source, id, why).unlocks(unlocks),
+        };
+        let names: Vec<&str> = self.busy.iter().map(|b| b.source.trim_end_matches(" (sampled)")).collect();
+        let busy = match names.as_slice() {
+            [] => Err(self.no_busy()),
+            _ => Ok(format!(
+                "{}: what the firmware sampled over a short window, jumping between 0 and 100; read while the device is awake",
+                names.join(", ")
+            )),
+        };
+        let clocks = match self.clocks.as_slice() {
+            [] => Err(NO_LEVELS),
+            [_] => Ok("the graphics clock and its levels; read while the device is awake".to_string()),
+            _ => Ok("the graphics and video clocks and their levels; read while the device is awake".to_string()),
+        };
+        let table = match (&self.table.file, &self.table.structure, &self.table.failed) {
+            (Err(why), _, _) | (_, None, Some((_, why))) => Err(why.clone()),
+            (Ok(_), Some(structure), _) => Ok(format!("the firmware's table is a {structure}")),
+            (Ok(_), None, None) => Ok("the firmware's table; read while the device is awake".to_string()),
+        };
+        let power = match self.watts.is_open() {
+            true if self.is_apu() => Ok("hwmon power1: the whole APU, its processor cores included".to_string()),
+            true => Ok("hwmon power1: the card, or on older ones its GPU".to_string()),
+            false => Err(NO_POWER),
+        };
+        let memory = match self.memory.is_empty() {
+            true => Err(self.no_memory()),
+            false => Ok("mem_info files, which wake nothing".to_string()),
+        };
+        vec![
+            report("amdgpu busy files", busy, &["gpuscope_engine_busy_ratio", "gpuscope_class_busy_ratio"]),
+            report(
+                "amdgpu clocks",
+                clocks,
+                &["gpuscope_frequency_actual_hertz", "gpuscope_frequency_min_hertz", "gpuscope_frequency_max_hertz"],
+            ),
+            report("amdgpu gpu_metrics", table, &["gpuscope_throttled"]),
+            report("amdgpu power", power, &["gpuscope_power_card_watts", "gpuscope_power_package_watts"]),
+            report("amdgpu memory", memory, &["gpuscope_memory_total_bytes", "gpuscope_memory_used_bytes"]),
+            report("KFD processes", self.compute(), &[]),
+            self.hwmon.report(&self.info),
+        ]
+    }
+}
+
+impl Amdgpu {
+    /// The processes behind /dev/kfd, which fdinfo does not show.
+    fn compute(&self) -> Result<String, Why> {
+        let ids = self.info.pci_address.map(|a| kfd::gpu_ids(&self.roots, a)).unwrap_or_default();
+        if ids.is_empty() {
+            return Err(not_supported("the kernel fusion driver (KFD) does not have this GPU"));
+        }
+        let all = kfd::processes(&self.roots, &ids);
+        let bytes = all.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        Ok(format!("{} processes compute through /dev/kfd and hold {} MiB of its memory", all.len(), bytes >> 20))
+    }
+}
+
+#[cfg(test)]
+mod tests;
