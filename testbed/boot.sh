@@ -11,7 +11,7 @@ shift $((OPTIND - 1))
 [ "$gpus" != none ] || gpus=
 dev=() slot=2	# one PCI device per GPU; an integrated Intel GPU always sits at 00:02.0
 for g in ${gpus//,/ }; do
-	case $g in i915 | i915-discrete | i915-mtl | xe | xe-integrated) ;; *) echo "unknown identity $g: i915, i915-discrete, i915-mtl, xe, xe-integrated" >&2; exit 2 ;; esac
+	case $g in i915 | i915-discrete | i915-mtl | xe | xe-integrated | amdgpu) ;; *) echo "unknown identity $g: i915, i915-discrete, i915-mtl, xe, xe-integrated, amdgpu" >&2; exit 2 ;; esac
 	dev+=(-device "pci-testdev,addr=$(printf %02x $slot).0"); slot=$((slot + 1))
 done
 [ $slot -le 8 ] || { echo "at most six GPUs" >&2; exit 2; }

@@ -12,12 +12,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
+const PLATFORM_DEVICES: &str = "/sys/bus/platform/devices";
 
 /// What the module knows of one device, all of one moment.
 ///
@@ -201,6 +202,131 @@ impl Truth {
     }
 }
 
+/// Who holds what of one device, all of one moment.
+///
+/// Source: `/sys/kernel/debug/vgpu-<bdf>-clients`; reading it never takes part in runtime power management. The busy time
+/// of the clients and of [`gone`](Self::gone_ns) add up to the engines', to the nanosecond.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Clients {
+    /// `CLOCK_MONOTONIC` at which it all holds.
+    pub monotonic_ns: u64,
+    /// Busy time of each engine since the driver was bound.
+    pub engines_ns: BTreeMap<String, u64>,
+    /// Busy time by engine of clients that are no more.
+    pub gone_ns: BTreeMap<String, u64>,
+    /// The clients, oldest first.
+    pub clients: Vec<Client>,
+}
+
+/// One client's truth.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Client {
+    /// As fdinfo prints it: `drm-client-id`.
+    pub id: u64,
+    /// The process that opened the node.
+    pub pid: u32,
+    /// Whether a descriptor is left; a closed client's jobs may still run.
+    pub open: bool,
+    /// Busy time by engine.
+    pub busy_ns: BTreeMap<String, u64>,
+    /// Memory by region, as the identity's fdinfo names it.
+    pub memory: BTreeMap<String, Memory>,
+    /// Its name; empty without. Only Linux 6.14 and later print one.
+    pub name: String,
+}
+
+/// A client's memory in a region, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All buffers.
+    pub total: u64,
+    /// Of it, buffers that another client holds too.
+    pub shared: u64,
+    /// Of it, buffers with pages.
+    pub resident: u64,
+    /// Of it, buffers in use by a job.
+    pub active: u64,
+    /// Of it, resident buffers that may be taken away.
+    pub purgeable: u64,
+}
+
+impl Clients {
+    /// Reads the clients of the device at this address (`0000:00:02.0`, `fb000000.gpu`).
+    ///
+    /// # Panics
+    ///
+    /// The device is not bound, or this is no guest.
+    #[must_use]
+    pub fn read(bdf: &str) -> Self {
+        let path = format!("/sys/kernel/debug/vgpu-{bdf}-clients");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        Self::parse(&text).unwrap_or_else(|| panic!("{path}: {text}"))
+    }
+
+    /// Takes the text of a clients file apart; lines with unknown keys pass. None if clients were left out.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut all = Clients::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["monotonic_ns", value] => all.monotonic_ns = value.parse().ok()?,
+                ["left_out", left] if *left != "0" => return None,
+                ["engines", busy @ ..] => all.engines_ns = equations(busy)?,
+                ["gone", busy @ ..] => all.gone_ns = equations(busy)?,
+                ["client", ..] => all.clients.push(Client::parse(line)?),
+                _ => {}
+            }
+        }
+        (all.monotonic_ns > 0).then_some(all)
+    }
+
+    /// The client of that number.
+    #[must_use]
+    pub fn client(&self, id: u64) -> Option<&Client> {
+        self.clients.iter().find(|c| c.id == id)
+    }
+}
+
+impl Client {
+    fn parse(line: &str) -> Option<Self> {
+        // The name is the rest of the line: it may hold anything, " name " too.
+        let (fixed, name) = line.split_once(" name ")?;
+        let (head, memory) = fixed.split_once(" mem ")?;
+        let (head, busy) = head.split_once(" busy ")?;
+        let words: Vec<&str> = head.split_whitespace().collect();
+        let ["client", id, "pid", pid, "open", open] = words.as_slice() else { return None };
+        let busy: Vec<&str> = busy.split_whitespace().collect();
+        let memory = memory.split_whitespace().map(|region| {
+            let (name, sizes) = region.split_once('=')?;
+            let sizes: Vec<u64> = sizes.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+            let [total, shared, resident, active, purgeable] = *sizes.as_slice() else { return None };
+            Some((name.to_string(), Memory { total, shared, resident, active, purgeable }))
+        });
+        Some(Client {
+            id: id.parse().ok()?,
+            pid: pid.parse().ok()?,
+            open: *open == "1",
+            busy_ns: equations(&busy)?,
+            memory: memory.collect::<Option<_>>()?,
+            name: name.to_string(),
+        })
+    }
+
+    /// Busy time of one engine; 0 for one that is not there.
+    #[must_use]
+    pub fn busy_ns(&self, engine: &str) -> u64 {
+        self.busy_ns.get(engine).copied().unwrap_or(0)
+    }
+}
+
+fn equations(words: &[&str]) -> Option<BTreeMap<String, u64>> {
+    words
+        .iter()
+        .map(|word| word.split_once('=').and_then(|(name, value)| Some((name.to_string(), value.parse().ok()?))))
+        .collect()
+}
+
 fn pairs<'a>(words: &[&'a str]) -> Option<BTreeMap<&'a str, u64>> {
     words.chunks(2).map(|pair| Some((*pair.first()?, pair.get(1)?.parse().ok()?))).collect()
 }
@@ -238,7 +364,7 @@ pub fn try_set(bdf: &str, line: &str) -> io::Result<()> {
 /// A virtual GPU of this guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// PCI address, `0000:00:02.0`.
+    /// PCI address, `0000:00:02.0`; the platform device's name, `fb000000.gpu`, where there is none.
     pub bdf: String,
     /// Which real device it plays.
     pub identity: String,
@@ -249,10 +375,10 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Its folder under `/sys/bus/pci/devices`.
+    /// Its folder under `/sys/bus/pci/devices` or `/sys/bus/platform/devices`.
     #[must_use]
     pub fn device(&self) -> PathBuf {
-        Path::new(DEVICES).join(&self.bdf)
+        Path::new(if self.identity == "panthor" { PLATFORM_DEVICES } else { DEVICES }).join(&self.bdf)
     }
 
     /// Its card's folder under `/sys/class/drm`.
@@ -264,10 +390,15 @@ impl Gpu {
     /// Name of the driver it is bound to.
     #[must_use]
     pub fn driver(&self) -> &'static str {
-        if self.identity.starts_with("xe") { "xe" } else { "i915" }
+        match self.identity.as_str() {
+            "amdgpu" => "amdgpu",
+            "panthor" => "panthor",
+            name if name.starts_with("xe") => "xe",
+            _ => "i915",
+        }
     }
 
-    /// Name of its perf PMU, whether or not this kernel offers one.
+    /// Name of its perf PMU (Intel's only), whether or not this kernel offers one.
     #[must_use]
     pub fn pmu(&self) -> String {
         match (self.identity.as_str(), self.bdf.as_str()) {
@@ -285,9 +416,19 @@ impl Gpu {
     pub fn truth(&self) -> Truth {
         Truth::read(&self.bdf)
     }
+
+    /// Its clients now.
+    ///
+    /// # Panics
+    ///
+    /// See [`Clients::read`].
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        Clients::read(&self.bdf)
+    }
 }
 
-/// The virtual GPUs that are bound, in PCI order. Found by address: card numbers are given driver by driver.
+/// The virtual GPUs that are bound, in PCI order, the one that is no PCI device last. Found by address: card numbers are given driver by driver.
 ///
 /// # Panics
 ///
@@ -295,7 +436,8 @@ impl Gpu {
 #[must_use]
 pub fn gpus() -> Vec<Gpu> {
     let mut gpus = Vec::new();
-    for device in fs::read_dir(DEVICES).unwrap_or_else(|e| panic!("{DEVICES}: {e}")).flatten() {
+    let pci = fs::read_dir(DEVICES).unwrap_or_else(|e| panic!("{DEVICES}: {e}"));
+    for device in pci.chain(fs::read_dir(PLATFORM_DEVICES).into_iter().flatten()).flatten() {
         let bdf = device.file_name().to_string_lossy().into_owned();
         let Ok(nodes) = fs::read_dir(device.path().join("drm")) else { continue };
         let names: Vec<String> = nodes.flatten().map(|n| n.file_name().to_string_lossy().into_owned()).collect();
@@ -318,10 +460,67 @@ pub fn gpu(identity: &str) -> Option<Gpu> {
     gpus().into_iter().find(|g| g.identity == identity)
 }
 
+fn program(arguments: &[String]) -> Child {
+    let cache = std::env::var("TESTBED_CACHE").unwrap_or_else(|_| "/var/cache/gpu-testbed".to_string());
+    let program = format!("{cache}/bin/vgpu-load");
+    Command::new(&program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program}: {e}"))
+}
+
+/// Reads up to the line "ready" and returns what came before it.
+fn until_ready(child: &mut Child) -> (BufReader<ChildStdout>, Vec<String>) {
+    let mut out = BufReader::new(child.stdout.take().expect("its output is piped"));
+    let mut said = Vec::new();
+    loop {
+        let mut line = String::new();
+        if out.read_line(&mut line).expect("the load writes text") == 0 {
+            let mut why = String::new();
+            let _ = child.stderr.take().map(|mut e| e.read_to_string(&mut why));
+            panic!("the load ended before it was ready: {why}");
+        }
+        if line.trim() == "ready" {
+            return (out, said);
+        }
+        said.push(line);
+    }
+}
+
 /// A load on one engine, from `vgpu-load`; ended when dropped.
 #[derive(Debug)]
 pub struct Load {
     child: Child,
+    out: BufReader<ChildStdout>,
+    clients: Vec<LoadClient>,
+}
+
+/// A client that a load opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadClient {
+    /// As fdinfo prints it.
+    pub id: u64,
+    /// The node it was opened by.
+    pub node: String,
+    /// The processes with a descriptor of it, the one that opened it first.
+    pub pids: Vec<u32>,
+}
+
+impl LoadClient {
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["client", id, "node", node, "pids", pids] = words.as_slice() else { return None };
+        let pids = pids.split(',').map(|p| p.parse().ok()).collect::<Option<_>>()?;
+        Some(LoadClient { id: id.parse().ok()?, node: (*node).to_string(), pids })
+    }
+}
+
+fn positional(node: impl AsRef<Path>, engine: &str, duty: f64, job_us: u64, seconds: f64) -> [String; 5] {
+    let node = node.as_ref().display().to_string();
+    [node, engine.to_string(), duty.to_string(), job_us.to_string(), seconds.to_string()]
 }
 
 impl Load {
@@ -332,23 +531,38 @@ impl Load {
     /// `setup.sh` did not build the program.
     #[must_use]
     pub fn start(node: impl AsRef<Path>, engine: &str, duty: f64, job_us: u64, seconds: f64) -> Self {
-        let cache = std::env::var("TESTBED_CACHE").unwrap_or_else(|_| "/var/cache/gpu-testbed".to_string());
-        let program = format!("{cache}/bin/vgpu-load");
-        let child = Command::new(&program)
-            .arg(node.as_ref())
-            .args([engine, &duty.to_string(), &job_us.to_string(), &seconds.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{program}: {e}"));
-        Load { child }
+        let mut child = program(&positional(node, engine, duty, job_us, seconds));
+        let out = BufReader::new(child.stdout.take().expect("its output is piped"));
+        Load { child, out, clients: Vec::new() }
+    }
+
+    /// The same with options of `vgpu-load` (`--fork`, `--alloc`, `16M:local`, ...); returns when all it opens is open.
+    ///
+    /// # Panics
+    ///
+    /// The load refuses.
+    #[must_use]
+    pub fn with(options: &[&str], node: impl AsRef<Path>, engine: &str, duty: f64, job_us: u64, seconds: f64) -> Self {
+        assert!(!options.is_empty(), "without options a load does not say when it is ready");
+        let mut arguments: Vec<String> = options.iter().map(|o| (*o).to_string()).collect();
+        arguments.extend(positional(node, engine, duty, job_us, seconds));
+        let mut child = program(&arguments);
+        let (out, said) = until_ready(&mut child);
+        let clients = said.iter().map(|l| LoadClient::parse(l).unwrap_or_else(|| panic!("a load said {l}"))).collect();
+        Load { child, out, clients }
     }
 
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its clients, where it was started [`with`](Self::with) options: the node's, the other node's (`--both`), the
+    /// sharing child's (`--shared`).
+    #[must_use]
+    pub fn clients(&self) -> &[LoadClient] {
+        &self.clients
     }
 
     /// Waits for its end and returns how it ended and what it said.
@@ -358,9 +572,7 @@ impl Load {
     /// The process is lost.
     pub fn wait(mut self) -> (bool, String) {
         let mut text = String::new();
-        if let Some(out) = &mut self.child.stdout {
-            out.read_to_string(&mut text).expect("the load writes text");
-        }
+        self.out.read_to_string(&mut text).expect("the load writes text");
         if let Some(err) = &mut self.child.stderr {
             err.read_to_string(&mut text).expect("the load writes text");
         }
@@ -373,6 +585,95 @@ impl Drop for Load {
         // It may have ended by itself: then both have nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Processes that come and go (fork without exec), some with a client, from `vgpu-load churn`; ended when dropped.
+#[derive(Debug)]
+pub struct Churn {
+    load: Load,
+}
+
+/// A process of [`Churn`] that held a client for two seconds or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its process.
+    pub pid: u32,
+    /// Its client, as fdinfo prints it.
+    pub client: u64,
+    /// `CLOCK_MONOTONIC` at which it had the client.
+    pub from_ns: u64,
+    /// `CLOCK_MONOTONIC` just before it ended.
+    pub to_ns: u64,
+    /// Whether its descriptor took the place of another file's.
+    pub swapped: bool,
+}
+
+impl Life {
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["lived", rest @ ..] = words.as_slice() else { return None };
+        let of = pairs(rest)?;
+        Some(Life {
+            pid: (*of.get("pid")?).try_into().ok()?,
+            client: *of.get("client")?,
+            from_ns: *of.get("from_ns")?,
+            to_ns: *of.get("to_ns")?,
+            swapped: *of.get("swapped")? == 1,
+        })
+    }
+}
+
+impl Churn {
+    /// Starts `rate` processes a second for `seconds`.
+    ///
+    /// # Panics
+    ///
+    /// `setup.sh` did not build the program.
+    #[must_use]
+    pub fn start(node: impl AsRef<Path>, rate: f64, seconds: f64) -> Self {
+        let node = node.as_ref().display().to_string();
+        let mut child = program(&["churn".to_string(), node, rate.to_string(), seconds.to_string()]);
+        let (out, _) = until_ready(&mut child);
+        Churn { load: Load { child, out, clients: Vec::new() } }
+    }
+
+    /// Waits for its last process, and returns those that lived long, and how many there were in all.
+    ///
+    /// # Panics
+    ///
+    /// It failed.
+    pub fn wait(self) -> (Vec<Life>, u64) {
+        let (ok, said) = self.load.wait();
+        assert!(ok, "{said}");
+        let forked = said.lines().find_map(|l| l.strip_prefix("churn forked ")?.split(' ').next()?.parse().ok());
+        (said.lines().filter_map(Life::parse).collect(), forked.unwrap_or_else(|| panic!("{said}")))
+    }
+}
+
+/// Processes with files and without a client, from `vgpu-load idle`; ended when dropped.
+#[derive(Debug)]
+pub struct Idle {
+    load: Load,
+}
+
+impl Idle {
+    /// Starts so many, each with so many files beside its three; returns when all were started.
+    ///
+    /// # Panics
+    ///
+    /// There are too many.
+    #[must_use]
+    pub fn start(count: u32, files: u32) -> Self {
+        let mut child = program(&["idle".to_string(), count.to_string(), files.to_string(), "100000".to_string()]);
+        let (out, _) = until_ready(&mut child);
+        Idle { load: Load { child, out, clients: Vec::new() } }
+    }
+
+    /// The process that started them.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.load.pid()
     }
 }
 
@@ -400,16 +701,19 @@ pub fn rescan() {
 ///
 /// The device has none.
 pub fn unbind(bdf: &str) {
-    write(&format!("{DEVICES}/{bdf}/driver/unbind"), bdf);
+    let pci = format!("{DEVICES}/{bdf}/driver/unbind");
+    let driver = if Path::new(&pci).exists() { pci } else { format!("{PLATFORM_DEVICES}/{bdf}/driver/unbind") };
+    write(&driver, bdf);
 }
 
-/// Puts the driver on a device: the one of the two that takes it.
+/// Puts the driver on a device: the one that takes it.
 ///
 /// # Panics
 ///
-/// Neither does.
+/// None does.
 pub fn bind(bdf: &str) {
-    let taken = ["i915", "xe"].iter().any(|d| try_write(&format!("/sys/bus/pci/drivers/{d}/bind"), bdf).is_ok());
+    let drivers = ["pci/drivers/i915", "pci/drivers/xe", "pci/drivers/amdgpu", "platform/drivers/panthor"];
+    let taken = drivers.iter().any(|d| try_write(&format!("/sys/bus/{d}/bind"), bdf).is_ok());
     assert!(taken, "no driver takes {bdf}");
 }
 
@@ -491,6 +795,29 @@ mod tests {
         assert_eq!((truth.touches, truth.gts[1].act_mhz, truth.gts.len()), (3, 7, 2));
         assert_eq!(truth.engines["vcs1"], Engine { gt: 1, busy_ns: 11, jobs: 12, wait_ns: 13, sema_ns: 14 });
         assert_eq!(truth.busy_ns("rcs0"), 0);
+    }
+
+    #[test]
+    fn clients_with_a_name_of_words() {
+        let text = "monotonic_ns 7\nleft_out 0\nengines rcs0=5 bcs0=0\ngone rcs0=1 bcs0=0\n\
+            client 3 pid 45 open 1 busy rcs0=4 bcs0=0 mem system0=5,4,3,2,1 local0=0,0,0,0,0 name my name app\n\
+            client 4 pid 46 open 0 busy rcs0=0 bcs0=0 mem system0=0,0,0,0,0 name \n";
+        let all = Clients::parse(text).unwrap();
+        assert_eq!((all.engines_ns["rcs0"], all.gone_ns["rcs0"], all.clients.len()), (5, 1, 2));
+        let first = all.client(3).unwrap();
+        assert_eq!((first.pid, first.open, first.busy_ns("rcs0"), first.name.as_str()), (45, true, 4, "my name app"));
+        let memory = Memory { total: 5, shared: 4, resident: 3, active: 2, purgeable: 1 };
+        assert_eq!(first.memory["system0"], memory);
+        assert_eq!((all.clients[1].open, all.clients[1].name.as_str()), (false, ""));
+        assert_eq!(Clients::parse("monotonic_ns 7\nleft_out 2\n"), None);
+    }
+
+    #[test]
+    fn lines_of_loads() {
+        let client = LoadClient::parse("client 7 node /dev/dri/card0 pids 12,13\n").unwrap();
+        assert_eq!(client, LoadClient { id: 7, node: "/dev/dri/card0".to_string(), pids: vec![12, 13] });
+        let life = Life::parse("lived pid 5 client 6 from_ns 7 to_ns 8 swapped 1").unwrap();
+        assert_eq!(life, Life { pid: 5, client: 6, from_ns: 7, to_ns: 8, swapped: true });
     }
 
     #[test]

@@ -10,6 +10,7 @@
 #define VGPU_H
 #include <linux/version.h>
 #include <linux/pci.h>
+#include <linux/platform_device.h>
 #include <linux/hrtimer.h>
 #include <linux/ktime.h>
 #include <linux/kref.h>
@@ -17,6 +18,7 @@
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
@@ -39,16 +41,29 @@ static inline bool vgpu_has_i915_meminfo(void) { return K(6, 7) || vgpu_force; }
 static inline bool vgpu_has_gt_events(void) { return K(6, 5) || vgpu_force; }
 static inline bool vgpu_has_xe_sensors(void) { return K(6, 16) || vgpu_force; }	/* temperatures, fans */
 static inline bool vgpu_has_xe_reasons(void) { return K(6, 19) || vgpu_force; }	/* throttle/reasons, rpa_freq */
+static inline bool vgpu_has_panthor(void) { return K(6, 10) || vgpu_force; }
+static inline bool vgpu_has_panthor_fdinfo(void) { return K(6, 13) || vgpu_force; }
 
 /* an engine instance: i915 name, fdinfo class of i915 and of xe, uabi class */
 struct vgpu_engine_desc { const char *name, *fdclass, *xeclass; u8 class, instance; bool media; };
-extern const struct vgpu_engine_desc vgpu_engine_descs[VGPU_ENGINES];
+extern const struct vgpu_engine_desc vgpu_engine_descs[VGPU_ENGINES], vgpu_amd_descs[VGPU_ENGINES], vgpu_panthor_descs[1];
 
+/* a memory region in the order that fdinfo prints them: its name, its number in the books, and which optional keys it has */
+#define MEM_RESIDENT 1	/* these three as in enum drm_gem_object_status, which 6.1 lacks */
+#define MEM_PURGEABLE 2
+#define MEM_ACTIVE 4
+struct vgpu_region { const char *name; u8 slot, keys; };
+
+enum vgpu_kind { KIND_I915, KIND_XE, KIND_AMDGPU, KIND_PANTHOR };
 struct vgpu_ident {
 	const char *name, *driver;
-	u16 device;
-	bool is_xe, discrete;
+	u16 vendor, device;
+	enum vgpu_kind kind;
+	bool discrete;
 	u8 gts;
+	const struct vgpu_engine_desc *engines;
+	u8 nengines;
+	const struct vgpu_region *regions;	/* ended by one without a name */
 };
 
 struct vgpu;
@@ -119,9 +134,10 @@ struct vgpu_kobj;
 
 struct vgpu {
 	struct drm_device drm;
-	struct pci_dev *pdev;
+	struct device *dev;
+	struct pci_dev *pdev;		/* NULL for a platform device */
 	const struct vgpu_ident *ident;
-	bool is_xe, discrete;
+	bool is_xe, is_i915, is_amd, discrete;
 	unsigned int gts;
 	raw_spinlock_t lock;		/* PMU reads come with interrupts off and raw locks held */
 	bool dead;			/* unplugged: nothing runs any more */
@@ -140,16 +156,32 @@ struct vgpu {
 	struct device *hwmon;
 	struct vgpu_kobj *dirs[24];
 	unsigned int ndirs;
-	struct dentry *truth, *set;
+	struct dentry *truth, *set, *clients_file;
+	u32 profiling;			/* panthor: which counters fdinfo prints */
+	struct vgpu_amd *amd;
+	/* under vgpu.lock */
+	struct list_head clients, bos;
+	u32 last_bo, nclients;
+	u64 gone_ns[VGPU_ENGINES];	/* busy time of clients that are no more */
 };
+
+/* a buffer, and a client's hold on one; all under vgpu.lock */
+struct vgpu_bo { struct list_head link; u64 bytes; u32 region, flags, name, users; };
+struct vgpu_hold { struct list_head link; struct vgpu_bo *bo; };
+struct vgpu_mem { u64 own, shared, resident, purgeable, active; };	/* the total is own and shared */
 
 struct vgpu_file {
 	struct vgpu *gpu;
 	struct drm_sched_entity entities[VGPU_ENGINES];
 	u64 busy_ns[VGPU_ENGINES];	/* of finished jobs, under vgpu.lock */
-	atomic64_t mem[2];		/* system, local */
-	u64 client_id;			/* kernels before 6.5 only */
+	u64 client_id;
+	u32 pasid;
+	pid_t pid;			/* the process that opened it */
 	struct kref ref;
+	/* under vgpu.lock */
+	struct list_head link, holds;
+	bool closed;			/* its jobs may still run */
+	char name[65];
 };
 
 struct vgpu_fence { struct dma_fence base; struct vgpu_engine *engine; };
@@ -175,7 +207,6 @@ void vgpu_job_power(struct vgpu *gpu);
 int vgpu_engines_init(struct vgpu *gpu);
 void vgpu_engines_fini(struct vgpu *gpu);
 void vgpu_engines_kill(struct vgpu *gpu);
-void vgpu_file_put(struct vgpu_file *vf);
 /* the following with vgpu.lock held */
 u64 vgpu_gt_rc6(struct vgpu *gpu, int gt, u64 now);
 u64 vgpu_gt_integral(struct vgpu_gt *gt, bool requested, u64 now);
@@ -196,6 +227,26 @@ static inline bool vgpu_in_use(struct vgpu *gpu, u64 now)
 			return true;
 	return false;
 }
+
+/* vgpu_client.c */
+struct drm_printer;
+struct vgpu_file *vgpu_file_new(struct vgpu *gpu, struct drm_file *file);
+void vgpu_file_close(struct vgpu_file *vf);
+void vgpu_file_put(struct vgpu_file *vf);
+int vgpu_alloc(struct drm_device *d, void *data, struct drm_file *file);
+int vgpu_import(struct drm_device *d, void *data, struct drm_file *file);
+int vgpu_free(struct drm_device *d, void *data, struct drm_file *file);
+int vgpu_set_name(struct drm_device *d, void *data, struct drm_file *file);
+int vgpu_client(struct drm_device *d, void *data, struct drm_file *file);
+void vgpu_fdinfo(struct drm_printer *p, struct drm_file *file);
+/* the following with vgpu.lock held */
+u64 vgpu_file_busy(struct vgpu_file *vf, int engine, u64 now);
+void vgpu_file_memory(struct vgpu_file *vf, struct vgpu_mem mem[VGPU_REGIONS]);
+u64 vgpu_memory_used(struct vgpu *gpu, u32 region);
+
+/* vgpu_amd.c */
+int vgpu_amd_register(struct vgpu *gpu);
+void vgpu_amd_unregister(struct vgpu *gpu);
 
 /* vgpu_pmu.c */
 int vgpu_pmu_setup(void);

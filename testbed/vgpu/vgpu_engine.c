@@ -10,11 +10,17 @@ const struct vgpu_engine_desc vgpu_engine_descs[VGPU_ENGINES] = {
 	{ "vecs0", "video-enhance", "vecs", 3, 0, true },
 	{ "ccs0", "compute", "ccs", 4, 0, false },
 };
+const struct vgpu_engine_desc vgpu_amd_descs[VGPU_ENGINES] = {	/* names of amdgpu_fdinfo.c, in its order */
+	{ "gfx", "gfx", NULL, 0, 0, false },
+	{ "compute", "compute", NULL, 1, 0, false },
+	{ "dma", "dma", NULL, 2, 0, false },
+	{ "dec", "dec", NULL, 3, 0, true },
+	{ "enc", "enc", NULL, 4, 0, true },
+	{ "jpeg", "jpeg", NULL, 5, 0, true },
+};
+const struct vgpu_engine_desc vgpu_panthor_descs[1] = { { "panthor", "panthor", NULL, 0, 0, false } };
 
 static inline struct vgpu_job *to_job(struct drm_sched_job *j) { return container_of(j, struct vgpu_job, base); }
-
-static void file_free(struct kref *ref) { kfree(container_of(ref, struct vgpu_file, ref)); }
-void vgpu_file_put(struct vgpu_file *vf) { kref_put(&vf->ref, file_free); }
 
 /* ---- hardware fences ---- */
 static const char *fence_driver(struct dma_fence *f) { return container_of(f, struct vgpu_fence, base)->engine->gpu->ident->driver; }
@@ -70,7 +76,7 @@ u64 vgpu_energy_uj(struct vgpu *gpu, int channel, u64 now)
 	u64 busy = 0, nj;
 	int i;
 
-	for (i = 0; i < VGPU_ENGINES; i++)
+	for (i = 0; i < gpu->ident->nengines; i++)
 		busy += span_total(&gpu->engines[i].busy, now);
 	nj = (now - gpu->born_ns) * 5 + busy * 20;
 	return div_u64(nj, channel == 2 ? 2000 : 1000);
@@ -134,7 +140,7 @@ static enum hrtimer_restart engine_irq(struct hrtimer *t)
 	if (job) {
 		e->jobs++;
 		/* the truth is what was asked for, not the timer's lateness */
-		job->file->busy_ns[e->desc - vgpu_engine_descs] += job->duration_ns;
+		job->file->busy_ns[e - gpu->engines] += job->duration_ns;
 		atomic64_inc(&gpu->irqs);
 		done = dma_fence_get(&job->hw->base);
 		e->running = NULL;
@@ -168,7 +174,7 @@ static void engine_kill(struct vgpu_engine *e)
 		if (job) {
 			e->running = NULL;
 			span_cut(&e->busy, now);
-			job->file->busy_ns[e->desc - vgpu_engine_descs] += min(now - job->started_ns, job->duration_ns);
+			job->file->busy_ns[e - gpu->engines] += min(now - job->started_ns, job->duration_ns);
 		} else {
 			job = list_first_entry_or_null(&e->queue, struct vgpu_job, link);
 			if (job)
@@ -193,7 +199,7 @@ void vgpu_engines_kill(struct vgpu *gpu)
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	gpu->dead = true;
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
-	for (i = 0; i < VGPU_ENGINES; i++)
+	for (i = 0; i < gpu->ident->nengines; i++)
 		engine_kill(&gpu->engines[i]);
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	for (i = 0; i < gpu->gts; i++)
@@ -261,11 +267,11 @@ int vgpu_engines_init(struct vgpu *gpu)
 {
 	int i, ret;
 
-	for (i = 0; i < VGPU_ENGINES; i++) {
+	for (i = 0; i < gpu->ident->nengines; i++) {
 		struct vgpu_engine *e = &gpu->engines[i];
 
 		e->gpu = gpu;
-		e->desc = &vgpu_engine_descs[i];
+		e->desc = &gpu->ident->engines[i];
 		e->gt = gpu->gts > 1 && e->desc->media;
 		spin_lock_init(&e->fence_lock);
 		INIT_LIST_HEAD(&e->queue);
@@ -284,15 +290,15 @@ int vgpu_engines_init(struct vgpu *gpu)
 #if K(6, 15)
 				.num_rqs = DRM_SCHED_PRIORITY_COUNT,
 #endif
-				.timeout = MAX_SCHEDULE_TIMEOUT, .name = e->name, .dev = &gpu->pdev->dev,
+				.timeout = MAX_SCHEDULE_TIMEOUT, .name = e->name, .dev = gpu->dev,
 			};
 			ret = drm_sched_init(&e->sched, &args);
 		}
 #elif K(6, 8)
 		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, NULL, DRM_SCHED_PRIORITY_COUNT, 2, 0,
-				     MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, &gpu->pdev->dev);
+				     MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, gpu->dev);
 #else
-		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, 2, 0, MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, &gpu->pdev->dev);
+		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, 2, 0, MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, gpu->dev);
 #endif
 		if (ret)
 			return ret;
@@ -309,7 +315,7 @@ void vgpu_engines_fini(struct vgpu *gpu)
 	wait_event(gpu->jobs_gone, !atomic_read(&gpu->live_jobs));
 	spin_lock_irq(&gpu->jobs_gone.lock);	/* the waker is out of it */
 	spin_unlock_irq(&gpu->jobs_gone.lock);
-	for (i = 0; i < VGPU_ENGINES; i++)
+	for (i = 0; i < gpu->ident->nengines; i++)
 		if (gpu->engines[i].sched_up)
 			drm_sched_fini(&gpu->engines[i].sched);
 }

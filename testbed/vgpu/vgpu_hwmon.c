@@ -107,9 +107,9 @@ static const struct hwmon_chip_info xe_chip = { .ops = &hw_ops, .info = xe_info 
 
 int vgpu_hwmon_register(struct vgpu *gpu)
 {
-	if (!gpu->discrete || (!gpu->is_xe && !vgpu_has_i915_hwmon()))
+	if (gpu->is_amd || !gpu->discrete || (gpu->is_i915 && !vgpu_has_i915_hwmon()))
 		return 0;
-	gpu->hwmon = hwmon_device_register_with_info(&gpu->pdev->dev, gpu->ident->driver, gpu,
+	gpu->hwmon = hwmon_device_register_with_info(gpu->dev, gpu->ident->driver, gpu,
 						     gpu->is_xe ? &xe_chip : &i915_chip, NULL);
 	if (IS_ERR(gpu->hwmon)) {
 		int ret = PTR_ERR(gpu->hwmon);

@@ -448,7 +448,7 @@ int vgpu_pmu_register(struct vgpu *gpu)
 	struct vgpu_pmu *p;
 	int ret;
 
-	if (gpu->is_xe && !vgpu_has_xe_pmu())
+	if (!gpu->is_i915 && !(gpu->is_xe && vgpu_has_xe_pmu()))
 		return 0;
 	p = kzalloc(sizeof(*p), GFP_KERNEL);
 	if (!p)

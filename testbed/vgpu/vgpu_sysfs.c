@@ -275,13 +275,45 @@ static int xe_register(struct vgpu *gpu)
 	return err;
 }
 
-int vgpu_sysfs_register(struct vgpu *gpu) { return gpu->is_xe ? xe_register(gpu) : i915_register(gpu); }
+/* ---- panthor: which counters a job takes; as the real driver starts, none, and fdinfo has no engine ---- */
+static ssize_t profiling_show(struct device *dev, struct device_attribute *a, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", ((struct vgpu *)dev_get_drvdata(dev))->profiling);
+}
+
+static ssize_t profiling_store(struct device *dev, struct device_attribute *a, const char *buf, size_t len)
+{
+	struct vgpu *gpu = dev_get_drvdata(dev);
+	u32 v;
+	int ret = kstrtou32(buf, 0, &v);
+
+	if (ret || v > 3)
+		return ret ?: -EINVAL;
+	WRITE_ONCE(gpu->profiling, v);
+	return len;
+}
+static DEVICE_ATTR_RW(profiling);
+
+int vgpu_sysfs_register(struct vgpu *gpu)
+{
+	switch (gpu->ident->kind) {
+	case KIND_I915: return i915_register(gpu);
+	case KIND_XE: return xe_register(gpu);
+	case KIND_AMDGPU: return vgpu_amd_register(gpu);
+	case KIND_PANTHOR: return vgpu_has_panthor_fdinfo() ? device_create_file(gpu->dev, &dev_attr_profiling) : 0;
+	}
+	return -EINVAL;
+}
 
 void vgpu_sysfs_unregister(struct vgpu *gpu)
 {
 	while (gpu->ndirs)
 		kobject_put(&gpu->dirs[--gpu->ndirs]->base);
-	if (!gpu->is_xe) {
+	if (gpu->is_amd)
+		vgpu_amd_unregister(gpu);
+	if (gpu->ident->kind == KIND_PANTHOR)
+		device_remove_file(gpu->dev, &dev_attr_profiling);
+	if (gpu->is_i915) {
 		sysfs_unmerge_group(&gpu->drm.primary->kdev->kobj, &power_group);
 		sysfs_remove_group(&gpu->drm.primary->kdev->kobj, &card_group);
 	}
