@@ -107,8 +107,8 @@ fn loads(gpu: &Gpu) -> Vec<Load> {
             start("vcs1", 5.0, 1000),
             start("vecs0", 50.0, 2000),
         ],
-        // One engine at 95 % from two processes whose jobs queue behind each other.
-        "i915-discrete" => vec![start("vcs1", 50.0, 2000), start("vcs1", 45.0, 2000), start("ccs0", 10.0, 2000)],
+        // One engine at 95 % and more: two processes whose jobs queue behind each other ask for a little over all of it.
+        "i915-discrete" => vec![start("vcs1", 52.0, 4000), start("vcs1", 52.0, 4000), start("ccs0", 10.0, 2000)],
         "xe" => vec![start("rcs0", 40.0, 2000), start("vcs0", 60.0, 2000), start("vcs1", 20.0, 2000)],
         _ => vec![start("bcs0", 30.0, 2000)],
     }
