@@ -130,7 +130,6 @@ impl Governor {
     }
 
     /// A source that does not wake (the i915 PMU, i915's fdinfo) shows work: a pause ends, since the device is awake anyway.
-    #[allow(dead_code, reason = "for devices with a source that does not wake beside those that do")]
     pub(crate) fn noticed_busy(&mut self, now_ns: u64) {
         if self.state != State::Asleep {
             self.state = State::Running { idle_from_ns: Some(now_ns) };

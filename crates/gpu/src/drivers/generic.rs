@@ -18,10 +18,7 @@ struct Generic {
 
 /// Why what only a driver's own code could read is absent.
 fn not_yet(driver: &str) -> Why {
-    match driver {
-        "amdgpu" => Why::new(Reason::NotSupported, "amdgpu statistics come in a later version"),
-        _ => Why::new(Reason::NotSupported, format!("gpuscope has no code for the driver {driver} yet")),
-    }
+    Why::new(Reason::NotSupported, format!("gpuscope has no code for the driver {driver} yet"))
 }
 
 pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
@@ -37,7 +34,7 @@ pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
     let meanings = Meanings {
         name: None,
         first_temperature: "gpu",
-        refusal_is_sleep: info.driver == "amdgpu",
+        refusal_is_sleep: false,
         none: Why::new(Reason::NotSupported, "the driver has no hwmon device"),
     };
     Box::new(Generic {

@@ -207,7 +207,6 @@ impl ClientScanner {
     }
 
     /// The clients of all devices.
-    #[allow(dead_code, reason = "for the view of processes")]
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
         self.clients.iter()
     }
@@ -235,7 +234,6 @@ impl ClientScanner {
     }
 
     /// Number of processes whose files may not be read; kernel threads and ended processes have none and do not count.
-    #[allow(dead_code, reason = "for the view of processes")]
     pub(crate) fn denied_processes(&self) -> usize {
         self.denied
     }
@@ -248,14 +246,6 @@ impl ClientScanner {
     /// Why sums over all clients are not known, when not every process can be read.
     pub(crate) fn incomplete(&self) -> Option<&Why> {
         self.incomplete.as_ref().map(|(_, why)| why).or(self.hidden.as_ref())
-    }
-
-    /// Name of a process, read when asked for.
-    #[allow(dead_code, reason = "for the view of processes")]
-    pub(crate) fn comm(&self, pid: u32) -> Option<String> {
-        let mut comm = read_text(self.roots.proc(format!("{pid}/comm"))).ok()?;
-        comm.truncate(comm.trim_end_matches('\n').len());
-        Some(comm)
     }
 
     fn set_targets(&mut self, targets: &[Target]) {
