@@ -16,8 +16,18 @@ struct Stream {
 }
 
 impl Stream {
+    /// Whoever runs the tests may ignore signals (nohup does): the program is started with none ignored.
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        Stream::with_signals("--default-signal=HUP,INT,TERM", command)
+    }
+
+    fn with_signals(option: &str, command: &Command) -> Self {
+        let mut with = Command::new("env");
+        with.arg(option).arg(command.get_program()).args(command.get_args());
+        if let Some(dir) = command.get_current_dir() {
+            with.current_dir(dir);
+        }
+        let mut child = with.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Stream { child, out }
     }
@@ -37,12 +47,11 @@ impl Stream {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Status and stderr, once it has ended by itself.
-    fn end(mut self) -> (ExitStatus, String) {
+    fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let status = loop {
+        loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
+                return status;
             }
             if Instant::now() > deadline {
                 self.child.kill().unwrap();
@@ -50,7 +59,20 @@ impl Stream {
                 panic!("the stream did not end");
             }
             std::thread::sleep(Duration::from_millis(5));
-        };
+        }
+    }
+
+    /// What is left of its output, once it has ended by itself.
+    fn rest(&mut self) -> String {
+        self.wait();
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    /// Status and stderr, once it has ended by itself.
+    fn end(mut self) -> (ExitStatus, String) {
+        let status = self.wait();
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (status, stderr)
@@ -64,12 +86,23 @@ fn a_signal_ends_json_lines_with_a_whole_line() {
         let mut stream = Stream::over(&tree, &["--json"]);
         valid_line(stream.line().trim_end());
         stream.signal(signal);
-        let mut rest = String::new();
-        stream.out.read_to_string(&mut rest).unwrap();
-        valid_lines(&rest);
+        valid_lines(&stream.rest());
         let (status, stderr) = stream.end();
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{signal:?}");
     }
+}
+
+#[test]
+fn under_nohup_a_hangup_does_not_end_it() {
+    let tree = machines::no_gpu();
+    let mut stream =
+        Stream::with_signals("--ignore-signal=HUP", over(&tree, &["stat", "--interval", "20ms"]).arg("--json"));
+    stream.line();
+    stream.signal(Signal::HUP);
+    (0..3).for_each(|_| drop(stream.line()));
+    stream.signal(Signal::INT);
+    valid_lines(&stream.rest());
+    assert_eq!(stream.end().0.code(), Some(0));
 }
 
 #[test]
@@ -80,9 +113,7 @@ fn a_signal_ends_a_stream_of_procs_with_a_whole_line() {
         assert_eq!(valid_line(stream.line().trim_end())["schema"], "gpuscope.procs/1");
     }
     stream.signal(Signal::INT);
-    let mut rest = String::new();
-    stream.out.read_to_string(&mut rest).unwrap();
-    valid_lines(&rest);
+    valid_lines(&stream.rest());
     let (status, stderr) = stream.end();
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
 }
@@ -180,7 +211,6 @@ fn a_gpu_that_appears_is_an_event_and_then_in_the_sample() {
     }
     stream.signal(Signal::INT);
     // Its reader stays: the last line may be on its way.
-    let mut rest = String::new();
-    stream.out.read_to_string(&mut rest).unwrap();
+    stream.rest();
     assert_eq!(stream.end().0.code(), Some(0));
 }
