@@ -15,6 +15,8 @@ pub struct EngineUsage {
     pub total_cycles: Option<u64>,
     /// Highest frequency of the engine, in hertz. Source: `drm-maxfreq-<name>`.
     pub max_freq_hz: Option<u64>,
+    /// Frequency of the engine now, in hertz. Source: `drm-curfreq-<name>`, of panfrost and panthor alone.
+    pub current_freq_hz: Option<u64>,
     /// Number of identical engines behind the name, as printed. Source: `drm-engine-capacity-<name>`; drivers leave it out for
     /// one engine, see [`capacity`](Self::capacity).
     pub printed_capacity: Option<u32>,
@@ -35,6 +37,7 @@ impl EngineUsage {
             && self.cycles.is_none()
             && self.total_cycles.is_none()
             && self.max_freq_hz.is_none()
+            && self.current_freq_hz.is_none()
             && self.printed_capacity.is_none()
     }
 }
@@ -256,10 +259,11 @@ fn take(name: &str, value: &str, out: &mut FdInfo) -> Result<(), &'static str> {
     }
     type Field<T> = fn(&mut T) -> &mut Option<u64>;
     type Units = &'static [(&'static str, u64)];
-    let engine_keys: [(&str, Field<EngineUsage>, Units); 3] = [
+    let engine_keys: [(&str, Field<EngineUsage>, Units); 4] = [
         ("cycles-", |e| &mut e.cycles, PLAIN),
         ("total-cycles-", |e| &mut e.total_cycles, PLAIN),
         ("maxfreq-", |e| &mut e.max_freq_hz, FREQUENCIES),
+        ("curfreq-", |e| &mut e.current_freq_hz, FREQUENCIES),
     ];
     for (prefix, field, units) in engine_keys {
         if let Some(engine) = name.strip_prefix(prefix) {

@@ -1,8 +1,31 @@
 //! Texts composed from the functions that print them.
 
 mod classes;
+mod documents;
 mod parse;
 mod scanner;
+
+use super::{EngineUsage, FdInfo, RegionUsage, parse_fdinfo};
+
+fn parsed(text: &str) -> FdInfo {
+    let mut info = FdInfo::default();
+    parse_fdinfo(text, &mut info);
+    info
+}
+
+/// A region as a table says it: total, shared, resident, active, purgeable; `None` where the text has no such line.
+fn region(name: &str, sizes: [Option<u64>; 5]) -> RegionUsage {
+    let [total_bytes, shared_bytes, resident_bytes, active_bytes, purgeable_bytes] = sizes;
+    RegionUsage { name: name.into(), total_bytes, shared_bytes, resident_bytes, active_bytes, purgeable_bytes }
+}
+
+/// An engine with what its `drm-engine-` line says.
+fn engine_ns(name: &str, busy_ns: u64) -> EngineUsage {
+    EngineUsage { name: name.into(), busy_ns: Some(busy_ns), ..EngineUsage::default() }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
 
 /// The common head: `proc_fdinfo_show` (fs/proc/fd.c), then `drm_show_fdinfo` (drivers/gpu/drm/drm_file.c).
 fn head(driver: &str, id: u64, pdev: &str) -> String {

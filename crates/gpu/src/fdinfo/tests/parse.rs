@@ -1,11 +1,5 @@
-use super::{head, i915, xe};
-use crate::fdinfo::{FdInfo, parse_fdinfo};
-
-fn parse(text: &str) -> FdInfo {
-    let mut info = FdInfo::default();
-    parse_fdinfo(text, &mut info);
-    info
-}
+use super::{head, i915, parsed as parse, xe};
+use crate::fdinfo::parse_fdinfo;
 
 #[test]
 fn i915_engines_in_nanoseconds_with_capacity_and_sizes_in_three_units() {
@@ -41,15 +35,6 @@ fn v3d_prints_a_space_before_the_tab() {
     let info = parse(text);
     assert_eq!(info.engines[0].busy_ns, Some(77));
     assert_eq!((info.pdev.as_str(), info.unknown_keys), ("", 0));
-}
-
-/// drivers/gpu/drm/panthor/panthor_drv.c, `panthor_gpu_show_fdinfo`.
-#[test]
-fn frequencies_are_hertz_and_the_current_one_is_kept_aside() {
-    let text = "drm-driver:\tpanthor\ndrm-client-id:\t9\ndrm-engine-panthor:\t5 ns\ndrm-cycles-panthor:\t6\n\
-                drm-maxfreq-panthor:\t1000000000 Hz\ndrm-curfreq-panthor:\t1000000000 Hz\n";
-    let info = parse(text);
-    assert_eq!((info.engines[0].max_freq_hz, info.unknown_keys), (Some(1_000_000_000), 1));
 }
 
 /// drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c, `amdgpu_show_fdinfo`: both names of resident memory, and more keys of its own.
@@ -93,8 +78,8 @@ fn synthetic_malformed_values_are_noted_and_left_out() {
 #[test]
 fn a_later_line_cannot_replace_the_identity() {
     let info =
-        parse(&(head("xe", 5, "0000:03:00.0") + "drm-client-name:\tmy: app\ndrm-client-id:\t6\ndrm-driver:\ti915\n"));
-    assert_eq!((info.driver.as_str(), info.client_id, info.client_name.as_str()), ("xe", Some(5), "my: app"));
+        parse(&(head("xe", 5, "0000:03:00.0") + "drm-client-name:\tmy:app\ndrm-client-id:\t6\ndrm-driver:\ti915\n"));
+    assert_eq!((info.driver.as_str(), info.client_id, info.client_name.as_str()), ("xe", Some(5), "my:app"));
 }
 
 #[test]
