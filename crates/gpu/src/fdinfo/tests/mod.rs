@@ -2,6 +2,7 @@
 
 mod classes;
 mod documents;
+mod drivers;
 mod parse;
 mod scanner;
 

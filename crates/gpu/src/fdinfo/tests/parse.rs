@@ -28,15 +28,6 @@ fn xe_cycles_and_regions() {
     assert_eq!(info.memory[1].purgeable_bytes, None);
 }
 
-/// drivers/gpu/drm/v3d/v3d_drv.c, `v3d_show_fdinfo`.
-#[test]
-fn v3d_prints_a_space_before_the_tab() {
-    let text = "drm-driver:\tv3d\ndrm-client-id:\t9\ndrm-engine-bin: \t77 ns\nv3d-jobs-bin: \t3 jobs\n";
-    let info = parse(text);
-    assert_eq!(info.engines[0].busy_ns, Some(77));
-    assert_eq!((info.pdev.as_str(), info.unknown_keys), ("", 0));
-}
-
 /// drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c, `amdgpu_show_fdinfo`: both names of resident memory, and more keys of its own.
 #[test]
 fn older_name_of_resident_memory_gives_way_to_the_newer() {
