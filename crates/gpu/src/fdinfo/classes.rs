@@ -25,6 +25,19 @@ struct Class {
     whole_ns: u64,
 }
 
+const NO_ENGINES: Why = Why {
+    reason: Reason::NotSupported,
+    detail: Text::Static("the driver prints no use of engines in fdinfo"),
+    remedy: None,
+};
+
+/// panfrost and panthor (Documentation/gpu/panfrost.rst, panthor.rst): names and frequencies are printed at all times.
+const PROFILING_OFF: Why = Why {
+    reason: Reason::NotCounting,
+    detail: Text::Static("the driver names its engines in fdinfo and does not count the time that clients use them"),
+    remedy: Some(Text::Static("switch job profiling on, as root: the file profiling in the device's folder in sysfs")),
+};
+
 impl Class {
     fn known_capacity(&self) -> Reading<u32> {
         const NOT_TOLD: Why = Why {
@@ -51,7 +64,10 @@ struct EngineBase {
 #[derive(Debug)]
 struct ClientBase {
     id: u64,
+    /// Time of its reading with counters that came last.
     read_ns: u64,
+    /// Time of the update with that reading.
+    updated_ns: u64,
     engines: Vec<EngineBase>,
     seen: bool,
 }
@@ -74,7 +90,23 @@ pub(crate) struct ClassSums {
     /// Nanoseconds of so many ticks of `drm-total-cycles`, as measured last.
     clock: Option<(u64, u64)>,
     clients_seen: bool,
+    /// Whether a client has named engines, counted or not.
+    engines_seen: bool,
     counters_seen: bool,
+    /// Whether a client printed no counters at the last update, so that what it used is not known.
+    uncounted: bool,
+}
+
+/// Whether the driver prints only the engines that a client has used: one that is not printed stands at 0.
+///
+/// `amdgpu_show_fdinfo`, drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c.
+fn leaves_out_unused(info: &FdInfo) -> bool {
+    info.driver == "amdgpu"
+}
+
+fn counts(info: &FdInfo) -> bool {
+    let counted = |e: &EngineUsage| e.busy_ns.is_some() || e.cycles.and(e.total_cycles).is_some();
+    leaves_out_unused(info) || info.engines.iter().any(counted)
 }
 
 impl ClassSums {
@@ -108,14 +140,24 @@ impl ClassSums {
         let elapsed_ns = last_ns.map_or(0, |last| now_ns.saturating_sub(last));
         let before: u64 = self.busy_total();
         self.clients.iter_mut().for_each(|c| c.seen = false);
+        self.uncounted = false;
         for client in clients {
+            let counted = counts(client.info);
             self.clients_seen = true;
+            self.engines_seen |= !client.info.engines.is_empty();
+            self.counters_seen |= counted;
+            self.uncounted |= !counted;
             match self.clients.binary_search_by_key(&client.id, |c| c.id) {
-                Ok(at) => self.add_known(at, client, elapsed_ns),
+                Ok(at) if counted => self.add_known(at, client, now_ns),
+                // Its baselines stay: the next reading with counters tells the time until then.
+                Ok(at) => self.clients.get_mut(at).into_iter().for_each(|c| c.seen = true),
                 Err(at) => {
-                    let base = ClientBase { id: client.id, read_ns: client.read_ns, engines: Vec::new(), seen: true };
+                    let (id, read_ns) = (client.id, client.read_ns);
+                    let base = ClientBase { id, read_ns, updated_ns: now_ns, engines: Vec::new(), seen: true };
                     self.clients.insert(at, base);
-                    // Ids are counted up for all devices together: a larger one than any before is of a client opened since.
+                    // Ids are counted up for all devices together (`drm_file_alloc`): a larger one than any before is of a client
+                    // opened since. In Linux 6.1 each device of i915 has a count of its own, and a client opened since may be
+                    // taken for one that was only found late.
                     let born_after = last_ns.filter(|_| client.id > self.horizon);
                     self.add_new(at, client, born_after, elapsed_ns);
                 }
@@ -168,7 +210,7 @@ impl ClassSums {
             return Some(Why::new(Reason::NotSupported, "the driver says nothing about its clients in fdinfo"));
         }
         if self.clients_seen && !self.counters_seen {
-            return Some(Why::new(Reason::NotSupported, "the driver prints no use of engines in fdinfo"));
+            return Some(if self.engines_seen { PROFILING_OFF } else { NO_ENGINES });
         }
         if let Some(why) = incomplete {
             return Some(why.clone());
@@ -176,11 +218,16 @@ impl ClassSums {
         if !self.updated {
             return Some(Why::FIRST_SAMPLE);
         }
+        if self.uncounted {
+            return Some(Why::new(Reason::NotCounting, "a client's use of engines was not printed at this reading"));
+        }
         self.classes.is_empty().then(|| {
-            Why::new(
-                Reason::NotCounting,
-                "no process has the GPU open, and its engine classes are told by those that do",
-            )
+            let what = if self.clients_seen {
+                "no client has used an engine yet, and engine classes are told by those that have"
+            } else {
+                "no process has the GPU open, and its engine classes are told by those that do"
+            };
+            Why::new(Reason::NotCounting, what)
         })
     }
 
@@ -216,19 +263,20 @@ impl ClassSums {
         }
     }
 
-    fn add_known(&mut self, at: usize, client: ClientUse<'_>, elapsed_ns: u64) {
+    fn add_known(&mut self, at: usize, client: ClientUse<'_>, now_ns: u64) {
         // Taken out while the classes change.
         let Some(base) = self.clients.get_mut(at) else { return };
         let mut engines = std::mem::take(&mut base.engines);
         let own_ns = client.read_ns.saturating_sub(base.read_ns);
+        let elapsed_ns = now_ns.saturating_sub(base.updated_ns);
         base.seen = true;
         base.read_ns = client.read_ns;
+        base.updated_ns = now_ns;
         for engine in &client.info.engines {
             let Some(known) = engines.iter_mut().find(|e| e.name == engine.name) else {
                 let mut new = self.base_of(engine);
-                // amdgpu leaves out engines that have not been used (drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c): a key that
-                // appears began at 0 after the reading before.
-                if client.info.driver == "amdgpu" && elapsed_ns > 0 {
+                // A key that appears began at 0 after the reading before.
+                if leaves_out_unused(client.info) && elapsed_ns > 0 {
                     if let Some(busy_ns) = new.busy_ns.replace(0) {
                         let used_ns = scale(busy_ns, elapsed_ns, own_ns);
                         new.busy_ns = Some(busy_ns);
@@ -298,7 +346,6 @@ impl ClassSums {
 
     fn base_of(&mut self, engine: &EngineUsage) -> EngineBase {
         let cycles = engine.cycles.zip(engine.total_cycles);
-        self.counters_seen |= engine.busy_ns.is_some() || cycles.is_some();
         EngineBase { name: engine.name.clone(), class: self.class_of(engine), busy_ns: engine.busy_ns, cycles }
     }
 }

@@ -146,6 +146,56 @@ fn nothing_is_zero_that_cannot_be_known() {
     assert_eq!(why(&without, None, false), Some(Reason::NotSupported));
 }
 
+fn absent(sums: &ClassSums) -> Why {
+    samples(sums).why().cloned().expect("a reason")
+}
+
+/// `amdgpu_show_fdinfo` prints no engine for a client that has only opened the device.
+#[test]
+fn amdgpu_clients_that_have_used_nothing_are_not_taken_for_a_driver_that_counts_nothing() {
+    let mut sums = ClassSums::new(&[]);
+    let amd = |more: &str| head("amdgpu", 5, "0000:05:00.0") + more;
+    update(&mut sums, 1, &[(1.0, amd(""))]);
+    assert_eq!(absent(&sums).reason, Reason::NotCounting);
+    assert!(absent(&sums).detail.as_str().contains("no client has used an engine yet"));
+    update(&mut sums, 2, &[(2.0, amd("drm-engine-gfx:\t7 ns\n"))]);
+    update(&mut sums, 3, &[(3.0, amd("drm-engine-gfx:\t7 ns\n"))]);
+    assert_eq!(class(&sums, EngineClass::Render), (7, 2 * S));
+}
+
+/// `panthor_gpu_show_fdinfo`, drivers/gpu/drm/panthor/panthor_drv.c, with 0, 1 and 3 in `profiling`.
+#[test]
+fn engines_that_are_named_and_not_counted_have_profiling_for_a_remedy() {
+    let text = |more: &str| head("panthor", 5, "") + more + "drm-maxfreq-panthor:\t1000000000 Hz\n";
+    let mut sums = ClassSums::new(&[]);
+    for (at, more) in [(1, ""), (2, "drm-cycles-panthor:\t4\n")] {
+        update(&mut sums, at, &[(at as f64, text(more))]);
+        let why = absent(&sums);
+        assert_eq!(why.reason, Reason::NotCounting);
+        assert!(why.remedy.unwrap().as_str().contains("profiling"));
+    }
+    // Switched on, for a client that is known already.
+    let counted = |ns: u64| text(&format!("drm-engine-panthor:\t{ns} ns\ndrm-cycles-panthor:\t9\n"));
+    update(&mut sums, 3, &[(3.0, counted(50))]);
+    update(&mut sums, 4, &[(4.0, counted(57))]);
+    assert_eq!(class(&sums, EngineClass::Other).0, 7);
+    // And off: what is used from now on is not known.
+    update(&mut sums, 5, &[(5.0, text(""))]);
+    assert_eq!(absent(&sums).reason, Reason::NotCounting);
+}
+
+/// `show_run_ticks` (drivers/gpu/drm/xe/xe_drm_client.c) prints no engines when it cannot wake the GT.
+#[test]
+fn a_reading_without_engines_is_unknown_and_the_next_one_makes_up_for_it() {
+    let mut sums = ClassSums::new(&[]);
+    update(&mut sums, 1, &[(1.0, xe(5, 0, 0, 1_000)), (1.0, xe(6, 0, 0, 1_000))]);
+    update(&mut sums, 2, &[(2.0, head("xe", 5, "0000:03:00.0")), (2.0, xe(6, 250, 0, 2_000))]);
+    assert_eq!(absent(&sums).reason, Reason::NotCounting);
+    // One second of two for the first client, a quarter of each second for the other.
+    update(&mut sums, 3, &[(3.0, xe(5, 1_000, 0, 3_000)), (3.0, xe(6, 500, 0, 3_000))]);
+    assert_eq!(class(&sums, EngineClass::Render), (S + S / 2, 2 * S));
+}
+
 #[test]
 fn engines_of_other_names_keep_the_drivers_word() {
     let mut sums = ClassSums::new(&[]);
