@@ -1,8 +1,10 @@
 //! The operating system, as far as gpuscope touches it: where its trees are ([`Roots`]), kernel files held open
-//! ([`KernelFile`]), the monotonic clock, perf events ([`perf`]).
+//! ([`KernelFile`]), the monotonic clock, perf events ([`perf`]), and with the feature `bpf` BPF programs (`bpf`).
 //!
 //! All `unsafe` of the project lives here. This crate does not parse what it reads and decides nothing.
 
+#[cfg(feature = "bpf")]
+pub mod bpf;
 mod clock;
 mod error;
 mod file;

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/*
+ * What the programs here use of the kernel: helpers by their numbers (include/uapi/linux/bpf.h, enum bpf_func_id) and, of its
+ * structures, the fields that are read. Where a field lies is found when a program is loaded, in the running kernel's own type
+ * information (preserve_access_index), so order and neighbours of the fields below mean nothing.
+ */
+#ifndef GPUSCOPE_KERNEL_H
+#define GPUSCOPE_KERNEL_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+
+/* Map definitions in BTF: numbers are lengths of arrays, types are pointers. */
+#define NUMBER(name, value) int (*name)[value]
+#define TYPE(name, type) type *name
+
+#define BPF_MAP_TYPE_HASH 1
+
+static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*const bpf_seq_write)(void *seq_file, const void *data, u32 len) = (void *)127;
+
+/* include/uapi/linux/stat.h */
+#define S_IFMT 0170000
+#define S_IFCHR 0020000
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* include/linux/fs.h */
+struct inode {
+	u16 i_mode;
+	u32 i_rdev;
+};
+
+struct file {
+	struct inode *f_inode;
+};
+
+/* include/linux/sched.h */
+struct task_struct {
+	int pid;
+	int tgid;
+	u64 start_boottime;
+};
+
+struct seq_file;
+
+/* include/linux/bpf.h */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+/* kernel/bpf/task_iter.c */
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
+};
+
+#pragma clang attribute pop
+
+#endif

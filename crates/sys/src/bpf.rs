@@ -1,0 +1,17 @@
+//! BPF programs: what the kernel finds out itself, many times cheaper than through /proc.
+//!
+//! The programs are C (`crates/sys/bpf/`), compiled and committed, so that building this crate needs Rust alone; `cargo xtask bpf`
+//! makes them anew. ELF and CO-RE are read by `aya-obj`. The few commands of bpf(2) are made here and not by `aya`, whose loader
+//! reads the kernel's type information in any case and gives it to nobody: finding an iterator's number costs the 25 ms again.
+//!
+//! Nothing here needs root: CAP_BPF and CAP_PERFMON are enough. No program outlives its handle: nothing is pinned.
+
+mod call;
+mod error;
+mod object;
+mod open_files;
+mod record;
+
+pub use error::BpfError;
+pub use open_files::{MAX_DEVICES, OpenFiles};
+pub use record::OpenFile;

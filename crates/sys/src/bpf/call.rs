@@ -1,0 +1,205 @@
+//! The commands of bpf(2) that are needed, each with its part of `union bpf_attr` (include/uapi/linux/bpf.h of Linux 6.1).
+//!
+//! The kernel takes any length and reads what is not sent as zero (`bpf_check_uarg_tail_zero`, kernel/bpf/syscall.c). Descriptors
+//! come with close-on-exec set.
+
+use aya_obj::generated::bpf_insn;
+use std::ffi::CStr;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_ITER_CREATE: libc::c_int = 33;
+
+const BPF_PROG_TYPE_TRACING: u32 = 26;
+const BPF_TRACE_ITER: u32 = 28;
+
+/// Names of programs and maps: 15 letters and a zero (`BPF_OBJ_NAME_LEN`).
+pub(super) type Name = [u8; 16];
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: Name,
+}
+const _: () = assert!(size_of::<MapCreate>() == 44);
+
+#[repr(C)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+const _: () = assert!(size_of::<MapElement>() == 32);
+
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: Name,
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+const _: () = assert!(size_of::<ProgLoad>() == 112);
+
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+const _: () = assert!(size_of::<LinkCreate>() == 16);
+
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+const _: () = assert!(size_of::<IterCreate>() == 8);
+
+/// Makes a map of fixed-size keys and values, without type information.
+pub(super) fn map_create(map: &aya_obj::Map, map_name: Name) -> io::Result<OwnedFd> {
+    let attr = MapCreate {
+        map_type: map.map_type(),
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: map.max_entries(),
+        map_flags: map.map_flags(),
+        inner_map_fd: 0,
+        numa_node: 0,
+        map_name,
+    };
+    // SAFETY: the part of this command, without pointers.
+    let fd = unsafe { bpf(BPF_MAP_CREATE, &attr) }?;
+    own(fd)
+}
+
+/// Puts an element into a map whose keys are four bytes and whose values are one.
+pub(super) fn map_insert(map: BorrowedFd<'_>, key: u32, value: u8) -> io::Result<()> {
+    let attr = element(map, &key, Some(&value))?;
+    // SAFETY: the part of this command. Its pointers lead to a key and a value that live until after the call and that the kernel
+    // reads only, as many bytes as the map was made for.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &attr) }.map(drop)
+}
+
+/// Takes an element out of such a map.
+pub(super) fn map_remove(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    let attr = element(map, &key, None)?;
+    // SAFETY: as above; this command has a key only.
+    unsafe { bpf(BPF_MAP_DELETE_ELEM, &attr) }.map(drop)
+}
+
+fn element(map: BorrowedFd<'_>, key: &u32, value: Option<&u8>) -> io::Result<MapElement> {
+    Ok(MapElement { map_fd: number(map)?, padding: 0, key: address(key), value: value.map_or(0, address), flags: 0 })
+}
+
+/// Loads an iterator's program. `iterator` is the number of its function in the kernel's type information. The verifier's words go
+/// to `log`, when that has room.
+pub(super) fn load_iterator(
+    instructions: &[bpf_insn],
+    license: &CStr,
+    iterator: u32,
+    prog_name: Name,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let attr = ProgLoad {
+        prog_type: BPF_PROG_TYPE_TRACING,
+        insn_cnt: u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        insns: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        // A size without a buffer, or the other way round, is refused.
+        log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name,
+        prog_ifindex: 0,
+        expected_attach_type: BPF_TRACE_ITER,
+        prog_btf_fd: 0,
+        func_info_rec_size: 0,
+        func_info: 0,
+        func_info_cnt: 0,
+        line_info_rec_size: 0,
+        line_info: 0,
+        line_info_cnt: 0,
+        attach_btf_id: iterator,
+    };
+    // SAFETY: the part of this command. Its pointers lead to the instructions and to a text that ends with a zero, both borrowed
+    // for the call and read only, and to the exclusively borrowed log, with their lengths.
+    let fd = unsafe { bpf(BPF_PROG_LOAD, &attr) }?;
+    own(fd)
+}
+
+/// Attaches an iterator's program: a link, from which any number of readings are made.
+pub(super) fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attr = LinkCreate { prog_fd: number(program)?, target_fd: 0, attach_type: BPF_TRACE_ITER, flags: 0 };
+    // SAFETY: the part of this command, without pointers.
+    let fd = unsafe { bpf(BPF_LINK_CREATE, &attr) }?;
+    own(fd)
+}
+
+/// Begins a reading: a file that runs the iterator while it is read.
+pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attr = IterCreate { link_fd: number(link)?, flags: 0 };
+    // SAFETY: the part of this command, without pointers.
+    let fd = unsafe { bpf(BPF_ITER_CREATE, &attr) }?;
+    own(fd)
+}
+
+/// The system call itself. The C library has no wrapper for it.
+///
+/// # Safety
+/// `attr` is the part of `union bpf_attr` that belongs to the command, and what it points to lives until after the call, is as long
+/// as it says, and may be written where the command writes.
+unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_int> {
+    let attr: *const T = attr;
+    // SAFETY: the kernel reads the given number of bytes at `attr`, which is a live reference's, and what the caller vouches for.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
+    match libc::c_int::try_from(answer) {
+        Ok(n) if n >= 0 => Ok(n),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn own(fd: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: a command that makes something has just returned this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn address<T>(value: &T) -> u64 {
+    std::ptr::from_ref(value) as u64
+}
+
+fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    u32::try_from(fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}

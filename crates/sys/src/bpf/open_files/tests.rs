@@ -1,0 +1,183 @@
+//! The iterator against a walk through /proc. Where this process may not load programs the tests say so and pass.
+
+use super::*;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+
+/// Stand-ins for GPUs: open in nearly every process.
+fn null() -> u64 {
+    libc::makedev(1, 3)
+}
+
+fn zero() -> u64 {
+    libc::makedev(1, 5)
+}
+
+fn load_or_skip(rdevs: &[u64]) -> Option<OpenFiles> {
+    match OpenFiles::load(&Roots::host(), rdevs) {
+        Ok(files) => Some(files),
+        Err(BpfError::Rejected { source, log }) => panic!("{source}: {log}"),
+        Err(e) => {
+            eprintln!("SKIPPED: BPF programs cannot be loaded here: {e}");
+            None
+        }
+    }
+}
+
+fn scan(files: &mut OpenFiles) -> Vec<OpenFile> {
+    let mut found = Vec::new();
+    files.scan(&mut found).unwrap();
+    found
+}
+
+fn of_process(found: &[OpenFile], pid: u32) -> Vec<(u32, u64)> {
+    found.iter().filter(|f| f.pid == pid).map(|f| (f.fd, f.rdev)).collect()
+}
+
+/// What `/proc/PID/fd` says, by file number.
+fn walk(pid: u32, rdevs: &[u64]) -> Vec<(u32, u64)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let Ok(meta) = std::fs::metadata(entry.path()) else { continue };
+        if meta.file_type().is_char_device() && rdevs.contains(&meta.rdev()) {
+            files.push((entry.file_name().to_str().unwrap().parse().unwrap(), meta.rdev()));
+        }
+    }
+    files.sort_unstable();
+    files
+}
+
+/// A process that ends with the test.
+struct Sleeper(Child);
+
+impl Sleeper {
+    /// A shell opens files and becomes `sleep`.
+    fn start(redirections: &str) -> Sleeper {
+        let script = format!("exec {redirections}; exec sleep 60");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let sleeper = Sleeper(command.spawn().unwrap());
+        for _ in 0..1000 {
+            if std::fs::read_to_string(format!("/proc/{}/comm", sleeper.pid())).unwrap() == "sleep\n" {
+                return sleeper;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("no sleep: {script}");
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn files_of_children_are_those_in_proc() {
+    let Some(mut files) = load_or_skip(&[null(), zero()]) else { return };
+    let several = Sleeper::start("5</dev/null 6</dev/null 7<&5 8</dev/zero 9</dev/full");
+    let bare = Sleeper::start("0</dev/full");
+    let found = scan(&mut files);
+    let expected = [(0, null()), (5, null()), (6, null()), (7, null()), (8, zero())];
+    let files = of_process(&found, several.pid());
+    // Some shells leave a copy behind.
+    assert!(expected.iter().all(|file| files.contains(file)), "{files:?}");
+    for child in [&several, &bare] {
+        assert_eq!(of_process(&found, child.pid()), walk(child.pid(), &[null(), zero()]));
+    }
+    assert!(found.is_sorted_by_key(|f| (f.pid, f.fd)));
+}
+
+#[test]
+fn devices_may_be_changed() {
+    let Some(mut files) = load_or_skip(&[]) else { return };
+    let child = Sleeper::start("5</dev/null 6</dev/zero");
+    assert_eq!(scan(&mut files), []);
+    for rdevs in [&[zero()][..], &[null(), zero(), zero()], &[null()], &[libc::makedev(4096, 1)], &[]] {
+        files.set_devices(rdevs).unwrap();
+        assert_eq!(of_process(&scan(&mut files), child.pid()), walk(child.pid(), rdevs), "{rdevs:?}");
+    }
+    let many: Vec<u64> = (0..=MAX_DEVICES as u32).map(|minor| libc::makedev(226, minor)).collect();
+    assert_eq!(files.set_devices(&many).unwrap_err().errno(), Some(libc::E2BIG));
+    files.set_devices(&[null()]).unwrap();
+    assert_eq!(of_process(&scan(&mut files), child.pid()), walk(child.pid(), &[null()]));
+}
+
+#[test]
+fn start_time_is_that_of_proc() {
+    let Some(mut files) = load_or_skip(&[zero()]) else { return };
+    let child = Sleeper::start("5</dev/zero");
+    let found = scan(&mut files);
+    let file = found.iter().find(|f| f.pid == child.pid()).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+    let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+    // USER_HZ is 100 on every architecture that matters here.
+    assert_eq!(file.start_ns / 10_000_000, ticks);
+}
+
+#[test]
+fn a_path_only_file_counts_and_a_thread_s_own_table_does_not() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let full = libc::makedev(1, 7);
+    let Some(mut files) = load_or_skip(&[full]) else { return };
+    let path_only = File::options().read(true).custom_flags(libc::O_PATH).open("/dev/full").unwrap();
+    let (opened, is_open) = channel();
+    let (done, is_done) = channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: gives this thread a copy of the table of open files; no memory is concerned.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+        let own = File::open("/dev/full").unwrap();
+        opened.send(own.metadata().unwrap().rdev()).unwrap();
+        // Until the test is over, whether or not it succeeds.
+        let _ = is_done.recv();
+    });
+    assert_eq!(is_open.recv(), Ok(full));
+    let found = of_process(&scan(&mut files), std::process::id());
+    assert_eq!(found, [(path_only.as_raw_fd() as u32, full)]);
+    assert_eq!(found, walk(std::process::id(), &[full]));
+    drop(done);
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_buffer_of_the_last_scan_is_used_again() {
+    let Some(mut files) = load_or_skip(&[null()]) else { return };
+    let _child = Sleeper::start("5</dev/null");
+    let mut found = Vec::with_capacity(100_000);
+    let room = found.as_ptr();
+    for _ in 0..3 {
+        files.scan(&mut found).unwrap();
+        assert!(!found.is_empty());
+    }
+    assert_eq!(found.as_ptr(), room);
+}
+
+#[test]
+fn more_records_than_the_kernel_collects() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Some(mut files) = load_or_skip(&[zero()]) else { return };
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    // Two readings of the kernel's, and one of ours.
+    let count = BUFFER_BYTES / RECORD + 100;
+    let many: Vec<File> = (0..count).map_while(|_| File::open("/dev/zero").ok()).collect();
+    assert_eq!(many.len(), count, "the hard limit of open files is too low: {limit:?}");
+    let mine = of_process(&scan(&mut files), std::process::id());
+    assert_eq!(mine, walk(std::process::id(), &[zero()]));
+    assert!(mine.len() >= count);
+}
+
+#[test]
+fn a_captured_tree_has_no_iterator() {
+    let tree = tempfile::tempdir().unwrap();
+    let error = OpenFiles::load(&Roots::at(tree.path()), &[null()]).unwrap_err();
+    assert!(matches!(error, BpfError::Unsupported { .. }), "{error}");
+}
