@@ -1,7 +1,7 @@
 //! All checks that need no virtual GPU.
 
 use crate::sh::{cargo, is_root, part, run as sh};
-use crate::{docs, fuzz, msrv, schema};
+use crate::{bpf, docs, fuzz, msrv, schema};
 use anyhow::{Result, bail};
 
 /// Arguments of `ci`.
@@ -33,6 +33,8 @@ pub(crate) enum Part {
     Generated,
     /// JSON Schemas are well formed
     Schemas,
+    /// Compiled BPF programs are those of their sources
+    Bpf,
     /// Fuzz corpora, then a short run of each target
     Fuzz,
     /// intel-gpu-stats with Debian 13's Rust
@@ -41,9 +43,9 @@ pub(crate) enum Part {
 
 /// Runs every chosen part, also after one failed: a person wants to see all that is wrong.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    use Part::{Clippy, Doc, Fmt, Fuzz, Generated, Msrv, Schemas, Test};
+    use Part::{Bpf, Clippy, Doc, Fmt, Fuzz, Generated, Msrv, Schemas, Test};
     let mut failed = Vec::new();
-    for chosen in [Fmt, Clippy, Test, Doc, Generated, Schemas, Fuzz, Msrv] {
+    for chosen in [Fmt, Clippy, Test, Doc, Generated, Schemas, Bpf, Fuzz, Msrv] {
         if args.skip.contains(&chosen) || !(args.only.is_empty() || args.only.contains(&chosen)) {
             continue;
         }
@@ -81,6 +83,7 @@ fn check(part: Part, fuzz_seconds: u32) -> Result<()> {
         }
         Part::Generated => docs::run(&docs::Args { check: true }),
         Part::Schemas => schema::check(),
+        Part::Bpf => bpf::run(&bpf::Args { check: true }),
         Part::Fuzz => fuzz::run(&fuzz::Args { targets: Vec::new(), seconds: fuzz_seconds, jobs: None }),
         // A person without root still gets the other parts; a CI machine must not pass by leaving one out.
         Part::Msrv if !is_root() && std::env::var_os("CI").is_none() => {

@@ -1,10 +1,11 @@
-//! The project's own chores, the same on every machine: `cargo xtask ci`, `testbed`, `bench`, `fuzz`, `docs`, `msrv`.
+//! The project's own chores, the same on every machine: `cargo xtask ci`, `testbed`, `bench`, `fuzz`, `docs`, `bpf`, `msrv`.
 //!
 //! Each command is a module. What they share, running other programs and timing them, is in [`sh`].
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 mod bench;
+mod bpf;
 mod ci;
 mod docs;
 mod fuzz;
@@ -37,6 +38,8 @@ enum Chore {
     Docs(docs::Args),
     /// Replays the corpora of the fuzz targets, then fuzzes each for a while
     Fuzz(fuzz::Args),
+    /// Compiles the BPF programs, which are committed
+    Bpf(bpf::Args),
     /// Checks that intel-gpu-stats builds with the Rust of Debian 13
     Msrv,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run(&args),
         Chore::Docs(args) => docs::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Bpf(args) => bpf::run(&args),
         Chore::Msrv => msrv::run(),
     };
     // The error in one line: a backtrace of a chore, which anyhow's Debug may add, helps nobody.
