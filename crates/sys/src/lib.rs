@@ -1,7 +1,8 @@
 //! The operating system, as far as gpuscope touches it: where its trees are ([`Roots`]), kernel files held open
 //! ([`KernelFile`]), the monotonic clock, perf events ([`perf`]), and with the feature `bpf` BPF programs (`bpf`).
 //!
-//! All `unsafe` of the project lives here. This crate does not parse what it reads and decides nothing.
+//! All `unsafe` of the project lives here. This crate decides nothing, and of what it reads parses only
+//! what belongs to a BPF program.
 
 #[cfg(feature = "bpf")]
 pub mod bpf;

@@ -1,11 +1,13 @@
 //! A compiled program, fitted to the running kernel and loaded.
 
+use super::btf::{self, Misfit};
 use super::call::{self, Name};
 use super::error::BpfError;
 use crate::Roots;
 use aya_obj::Object;
-use aya_obj::btf::{Btf, BtfError, BtfKind};
+use aya_obj::btf::Btf;
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -36,23 +38,14 @@ pub(super) struct Parts {
 }
 
 /// Loads and attaches the iterator in `object`.
-///
-/// The kernel's type information is some megabytes; reading it takes 25 ms, once, and it is not kept.
 pub(super) fn load_iterator(roots: &Roots, object: &[u8], parts: &Parts) -> Result<Iterator, BpfError> {
     let mut object = Object::parse(object).map_err(broken)?;
     // First what costs little: a process without rights learns it here on most machines.
     let definition = object.maps.get(parts.map).ok_or_else(|| broken(parts.map))?;
     let map = call::map_create(definition, parts.name).map_err(|e| BpfError::calling("BPF_MAP_CREATE", e))?;
 
-    let btf = kernel_types(roots, &object)?;
-    let function = format!("bpf_iter_{}", parts.iterator);
-    let iterator = btf.id_by_type_name_kind(&function, BtfKind::Func).map_err(|_| BpfError::Unsupported {
-        what: format!("this kernel has no iterator over open files ({function})"),
-    })?;
-    object.relocate_btf(&btf).map_err(|e| BpfError::Unsupported {
-        what: format!("this kernel's structures lack a field that is read: {}", with_sources(&e)),
-    })?;
-    drop(btf);
+    let (types, iterator) = kernel_types(roots, &object, parts.iterator)?;
+    object.relocate_btf(&types).map_err(|e| broken(with_sources(&e)))?;
 
     let maps = std::mem::take(&mut object.maps);
     let wanted = maps.iter().filter(|(name, _)| *name == parts.map);
@@ -68,14 +61,26 @@ pub(super) fn load_iterator(roots: &Roots, object: &[u8], parts: &Parts) -> Resu
     Ok(Iterator { map, link })
 }
 
-/// The types of the running kernel. The object's byte order is the machine's.
-fn kernel_types(roots: &Roots, object: &Object) -> Result<Btf, BpfError> {
+/// The object's types as the running kernel has them, and the number of the iterator's function there.
+fn kernel_types(roots: &Roots, object: &Object, iterator: &str) -> Result<(Btf, u32), BpfError> {
     let path = roots.sys("kernel/btf/vmlinux");
-    Btf::parse_file(&path, object.endianness).map_err(|e| match e {
-        BtfError::FileError { error, .. } if error.kind() == io::ErrorKind::NotFound => BpfError::NoBtf { path },
-        BtfError::FileError { error, .. } => BpfError::Io { call: path.display().to_string(), source: error },
-        other => BpfError::Unsupported { what: format!("{}: {}", path.display(), with_sources(&other)) },
-    })
+    let kernel = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(BpfError::NoBtf { path }),
+        Err(source) => return Err(BpfError::Io { call: path.display().to_string(), source }),
+    };
+    let mut own = object.btf.as_ref().ok_or_else(|| broken("no type information"))?.to_bytes();
+    let function = format!("bpf_iter_{iterator}");
+    let number = btf::fit(&mut own, kernel, &function).map_err(|misfit| match misfit {
+        Misfit::Io(source) => BpfError::Io { call: path.display().to_string(), source },
+        Misfit::Function => BpfError::Unsupported { what: format!("this kernel has no {function}") },
+        Misfit::Member(member) => {
+            BpfError::Unsupported { what: format!("this kernel's structures lack a field that is read: {member}") }
+        }
+        Misfit::Malformed(what) => BpfError::Unsupported { what: format!("{}: {what}", path.display()) },
+    })?;
+    let types = Btf::parse(&own, object.endianness).map_err(|e| broken(with_sources(&e)))?;
+    Ok((types, number))
 }
 
 /// Sorts the answer to loading a program; what the verifier minds is asked for in a second try.

@@ -147,6 +147,60 @@ fn a_path_only_file_counts_and_a_thread_s_own_table_does_not() {
     thread.join().unwrap();
 }
 
+/// A process whose first thread has ended while another goes on. Ends with the test.
+struct Headless(rustix::process::Pid);
+
+impl Headless {
+    /// With /dev/full open.
+    fn start() -> Headless {
+        // SAFETY: the child opens a file, starts a thread and ends this one, never to return; the C library's allocator and threads
+        // stand a fork, and no other lock is taken.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let _file = File::open("/dev/full");
+            let thread = std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_secs(60)));
+            std::mem::forget(thread);
+            // SAFETY: the system call ends this thread alone, and leaves what is on its stack as it is.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        Headless(rustix::process::Pid::from_raw(pid).unwrap())
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.as_raw_pid() as u32
+    }
+}
+
+impl Drop for Headless {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitpid(Some(self.0), rustix::process::WaitOptions::empty());
+    }
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_shows_no_files() {
+    let full = libc::makedev(1, 7);
+    let Some(mut files) = load_or_skip(&[full]) else { return };
+    let process = Headless::start();
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+    for _ in 0..1000 {
+        if state().contains(") Z ") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(state().contains(") Z "), "{}", state());
+    // The file is there, in the other thread's folder.
+    let threads: Vec<_> = std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap().flatten().collect();
+    assert!(threads.iter().any(|t| {
+        let files = std::fs::read_dir(t.path().join("fd")).unwrap();
+        files.flatten().any(|f| std::fs::metadata(f.path()).is_ok_and(|m| m.rdev() == full))
+    }));
+    assert_eq!(walk(process.pid(), &[full]), []);
+    assert_eq!(of_process(&scan(&mut files), process.pid()), []);
+}
+
 #[test]
 fn the_buffer_of_the_last_scan_is_used_again() {
     let Some(mut files) = load_or_skip(&[null()]) else { return };

@@ -1,0 +1,148 @@
+use super::*;
+use aya_obj::Object;
+use aya_obj::btf::{Btf, BtfKind};
+use std::io::Cursor;
+
+/// Type information put together by hand.
+#[derive(Default)]
+struct Builder {
+    types: Vec<u8>,
+    strings: Vec<u8>,
+}
+
+impl Builder {
+    fn name(&mut self, name: &str) -> u32 {
+        if self.strings.is_empty() {
+            self.strings.push(0);
+        }
+        if name.is_empty() {
+            return 0;
+        }
+        let at = self.strings.len() as u32;
+        self.strings.extend(name.bytes().chain([0]));
+        at
+    }
+
+    fn words(&mut self, words: &[u32]) {
+        self.types.extend(words.iter().flat_map(|w| w.to_ne_bytes()));
+    }
+
+    /// A type of any kind without what follows its head.
+    fn head(mut self, name: &str, kind: u32) -> Self {
+        let name = self.name(name);
+        self.words(&[name, kind << 24, 0]);
+        self
+    }
+
+    /// A structure or union: name, type and place of each member.
+    fn members(mut self, kind: u32, name: &str, bit_fields: bool, members: &[(&str, u32, u32)]) -> Self {
+        let name = self.name(name);
+        self.words(&[name, u32::from(bit_fields) << 31 | kind << 24 | members.len() as u32, 64]);
+        for (name, ty, place) in members {
+            let name = self.name(name);
+            self.words(&[name, *ty, *place]);
+        }
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+        let head = [u32::from(MAGIC) | 1 << 16, 24, 0, types, types, strings];
+        head.iter().flat_map(|w| w.to_ne_bytes()).chain(self.types.iter().chain(&self.strings).copied()).collect()
+    }
+}
+
+fn own() -> Vec<u8> {
+    Builder::default().members(KIND_STRUCT, "s", false, &[("a", 0, 0), ("b", 0, 32)]).bytes()
+}
+
+/// Where the members of the object's structure are after fitting.
+fn places(own: &[u8]) -> Vec<u32> {
+    (0..2).filter_map(|i| word(own, 24 + 12 + i * 12 + 8)).collect()
+}
+
+#[test]
+fn members_move_to_where_the_kernel_has_them() {
+    let kernel = Builder::default()
+        .head("s", 7)
+        .head("f", 8)
+        .members(KIND_STRUCT, "s", false, &[("x", 0, 0), ("b", 0, 64), ("", 4, 0), ("a", 0, 128)])
+        .head("f", KIND_FUNC);
+    let mut own = own();
+    assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap(), 4);
+    assert_eq!(places(&own), [128, 64]);
+}
+
+#[test]
+fn members_of_anonymous_structures_and_beside_bit_fields() {
+    // `struct s { int flag : 1; union { struct { b; }; c; }; a; }`
+    let kernel = Builder::default()
+        .members(KIND_STRUCT, "", false, &[("b", 0, 32)])
+        .members(KIND_UNION, "", false, &[("", 1, 0), ("c", 0, 0)])
+        .members(KIND_STRUCT, "s", true, &[("flag", 0, 1 << 24 | 5), ("", 2, 64), ("a", 0, 256)])
+        .head("f", KIND_FUNC);
+    let mut own = own();
+    assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap(), 4);
+    assert_eq!(places(&own), [256, 96]);
+}
+
+#[test]
+fn of_two_structures_of_a_name_the_one_that_has_all() {
+    let kernel = Builder::default()
+        .members(KIND_STRUCT, "s", false, &[("a", 0, 8)])
+        .members(KIND_STRUCT, "s", false, &[("a", 0, 16), ("b", 0, 24)])
+        .head("f", KIND_FUNC);
+    let mut own = own();
+    fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap();
+    assert_eq!(places(&own), [16, 24]);
+}
+
+#[test]
+fn what_the_kernel_lacks_is_named() {
+    let kernel = Builder::default().members(KIND_STRUCT, "s", true, &[("a", 0, 8), ("b", 0, 3 << 24 | 24)]);
+    assert!(matches!(fit(&mut own(), Cursor::new(kernel.bytes()), "f"), Err(Misfit::Function)));
+    let kernel = kernel.head("f", KIND_FUNC);
+    match fit(&mut own(), Cursor::new(kernel.bytes()), "f") {
+        Err(Misfit::Member(member)) => assert_eq!(member, "s.b", "a bit field cannot be read"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn synthetic_damage_is_an_error() {
+    let kernel = Builder::default().members(KIND_STRUCT, "s", false, &[("a", 0, 8), ("b", 0, 24)]).head("f", KIND_FUNC);
+    let whole = kernel.bytes();
+    fit(&mut own(), Cursor::new(&whole), "f").unwrap();
+    for length in 0..whole.len() {
+        assert!(fit(&mut own(), Cursor::new(&whole[..length]), "f").is_err(), "{length} bytes");
+    }
+    for length in 0..own().len() {
+        // Whatever it answers, it answers.
+        let _ = fit(&mut own()[..length].to_vec(), Cursor::new(&whole), "f");
+    }
+    let mut foreign = whole.clone();
+    foreign.swap(0, 1);
+    assert!(matches!(fit(&mut own(), Cursor::new(foreign), "f"), Err(Misfit::Malformed(_))));
+    let unknown = kernel.head("new", 31).bytes();
+    assert!(matches!(fit(&mut own(), Cursor::new(unknown), "f"), Err(Misfit::Malformed(_))));
+}
+
+#[test]
+fn the_running_kernel_read_as_aya_reads_it() {
+    let Ok(kernel) = std::fs::File::open("/sys/kernel/btf/vmlinux") else {
+        eprintln!("SKIPPED: this kernel has no type information");
+        return;
+    };
+    let mut object = Object::parse(&super::super::open_files::OBJECT.0).unwrap();
+    let mut by_aya = object.clone();
+    let all = Btf::from_sys_fs().unwrap();
+    by_aya.relocate_btf(&all).unwrap();
+
+    let mut own = object.btf.as_ref().unwrap().to_bytes();
+    let number = fit(&mut own, kernel, "bpf_iter_task_file").unwrap();
+    object.relocate_btf(&Btf::parse(&own, object.endianness).unwrap()).unwrap();
+    assert_eq!(number, all.id_by_type_name_kind("bpf_iter_task_file", BtfKind::Func).unwrap());
+    let words =
+        |o: &Object| o.functions.values().flat_map(|f| &f.instructions).map(|i| (i.off, i.imm)).collect::<Vec<_>>();
+    assert_eq!(words(&object), words(&by_aya));
+}
