@@ -10,7 +10,8 @@ impl Rights {
     /// The command that gives the program these capabilities. setcap(8) replaces what a file had: what this process holds is given
     /// again, so that following one remedy does not undo another.
     pub fn setcap(&self, needed: &[Capability]) -> String {
-        const GIVEN: [Capability; 3] = [Capability::Perfmon, Capability::SysPtrace, Capability::DacReadSearch];
+        const GIVEN: [Capability; 4] =
+            [Capability::Perfmon, Capability::Bpf, Capability::SysPtrace, Capability::DacReadSearch];
         let kept = GIVEN.into_iter().filter(|c| self.uid != 0 && self.has(*c) && !needed.contains(c));
         let names: Vec<&str> = needed.iter().copied().chain(kept).map(Capability::name).collect();
         format!("sudo setcap {}=ep {BINARY}", names.join(","))

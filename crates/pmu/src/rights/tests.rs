@@ -50,6 +50,16 @@ fn before_linux_5_8_the_capability_is_sys_admin() {
 }
 
 #[test]
+fn setcap_keeps_what_the_program_has() {
+    let bpf = 1 << 39;
+    let rights = Rights { capabilities: PERFMON | bpf, ..user_at(2) };
+    let command = rights.setcap(&[Capability::SysPtrace]);
+    assert!(command.starts_with("sudo setcap cap_sys_ptrace,cap_perfmon,cap_bpf=ep "), "{command}");
+    let command = user_at(2).setcap(&[Capability::Bpf, Capability::Perfmon]);
+    assert!(command.starts_with("sudo setcap cap_bpf,cap_perfmon=ep "), "{command}");
+}
+
+#[test]
 fn refusal_that_level_and_capabilities_do_not_explain_is_a_security_module() {
     for rights in [user_at(0), user_at(-1), Rights { capabilities: PERFMON, ..user_at(2) }] {
         let why = rights.explain_perf(EACCES, "PMU i915");
