@@ -2,8 +2,9 @@
 //!
 //! Columns: `time,monotonic_ns,gpu,metric,label,value,unit,reason`. `metric` is the path of the field in the JSON output without
 //! the brackets, `label` what stood in them. A value that is not known leaves `value` empty and has its `reason`. A GPU that came
-//! or went is a row with the metric `event`, the driver as label. A field of a client has its number before its own label
-//! (`clients.engines.busy_percent`, `17/render`), a sum of a container the container and the GPU; what is of no GPU alone
+//! or went is a row with the metric `event`, the driver as label. A field of a client has its number (or `pid` and its process,
+//! where it has none) before its own label (`clients.engines.busy_percent`, `17/render`); a row `clients` without a value says why
+//! clients may be missing. A sum of a container has the container and the GPU; what is of no GPU alone
 //! (`denied_processes`, sums) leaves the column empty. Lines end with a line feed, and quoting is that of RFC 4180.
 
 use crate::Procs;
@@ -64,9 +65,14 @@ pub fn procs_rows(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
     let start = format!("{},{}", Rfc3339::new(wall), procs.snapshot.at_ns);
     writeln!(w, "{start},,denied_processes,,{},,", procs.denied_processes())?;
     writeln!(w, "{start},,left_out,,{},,", procs.left_out())?;
+    for gap in procs.gaps() {
+        let gpu = gap.gpu.as_ref().map_or("", |gpu| gpu.as_str());
+        writeln!(w, "{start},{},clients,,,,{}", quoted(gpu), gap.why.reason)?;
+    }
     for row in &procs.rows {
         let start = format!("{start},{}", quoted(row.client.gpu.as_str()));
-        let key = row.client.client_id.to_string();
+        let key = row.client.key.to_string();
+        writeln!(w, "{start},clients.source,{key},{},,", quoted(&row.client.source))?;
         if let Some(name) = &row.client.client_name {
             writeln!(w, "{start},clients.client_name,{key},{},,", quoted(name))?;
         }

@@ -1,8 +1,8 @@
 //! Who uses the GPUs, as somebody asked to see it: picked, sorted, joined with the processes, added up by container.
 
 use gpuscope_model::{
-    ClientMemory, ClientSnapshot, EngineClass, GpuId, ProcessSnapshot, Reading, Reason, RuntimeStatus, Snapshot, Text,
-    Why,
+    ClientMemory, ClientSnapshot, ClientsGap, EngineClass, GpuId, ProcessSnapshot, Reading, Reason, RuntimeStatus,
+    Snapshot, Text, Why,
 };
 use std::cmp::Ordering;
 use std::ops::Add;
@@ -12,7 +12,7 @@ use std::ops::Add;
 pub enum Sort {
     /// The busiest engine class, the largest first; then as by memory.
     Busy,
-    /// Resident memory of all regions, the largest first.
+    /// Memory of all regions, the largest first: resident, or where that is not told, allocated.
     Memory,
     /// Processor time, the largest first.
     Cpu,
@@ -104,8 +104,6 @@ pub struct Procs<'a> {
     pub rows: Vec<ClientRow<'a>>,
     /// Sums per container, when asked for.
     pub groups: Option<Vec<Group<'a>>>,
-    /// Why clients may be missing.
-    pub unseen: Option<Why>,
 }
 
 static NO_PROCESS: Why =
@@ -113,14 +111,13 @@ static NO_PROCESS: Why =
 
 static NO_ENGINES: Why = Why {
     reason: Reason::NotSupported,
-    detail: Text::Static("the driver prints no engine time in fdinfo"),
+    detail: Text::Static("the driver tells no engine time of this client"),
     remedy: None,
 };
 
 impl<'a> Procs<'a> {
-    /// What was asked for of a snapshot. `unseen` is why some processes cannot be looked at, as `doctor` tells it; its number of
-    /// processes is replaced by the snapshot's.
-    pub fn new(snapshot: &'a Snapshot, query: &Query, unseen: Option<&Why>) -> Self {
+    /// What was asked for of a snapshot.
+    pub fn new(snapshot: &'a Snapshot, query: &Query) -> Self {
         let busy = busy_gpus(snapshot);
         let mut rows: Vec<ClientRow<'a>> = snapshot
             .clients
@@ -143,11 +140,12 @@ impl<'a> Procs<'a> {
             }
             groups
         });
-        let unseen = match snapshot.clients.denied_processes {
-            0 => unseen.cloned(),
-            n => Some(denied(n, unseen)),
-        };
-        Procs { snapshot, rows, groups, unseen }
+        Procs { snapshot, rows, groups }
+    }
+
+    /// Why clients may be missing.
+    pub fn gaps(&self) -> &'a [ClientsGap] {
+        &self.snapshot.clients.gaps
     }
 
     /// Processes whose files may not be read.
@@ -159,15 +157,6 @@ impl<'a> Procs<'a> {
     pub fn left_out(&self) -> usize {
         self.snapshot.clients.left_out
     }
-}
-
-fn denied(n: usize, why: Option<&Why>) -> Why {
-    let detail = match n {
-        1 => "1 process of another user cannot be read, and it may use a GPU".to_string(),
-        n => format!("{n} processes of other users cannot be read, and any of them may use a GPU"),
-    };
-    let remedy = why.and_then(|w| w.remedy.clone());
-    Why { reason: Reason::NoPermission, detail: detail.into(), remedy }
 }
 
 /// The GPUs on which somebody was seen working.
@@ -244,15 +233,21 @@ impl<'a> ClientRow<'a> {
         self.fact(|p| &p.process.rss_bytes).copied()
     }
 
-    /// Resident memory of all regions; the reason of the first one where none is known.
-    pub(crate) fn resident_bytes(&self) -> Option<Reading<u64>> {
-        sum(self.client.memory.iter().map(|m| m.resident_bytes.as_ref().map(|v| *v)))
+    /// Memory of all regions: resident, or where that is not told, what was allocated.
+    pub(crate) fn held_bytes(&self) -> Option<Reading<u64>> {
+        let held = |m: &ClientMemory| match &m.resident_bytes {
+            Reading::Absent(why) if why.reason == Reason::NotSupported && m.total_bytes.is_known() => {
+                m.total_bytes.clone()
+            }
+            resident => resident.clone(),
+        };
+        sum(self.client.memory.iter().map(held))
     }
 
     fn keys(&self) -> Keys {
         Keys {
             busy: self.client.engines.iter().filter_map(|e| e.busy_ratio.get()).max_by(f64::total_cmp),
-            memory: self.resident_bytes().and_then(|r| r.get()),
+            memory: self.held_bytes().and_then(|r| r.get()),
             cpu: self.cpu_ratio().ok(),
             pid: self.client.pid,
         }

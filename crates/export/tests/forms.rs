@@ -4,10 +4,10 @@
 use gpuscope_export::text::{self, Style};
 use gpuscope_export::{Procs, Query, Sort, csv, json};
 use gpuscope_model::{
-    BandwidthSnapshot, ClassSnapshot, ClientEngineSnapshot, ClientMemory, ClientSnapshot, ClientsSnapshot, Counter,
-    DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass, EngineSnapshot, FanSample, GpuId, GtSnapshot,
-    MemorySample, PowerSnapshot, ProcessSample, ProcessSnapshot, Reading, Reason, RuntimeStatus, Snapshot,
-    TemperatureSample, Text, ThrottleReason, ThrottleReasons, Why,
+    BandwidthSnapshot, ClassSnapshot, ClientEngineSnapshot, ClientKey, ClientMemory, ClientSnapshot, ClientsGap,
+    ClientsSnapshot, Counter, DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass, EngineSnapshot, FanSample,
+    GpuId, GtSnapshot, MemorySample, PowerSnapshot, ProcessSample, ProcessSnapshot, Reading, Reason, RuntimeStatus,
+    Snapshot, TemperatureSample, Text, ThrottleReason, ThrottleReasons, Why,
 };
 use gpuscope_testkit::golden;
 use std::io::{self, Write};
@@ -132,7 +132,8 @@ fn users() -> ClientsSnapshot {
     };
     let client = |client_id, pid, holders: &[u32], name: Option<&'static str>, engines, memory| ClientSnapshot {
         gpu: GpuId::new("0000:03:00.0"),
-        client_id,
+        key: ClientKey::Drm(client_id),
+        source: "fdinfo".into(),
         client_name: name.map(Into::into),
         pid,
         holders: holders.to_vec(),
@@ -199,16 +200,16 @@ fn users() -> ClientsSnapshot {
             ),
         ],
         denied_processes: 3,
+        gaps: vec![ClientsGap {
+            gpu: None,
+            why: Why::new(Reason::NoPermission, "3 processes of other users cannot be read").remedy("run as root"),
+        }],
         left_out: 0,
     }
 }
 
 fn with_users() -> Snapshot {
     Snapshot { clients: users(), ..snapshot() }
-}
-
-fn unseen() -> Why {
-    Why::new(Reason::NoPermission, "1 process").remedy("run as root")
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn procs_in_every_form() {
         ("procs", Query::default()),
         ("containers", Query { by_container: true, sort: Some(Sort::Busy), ..Query::default() }),
     ] {
-        let procs = Procs::new(&snapshot, &query, Some(&unseen()));
+        let procs = Procs::new(&snapshot, &query);
         golden(path(&format!("{name}.jsonl")), &written(|w| json::procs_line(w, &procs, wall())));
         golden(path(&format!("{name}.csv")), &written(|w| csv::procs_rows(w, &procs, wall())));
         let mut lines = text::Procs::new(Style::default());
@@ -234,7 +235,7 @@ fn procs_in_every_form() {
 fn an_idle_client_keeps_a_gpu_awake_when_nobody_works_on_it() {
     let mut snapshot = with_users();
     let awake = |snapshot: &Snapshot| -> Vec<Option<bool>> {
-        Procs::new(snapshot, &Query::default(), None).rows.iter().map(|r| r.keeps_awake.get()).collect()
+        Procs::new(snapshot, &Query::default()).rows.iter().map(|r| r.keeps_awake.get()).collect()
     };
     assert_eq!(awake(&snapshot), [Some(false); 4]);
     for gpu in &mut snapshot.gpus {
@@ -253,7 +254,7 @@ fn an_idle_client_keeps_a_gpu_awake_when_nobody_works_on_it() {
 fn queries_pick_by_user_container_and_any_holder() {
     let snapshot = with_users();
     let ids = |query: Query| -> Vec<u64> {
-        Procs::new(&snapshot, &query, None).rows.iter().map(|r| r.client.client_id).collect()
+        Procs::new(&snapshot, &query).rows.iter().map(|r| r.client.key.drm_id().unwrap()).collect()
     };
     assert_eq!(ids(Query { pids: vec![101], ..Query::default() }), [5]);
     for user in ["ada", "1000"] {

@@ -5,12 +5,12 @@ use crate::Options;
 use crate::discover;
 use crate::drivers::{self, Access, Context, Device, PowerState};
 use crate::fdinfo::classes::{ClassSums, ClientUse};
-use crate::fdinfo::samples;
 use crate::fdinfo::scanner::{ClientScanner, Target};
+use crate::fdinfo::{is_inner_namespace, samples};
 use crate::wake::{Decision, Governor, PowerFacts};
 use gpuscope_model::{
-    BandwidthSample, Clock, DeviceEvent, DeviceEventKind, DeviceInfo, DeviceSample, EngineClass, GpuId, Reading,
-    Sample, SourceReport, Vendor, Why,
+    BandwidthSample, ClientsGap, ClientsSample, Clock, DeviceEvent, DeviceEventKind, DeviceInfo, DeviceSample,
+    EngineClass, GpuId, Reading, Reason, Sample, SourceReport, Text, Vendor, Why,
 };
 use gpuscope_pmu::Rights;
 use gpuscope_pmu::imc::Imc;
@@ -39,6 +39,8 @@ pub struct GpuSet {
     arriving: Vec<(GpuId, u64)>,
     machine: Option<Machine>,
     clients: Option<ClientScanner>,
+    /// This program does not see the numbers that processes have on the host.
+    inner_namespace: bool,
     /// One a slot, in their order.
     targets: Vec<Target>,
 }
@@ -68,7 +70,9 @@ impl GpuSet {
     /// Looks for GPUs and opens their sources. Wakes nothing unless [`Options::perturbing`] asks for it.
     pub fn open(roots: Roots, options: Options) -> Self {
         let rights = Rights::read(&roots);
+        let namespace = std::fs::read_link(roots.proc("self/ns/pid")).unwrap_or_default();
         let mut set = GpuSet {
+            inner_namespace: namespace.to_str().is_some_and(is_inner_namespace),
             roots,
             options,
             rights,
@@ -261,7 +265,30 @@ impl GpuSet {
                 })
                 .collect();
             samples::fill(scanner, &devices, &mut out.clients);
+            self.add_processes(&mut out.clients);
         }
+    }
+
+    /// Clients that drivers know by their process, and why those of a device are not known.
+    fn add_processes(&mut self, out: &mut ClientsSample) {
+        const MUTE: Why = Why {
+            reason: Reason::NotSupported,
+            detail: Text::Static("processes hold it open, and its driver says nothing about them in fdinfo"),
+            remedy: None,
+        };
+        let mut added = Vec::new();
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            // The drivers' numbers are the host's: in an inner PID namespace they would mean other processes.
+            let told = if self.inner_namespace { None } else { slot.device.processes(&out.clients, &mut added) };
+            let why = match told {
+                Some(Ok(())) => continue,
+                Some(Err(why)) => why,
+                None if self.clients.as_ref().is_some_and(|scanner| scanner.is_mute(i)) => MUTE,
+                None => continue,
+            };
+            out.gaps.push(ClientsGap { gpu: Some(slot.device.info().id.clone()), why });
+        }
+        samples::merge(&mut added, out);
     }
 
     /// Power and memory traffic of the machine, shown with integrated Intel GPUs.

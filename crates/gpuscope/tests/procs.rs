@@ -160,6 +160,40 @@ fn text_keeps_to_eighty_columns_and_to_ascii_where_it_has_to() {
     }
 }
 
+/// Files as `kfd_procfs_show` (drivers/gpu/drm/amd/amdkfd/kfd_process.c) and `node_show` (kfd_topology.c) print them.
+#[test]
+fn a_compute_process_without_a_drm_client_is_known_by_its_pid() {
+    let tree = machines::gpu_users();
+    tree.file("sys/class/kfd/kfd/topology/nodes/1/gpu_id", "8784\n")
+        .file("sys/class/kfd/kfd/topology/nodes/1/properties", "location_id 768\ndomain 0\n")
+        // 4400 has a DRM client, whose memory this is part of.
+        .file("sys/class/kfd/kfd/proc/4400/vram_8784", "1048576\n")
+        .file("sys/class/kfd/kfd/proc/2150/vram_8784", "209715200\n");
+    let snapshot = snapshot(&tree, &["--gpu", "card1"]);
+    let clients = snapshot["clients"].as_array().unwrap();
+    let shown: Vec<_> = clients.iter().map(|c| (&c["pid"], &c["client_id"], &c["source"])).collect();
+    assert_eq!(shown, [(&json!(2150), &Value::Null, &json!("kfd")), (&json!(4400), &json!(31), &json!("fdinfo"))]);
+    assert_eq!((&clients[0]["comm"], &clients[0]["memory"][0]["total_bytes"]), (&json!("Xwayland"), &json!(200 * MIB)));
+    assert_eq!(reason(&snapshot, "clients[0000:03:00.0/pid2150].memory[vram].resident_bytes"), "not_supported");
+    // What was allocated stands in for what is resident.
+    let text = run(&tree, &["--sort", "pid"]);
+    let line = text.lines().find(|l| l.contains("Xwayland")).unwrap();
+    assert!(line.contains(" 200M "), "{text}");
+    let csv = run(&tree, &["--format", "csv"]);
+    assert!(csv.contains(",0000:03:00.0,clients.source,pid2150,kfd,,"), "{csv}");
+}
+
+#[test]
+fn a_gpu_whose_clients_are_not_known_says_why() {
+    let tree = machines::nvidia_without_nvml();
+    let snapshot = snapshot(&tree, &[]);
+    assert_eq!((&snapshot["clients"], reason(&snapshot, "clients[0000:01:00.0]")), (&json!([]), "not_counting"));
+    let text = run(&tree, &["--count", "2"]);
+    assert_eq!(text.matches("clients of 0000:01:00.0: a captured tree has no NVML to ask").count(), 1, "{text}");
+    assert!(text.starts_with("no process that can be read uses a GPU now\n"), "{text}");
+    assert!(run(&tree, &["--format", "csv"]).contains(",0000:01:00.0,clients,,,,not_counting\n"));
+}
+
 #[test]
 fn a_stream_has_a_line_a_snapshot() {
     let tree = machines::gpu_users();

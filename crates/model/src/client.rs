@@ -1,6 +1,35 @@
 //! Who uses the GPU: DRM clients and the processes that hold them.
 
-use crate::{Counter, EngineClass, GpuId, Reading, Share, Text};
+use crate::{Counter, EngineClass, GpuId, Reading, Share, Text, Why};
+use std::fmt;
+
+/// What tells a client from the others of its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientKey {
+    /// `drm-client-id`.
+    Drm(u64),
+    /// The number of the process: NVML and the kernel fusion driver tell processes, not the open files behind them.
+    Process(u32),
+}
+
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientKey::Drm(id) => write!(f, "{id}"),
+            ClientKey::Process(pid) => write!(f, "pid{pid}"),
+        }
+    }
+}
+
+impl ClientKey {
+    /// `drm-client-id`; none where a client is known as a process only.
+    pub fn drm_id(self) -> Option<u64> {
+        match self {
+            ClientKey::Drm(id) => Some(id),
+            ClientKey::Process(_) => None,
+        }
+    }
+}
 
 /// Engine time of one client on the engines of one class.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,16 +62,19 @@ pub struct ClientMemory {
     pub purgeable_bytes: Reading<u64>,
 }
 
-/// One DRM client: an open file of a device node, however many processes hold it. Counted once, by device and client id.
+/// One client: an open file of a device node, however many processes hold it, counted once by device and client id; or where a driver
+/// tells of processes only, a process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientSample {
     /// The device.
     pub gpu: GpuId,
-    /// `drm-client-id`.
-    pub client_id: u64,
+    /// With the device its identity.
+    pub key: ClientKey,
+    /// Where it is known from: `fdinfo`, `nvml (sampled)`, `kfd`.
+    pub source: Text,
     /// `drm-client-name`, when the client gave itself one.
     pub client_name: Option<Text>,
-    /// CLOCK_MONOTONIC right after its fdinfo was read, in nanoseconds.
+    /// CLOCK_MONOTONIC right after it was read, in nanoseconds.
     pub read_ns: u64,
     /// The process that it is counted for: of its holders the one that was started first.
     pub pid: u32,
@@ -79,6 +111,15 @@ pub struct ProcessSample {
     pub rss_bytes: Reading<u64>,
 }
 
+/// Why clients may be missing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientsGap {
+    /// The GPU of which they may be missing; all of them without one.
+    pub gpu: Option<GpuId>,
+    /// Why.
+    pub why: Why,
+}
+
 /// Who uses the GPUs, at one tick.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientsSample {
@@ -88,6 +129,8 @@ pub struct ClientsSample {
     pub processes: Vec<ProcessSample>,
     /// Processes whose files may not be read: any of them may hold clients.
     pub denied_processes: usize,
+    /// Why clients may be missing: of all GPUs first.
+    pub gaps: Vec<ClientsGap>,
     /// Clients beyond the limit, which were left out.
     pub left_out: usize,
 }
@@ -110,8 +153,10 @@ pub struct ClientEngineSnapshot {
 pub struct ClientSnapshot {
     /// The device.
     pub gpu: GpuId,
-    /// `drm-client-id`.
-    pub client_id: u64,
+    /// With the device its identity.
+    pub key: ClientKey,
+    /// Where it is known from.
+    pub source: Text,
     /// `drm-client-name`.
     pub client_name: Option<Text>,
     /// The process that it is counted for.
@@ -142,6 +187,8 @@ pub struct ClientsSnapshot {
     pub processes: Vec<ProcessSnapshot>,
     /// Processes whose files may not be read.
     pub denied_processes: usize,
+    /// Why clients may be missing: of all GPUs first.
+    pub gaps: Vec<ClientsGap>,
     /// Clients beyond the limit.
     pub left_out: usize,
 }

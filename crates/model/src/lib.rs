@@ -22,8 +22,8 @@ mod throttle;
 mod unavailable;
 
 pub use client::{
-    ClientEngineSample, ClientEngineSnapshot, ClientMemory, ClientSample, ClientSnapshot, ClientsSample,
-    ClientsSnapshot, ProcessSample, ProcessSnapshot,
+    ClientEngineSample, ClientEngineSnapshot, ClientKey, ClientMemory, ClientSample, ClientSnapshot, ClientsGap,
+    ClientsSample, ClientsSnapshot, ProcessSample, ProcessSnapshot,
 };
 pub use device::{
     DeviceInfo, EngineClass, EngineInfo, GpuId, GtInfo, GtKind, PciAddress, PciId, RuntimeStatus, Sriov, Vendor,

@@ -35,7 +35,11 @@ fn base(tree: &Tree) {
 /// A PCI GPU as sysfs lays it out: the device under `devices`, its nodes below it, links from the class folder. Gives the device's
 /// folder.
 fn pci_gpu(tree: &Tree, bridge: &str, address: &str, driver: &str, number: &str, card: u32) -> String {
-    let vendor = if driver == "amdgpu" { "1002" } else { "8086" };
+    let vendor = match driver {
+        "amdgpu" => "1002",
+        "nvidia" => "10de",
+        _ => "8086",
+    };
     let device = format!("sys/devices/pci0000:00/{bridge}{address}");
     let up = "../".repeat(device.matches('/').count());
     tree.files(
@@ -44,8 +48,10 @@ fn pci_gpu(tree: &Tree, bridge: &str, address: &str, driver: &str, number: &str,
             (
                 "uevent",
                 &format!(
-                    "DRIVER={driver}\nPCI_CLASS=30000\nPCI_ID={vendor}:{}\nPCI_SUBSYS_ID={vendor}:0000\nPCI_SLOT_NAME={address}\n",
-                    number.to_uppercase()
+                    "DRIVER={driver}\nPCI_CLASS=30000\nPCI_ID={}:{}\nPCI_SUBSYS_ID={}:0000\nPCI_SLOT_NAME={address}\n",
+                    vendor.to_uppercase(),
+                    number.to_uppercase(),
+                    vendor.to_uppercase()
                 ),
             ),
             ("vendor", &format!("0x{vendor}\n")),
@@ -240,6 +246,14 @@ pub fn xe_two_gts() -> Tree {
             ("events/engine-total-ticks", "event=0x03\n"),
         ],
     );
+    tree
+}
+
+/// A GeForce with the proprietary driver. NVML is no part of a captured tree.
+pub fn nvidia_without_nvml() -> Tree {
+    let tree = Tree::new();
+    base(&tree);
+    pci_gpu(&tree, "0000:00:01.0/", "0000:01:00.0", "nvidia", "2684", 0);
     tree
 }
 

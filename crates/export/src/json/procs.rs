@@ -61,7 +61,8 @@ fn client<'a>(row: &'a ClientRow<'a>) -> impl Serialize + use<'a> {
     #[derive(Serialize)]
     struct Client<'a, E, M> {
         gpu: &'a str,
-        client_id: u64,
+        client_id: Option<u64>,
+        source: &'a str,
         client_name: Option<&'a str>,
         pid: u32,
         comm: Option<&'a str>,
@@ -80,7 +81,8 @@ fn client<'a>(row: &'a ClientRow<'a>) -> impl Serialize + use<'a> {
     let c = row.client;
     Client {
         gpu: c.gpu.as_str(),
-        client_id: c.client_id,
+        client_id: c.key.drm_id(),
+        source: &c.source,
         client_name: c.client_name.as_deref(),
         pid: c.pid,
         comm: row.comm().ok().map(|t| t.as_str()),
@@ -195,14 +197,15 @@ struct Absences<'a>(&'a Procs<'a>);
 impl Serialize for Absences<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut seq = s.serialize_seq(None)?;
-        if let Some(why) = &self.0.unseen {
-            seq.serialize_element(&Missing::new("clients", why))?;
+        for gap in self.0.gaps() {
+            let path = gap.gpu.as_ref().map_or_else(|| "clients".into(), |gpu| format!("clients[{gpu}]"));
+            seq.serialize_element(&Missing::new(path, &gap.why))?;
         }
         for row in &self.0.rows {
             each_client_field(row, &mut |field| match field.value {
                 Ok(_) => Ok(()),
                 Err(why) => {
-                    let path = format!("clients[{}/{}].{field}", row.client.gpu, row.client.client_id);
+                    let path = format!("clients[{}/{}].{field}", row.client.gpu, row.client.key);
                     seq.serialize_element(&Missing::new(path, why))
                 }
             })?;

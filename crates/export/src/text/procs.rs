@@ -11,12 +11,14 @@ use std::io::{self, Write};
 pub struct Procs {
     style: Style,
     told: HashSet<(&'static str, Option<Reason>)>,
+    /// Why clients may be missing, and of which GPU.
+    told_gaps: HashSet<(Option<GpuId>, Reason)>,
 }
 
 impl Procs {
     /// Nothing told yet.
     pub fn new(style: Style) -> Self {
-        Procs { style, told: HashSet::new() }
+        Procs { style, told: HashSet::new(), told_gaps: HashSet::new() }
     }
 
     /// Writes one snapshot: the clients, or the sums of the containers where these were asked for.
@@ -32,10 +34,10 @@ impl Procs {
         match &procs.groups {
             _ if procs.rows.is_empty() => {
                 let of_all = procs.snapshot.clients.clients.is_empty();
-                let text = match (of_all, &procs.unseen) {
+                let text = match (of_all, procs.gaps()) {
                     (false, _) => "no client of a GPU is what was asked for",
-                    (true, None) => "no process uses a GPU now",
-                    (true, Some(_)) => "no process that can be read uses a GPU now",
+                    (true, []) => "no process uses a GPU now",
+                    (true, _) => "no process that can be read uses a GPU now",
                 };
                 writeln!(w, "{text}")?;
             }
@@ -53,11 +55,12 @@ impl Procs {
             let text = format!("{} more clients were left out: too many to sample", procs.left_out());
             paragraph(w, self.style, "", 2, &text)?;
         }
-        if let Some(why) = &procs.unseen
-            && self.told.insert(("unseen", Some(why.reason)))
-        {
-            let remedy = why.remedy.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-            paragraph(w, self.style, "", 2, &format!("{}{remedy}", why.detail))?;
+        for gap in procs.gaps() {
+            let gpu = gap.gpu.as_ref().map(|gpu| format!("clients of {gpu}: ")).unwrap_or_default();
+            if self.told_gaps.insert((gap.gpu.clone(), gap.why.reason)) {
+                let remedy = gap.why.remedy.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+                paragraph(w, self.style, "", 2, &format!("{gpu}{}{remedy}", gap.why.detail))?;
+            }
         }
         Ok(())
     }
@@ -92,7 +95,7 @@ impl Procs {
                 user,
                 short_gpu(&row.client.gpu),
                 engines,
-                known(row.resident_bytes().and_then(|r| r.get()).map(short_bytes)),
+                known(row.held_bytes().and_then(|r| r.get()).map(short_bytes)),
                 known(row.cpu_ratio().ok().map(|v| format!("{:.1}", v * 100.0))),
                 if contained { known(row.container().ok().map(|t| t.to_string())) } else { String::new() },
                 command(row),
@@ -149,7 +152,7 @@ impl Procs {
                 let why = row.client.engines.iter().find_map(|e| e.busy_ratio.why());
                 self.note("ENGINES", why.or(row.keeps_awake.why()), absences);
             }
-            self.note("MEM", row.resident_bytes().and_then(|r| r.why().cloned()).as_ref(), absences);
+            self.note("MEM", row.held_bytes().and_then(|r| r.why().cloned()).as_ref(), absences);
             self.note("CPU%", row.cpu_ratio().err(), absences);
             self.note("COMMAND", row.comm().err(), absences);
         }

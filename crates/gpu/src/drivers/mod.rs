@@ -10,7 +10,7 @@ pub(crate) mod xe;
 use crate::Options;
 use crate::discover::Found;
 pub(crate) use crate::power_state::{Gone, PowerState};
-use gpuscope_model::{DeviceInfo, DeviceSample, SourceReport, Why};
+use gpuscope_model::{ClientSample, DeviceInfo, DeviceSample, SourceReport, Why};
 use gpuscope_pmu::Rights;
 use gpuscope_sys::Roots;
 
@@ -33,6 +33,14 @@ pub(crate) trait Device: Send {
 
     /// What of DRM fdinfo this device needs.
     fn fdinfo(&self) -> FdinfoNeed;
+
+    /// Adds the processes that use the device as far as the driver tells of them elsewhere than in fdinfo, and they are not among its
+    /// clients there, `drm`. `None` where the driver tells of clients in fdinfo only; an error says why they are not known. Asked after
+    /// [`sample`](Self::sample), and only where clients are wanted; wakes nothing.
+    fn processes(&mut self, drm: &[ClientSample], out: &mut Vec<ClientSample>) -> Option<Result<(), Why>> {
+        let _ = (drm, out);
+        None
+    }
 
     /// Whether this monitor's own open sources keep the device awake: then leaving it alone would not let it fall asleep.
     fn holds_awake(&self) -> bool;

@@ -4,7 +4,8 @@ use super::classes::class_of;
 use super::parse::{EngineUsage, FdInfo, RegionUsage};
 use super::scanner::{Client, ClientScanner};
 use gpuscope_model::{
-    ClientEngineSample, ClientMemory, ClientSample, ClientsSample, GpuId, Reading, Reason, Share, Text, Why,
+    ClientEngineSample, ClientKey, ClientMemory, ClientSample, ClientsGap, ClientsSample, GpuId, Reading, Reason,
+    Share, Text, Why,
 };
 
 /// Clients that are sampled at most; a machine with more is told how many were left out.
@@ -34,13 +35,19 @@ pub(crate) fn fill(scanner: &ClientScanner, devices: &[(GpuId, Option<Why>)], ou
     out.left_out = order.len().saturating_sub(LIMIT);
     order.truncate(LIMIT);
     out.denied_processes = scanner.denied_processes();
+    out.gaps.clear();
+    out.gaps.extend(scanner.incomplete().map(|why| ClientsGap { gpu: None, why: why.clone() }));
+    // What drivers added at the last tick stands between them.
+    out.clients.retain(|c| matches!(c.key, ClientKey::Drm(_)));
     out.clients.truncate(order.len());
     for (i, (client, gpu, withheld, pid)) in order.into_iter().enumerate() {
         let fresh = scanner.is_fresh(client);
         let why =
             withheld.cloned().or_else(|| (!fresh).then(|| Why::new(Reason::Failed, "its fdinfo could not be read")));
         match out.clients.get_mut(i) {
-            Some(slot) if slot.client_id == client.id && slot.gpu == *gpu => update(slot, client, pid, why.as_ref()),
+            Some(slot) if slot.key == ClientKey::Drm(client.id) && slot.gpu == *gpu => {
+                update(slot, client, pid, why.as_ref())
+            }
             slot => {
                 let mut sample = blank(gpu, client.id);
                 update(&mut sample, client, pid, why.as_ref());
@@ -53,6 +60,17 @@ pub(crate) fn fill(scanner: &ClientScanner, devices: &[(GpuId, Option<Why>)], ou
     }
 }
 
+/// Adds the clients that drivers know otherwise, where they belong in the order.
+pub(crate) fn merge(added: &mut Vec<ClientSample>, out: &mut ClientsSample) {
+    if added.is_empty() {
+        return;
+    }
+    out.clients.append(added);
+    out.clients.sort_by(|a, b| (&a.gpu, a.pid, a.key).cmp(&(&b.gpu, b.pid, b.key)));
+    out.left_out += out.clients.len().saturating_sub(LIMIT);
+    out.clients.truncate(LIMIT);
+}
+
 /// The process that a client is counted for: of its holders the one that was started first. A compositor's file that its children
 /// inherited, or that it passed on, stays the compositor's; a file that a launcher opened and handed over is the launcher's.
 fn owner(scanner: &ClientScanner, client: &Client) -> Option<u32> {
@@ -62,7 +80,8 @@ fn owner(scanner: &ClientScanner, client: &Client) -> Option<u32> {
 fn blank(gpu: &GpuId, client_id: u64) -> ClientSample {
     ClientSample {
         gpu: gpu.clone(),
-        client_id,
+        key: ClientKey::Drm(client_id),
+        source: Text::Static("fdinfo"),
         client_name: None,
         read_ns: 0,
         pid: 0,

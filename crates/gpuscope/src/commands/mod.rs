@@ -5,7 +5,6 @@ mod generate;
 mod list;
 mod procs;
 mod stat;
-mod unseen;
 
 pub(crate) use doctor::doctor;
 pub(crate) use generate::{completions, man};

@@ -1,6 +1,5 @@
 //! `gpuscope procs`
 
-use super::unseen::Unseen;
 use crate::args::{Common, Format, Procs, SortKey};
 use crate::{select, stop, terminal};
 use gpuscope_engine::{Sampler, Ticker};
@@ -53,7 +52,6 @@ struct Output {
     out: BufWriter<io::StdoutLock<'static>>,
     form: Form,
     query: Query,
-    unseen: Unseen,
 }
 
 enum Form {
@@ -74,13 +72,13 @@ impl Output {
             }
             Format::Text => Form::Text { text: text::Procs::new(terminal::style()), looked_at, first: true },
         };
-        Ok(Output { out, form, query, unseen: Unseen::default() })
+        Ok(Output { out, form, query })
     }
 
     fn snapshot(&mut self, sampler: &Sampler) -> io::Result<()> {
         let wall = super::wall_time(sampler.snapshot());
         let snapshot = sampler.snapshot();
-        let users = gpuscope_export::Procs::new(snapshot, &self.query, self.unseen.why(sampler));
+        let users = gpuscope_export::Procs::new(snapshot, &self.query);
         let out: &mut dyn Write = &mut self.out;
         match &mut self.form {
             Form::Json => {

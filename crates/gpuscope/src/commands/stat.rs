@@ -1,6 +1,5 @@
 //! `gpuscope stat`
 
-use super::unseen::Unseen;
 use crate::args::{Common, Format, Stat};
 use crate::{select, stop, terminal};
 use gpuscope_engine::{Sampler, Ticker};
@@ -48,13 +47,13 @@ struct Output {
     out: BufWriter<io::StdoutLock<'static>>,
     form: Form,
     /// With who uses the GPUs.
-    processes: Option<Unseen>,
+    processes: bool,
 }
 
 enum Form {
     Json,
     Csv,
-    Text { text: text::Stat, users: text::Procs, looked_at: String },
+    Text { text: text::Stat, users: Box<text::Procs>, looked_at: String },
 }
 
 impl Output {
@@ -69,15 +68,15 @@ impl Output {
             }
             Format::Text => {
                 let style = terminal::style();
-                Form::Text { text: text::Stat::new(style), users: text::Procs::new(style), looked_at }
+                Form::Text { text: text::Stat::new(style), users: Box::new(text::Procs::new(style)), looked_at }
             }
         };
-        Ok(Output { out, form, processes: processes.then(Unseen::default) })
+        Ok(Output { out, form, processes })
     }
 
     fn sample(&mut self, sampler: &Sampler) -> io::Result<()> {
         let snapshot = sampler.snapshot();
-        let users = self.processes.as_mut().map(|unseen| Procs::new(snapshot, &Query::default(), unseen.why(sampler)));
+        let users = self.processes.then(|| Procs::new(snapshot, &Query::default()));
         let wall = super::wall_time(snapshot);
         let out: &mut dyn Write = &mut self.out;
         match &mut self.form {

@@ -109,9 +109,13 @@ fn nulls(gpu: &Value) -> Vec<String> {
 fn nulls_of_users(object: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for client in object["clients"].as_array().unwrap() {
-        let key = format!("clients[{}/{}]", client["gpu"].as_str().unwrap(), client["client_id"]);
-        // A client without a name has none.
-        let of = nulls(client).into_iter().filter(|path| path != "client_name");
+        let key = match client["client_id"].as_u64() {
+            Some(id) => id.to_string(),
+            None => format!("pid{}", client["pid"]),
+        };
+        let key = format!("clients[{}/{key}]", client["gpu"].as_str().unwrap());
+        // A client without a name or a number has none.
+        let of = nulls(client).into_iter().filter(|path| path != "client_name" && path != "client_id");
         found.extend(of.map(|path| format!("{key}.{path}")));
     }
     for group in object["containers"].as_array().into_iter().flatten() {
@@ -125,8 +129,9 @@ fn nulls_of_users(object: &Value) -> Vec<String> {
 }
 
 fn reasons_of_users(object: &Value) -> Vec<String> {
-    // `clients` itself says that some may be missing.
-    reasons(object).into_iter().filter(|path| path != "clients").collect()
+    // `clients` itself, or those of a GPU, may be missing some.
+    let gap = |path: &str| path == "clients" || (path.starts_with("clients[") && path.ends_with(']'));
+    reasons(object).into_iter().filter(|path| !gap(path)).collect()
 }
 
 fn reasons(gpu: &Value) -> Vec<String> {

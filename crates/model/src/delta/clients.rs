@@ -2,15 +2,15 @@
 
 use super::{compare, ratio};
 use crate::{
-    ClientEngineSample, ClientEngineSnapshot, ClientSnapshot, ClientsSample, ClientsSnapshot, Counter, GpuId,
-    ProcessSnapshot, Reading, Reason, Share, Text, Why,
+    ClientEngineSample, ClientEngineSnapshot, ClientKey, ClientSnapshot, ClientsSample, ClientsSnapshot, Counter,
+    GpuId, ProcessSnapshot, Reading, Reason, Share, Text, Why,
 };
 use std::collections::BTreeMap;
 
 /// The last reading of every client's counters.
 #[derive(Debug, Default)]
 pub(super) struct ClientsBaseline {
-    clients: BTreeMap<(GpuId, u64), ClientBaseline>,
+    clients: BTreeMap<(GpuId, ClientKey), ClientBaseline>,
     /// By pid and start time.
     processes: BTreeMap<(u32, u64), ProcessBaseline>,
 }
@@ -32,16 +32,18 @@ impl ClientsBaseline {
     pub(super) fn step(&mut self, now: &ClientsSample, out: &mut ClientsSnapshot, live: bool) {
         out.denied_processes = now.denied_processes;
         out.left_out = now.left_out;
+        out.gaps.clone_from(&now.gaps);
         self.clients.values_mut().for_each(|c| c.seen = false);
         self.processes.values_mut().for_each(|p| p.seen = false);
         out.clients.clear();
         for client in &now.clients {
-            let base = self.clients.entry((client.gpu.clone(), client.client_id)).or_default();
+            let base = self.clients.entry((client.gpu.clone(), client.key)).or_default();
             base.seen = true;
             let engines = client.engines.iter().map(|e| base.engine(e, live)).collect();
             out.clients.push(ClientSnapshot {
                 gpu: client.gpu.clone(),
-                client_id: client.client_id,
+                key: client.key,
+                source: client.source.clone(),
                 client_name: client.client_name.clone(),
                 pid: client.pid,
                 holders: client.holders.clone(),

@@ -218,14 +218,15 @@ mod clients {
     use super::super::Baseline;
     use super::S;
     use crate::{
-        ClientEngineSample, ClientSample, ClientsSample, EngineClass, GpuId, Reading, Reason, Sample, Share, Snapshot,
-        Why,
+        ClientEngineSample, ClientKey, ClientSample, ClientsSample, EngineClass, GpuId, Reading, Reason, Sample, Share,
+        Snapshot, Why,
     };
 
     fn tick(at_ns: u64, busy: Reading<Share>) -> Sample {
         let client = ClientSample {
             gpu: GpuId::new("0000:03:00.0"),
-            client_id: 7,
+            key: ClientKey::Drm(7),
+            source: "fdinfo".into(),
             client_name: None,
             read_ns: at_ns,
             pid: 100,

@@ -1,12 +1,16 @@
-//! Compute processes of the kernel fusion driver: what goes through /dev/kfd is in no client's fdinfo.
+//! Compute processes of the kernel fusion driver: work that goes through /dev/kfd is in no client's fdinfo.
 //!
 //! `/sys/class/kfd/kfd/topology/nodes/N` describes the nodes, processors among them; `/sys/class/kfd/kfd/proc/PID` has a file
 //! `vram_GPUID` a GPU. Reading these wakes nothing: `kfd_procfs_show` (drivers/gpu/drm/amd/amdkfd/kfd_process.c) prints a counter of the driver's.
-//! The files `sdma_GPUID` beside them make it ask the queues, and are left alone.
+//! The files `sdma_GPUID` and `stats_GPUID/cu_occupancy` beside them make it ask the queues, and are left alone.
+//!
+//! Memory comes from the address space of a DRM file that the process opened and handed over (`kfd_process_device_init_vm`), so fdinfo
+//! of that file counts it too (`amdgpu_vm_get_memory`). A process whose DRM client can be seen is therefore that client, and not
+//! another one; one whose fdinfo may not be read, or which has closed the file, is a client by its process number.
 
 use crate::held::{parse_u64, small_text};
-use gpuscope_model::PciAddress;
-use gpuscope_sys::{Roots, list_dir};
+use gpuscope_model::{ClientKey, ClientMemory, ClientSample, DeviceInfo, PciAddress, Reading, Reason, Text, Why};
+use gpuscope_sys::{Roots, list_dir, monotonic_ns};
 
 /// A number of a node's `properties`: one word and one number a line (`sysfs_show_32bit_prop`, drivers/gpu/drm/amd/amdkfd/kfd_topology.c).
 pub fn property(text: &str, name: &str) -> Option<u64> {
@@ -62,6 +66,46 @@ pub(super) fn processes(roots: &Roots, gpu_ids: &[u32]) -> Vec<(u32, u64)> {
     let mut all: Vec<(u32, u64)> = names.iter().filter_map(of_process).collect();
     all.sort_unstable();
     all
+}
+
+const NOT_TOLD: Why = Why {
+    reason: Reason::NotSupported,
+    detail: Text::Static("KFD tells what a process has allocated in device memory, and no more"),
+    remedy: None,
+};
+
+/// Adds the processes that hold memory of a GPU and are none of its DRM clients.
+pub(super) fn clients(
+    roots: &Roots,
+    gpu: &DeviceInfo,
+    gpu_ids: &[u32],
+    drm: &[ClientSample],
+    out: &mut Vec<ClientSample>,
+) {
+    for (pid, bytes) in processes(roots, gpu_ids) {
+        if drm.iter().any(|client| client.gpu == gpu.id && client.holders.contains(&pid)) {
+            continue;
+        }
+        let memory = ClientMemory {
+            region: Text::Static("vram"),
+            total_bytes: Reading::Value(bytes),
+            shared_bytes: NOT_TOLD.into(),
+            resident_bytes: NOT_TOLD.into(),
+            active_bytes: NOT_TOLD.into(),
+            purgeable_bytes: NOT_TOLD.into(),
+        };
+        out.push(ClientSample {
+            gpu: gpu.id.clone(),
+            key: ClientKey::Process(pid),
+            source: Text::Static("kfd"),
+            client_name: None,
+            read_ns: monotonic_ns(),
+            pid,
+            holders: vec![pid],
+            engines: Vec::new(),
+            memory: vec![memory],
+        });
+    }
 }
 
 #[cfg(test)]

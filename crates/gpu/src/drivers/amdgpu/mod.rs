@@ -25,8 +25,8 @@ use crate::held::{Held, parse_u64, small_text, why_of};
 use crate::hwmon::{Hwmon, Meanings};
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
-    BandwidthSample, Clock, DeviceInfo, DeviceSample, EngineClass, EngineSample, GtInfo, GtKind, GtSample,
-    MemorySample, PciId, Reading, Reason, SourceReport, Text, ThrottleReasons, Unavailable, Why,
+    BandwidthSample, ClientSample, Clock, DeviceInfo, DeviceSample, EngineClass, EngineSample, GtInfo, GtKind,
+    GtSample, MemorySample, PciId, Reading, Reason, SourceReport, Text, ThrottleReasons, Unavailable, Why,
 };
 use gpuscope_sys::{Error, KernelFile, Roots, monotonic_ns};
 use std::path::{Path, PathBuf};
@@ -294,6 +294,8 @@ struct Amdgpu {
     watts: PowerSensor,
     memory: Vec<Region>,
     hwmon: Hwmon,
+    /// The names of the GPU and its partitions in KFD.
+    kfd_ids: Vec<u32>,
 }
 
 pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
@@ -320,6 +322,7 @@ pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
         watts: PowerSensor::open(folder.as_deref()),
         memory: regions(device),
         hwmon: Hwmon::open(device, meanings),
+        kfd_ids: info.pci_address.map(|a| kfd::gpu_ids(context.roots, a)).unwrap_or_default(),
         info,
     })
 }
@@ -479,6 +482,14 @@ impl Device for Amdgpu {
         FdinfoNeed { needed: true, wakes: false }
     }
 
+    fn processes(&mut self, drm: &[ClientSample], out: &mut Vec<ClientSample>) -> Option<Result<(), Why>> {
+        if !self.kfd_ids.is_empty() {
+            kfd::clients(&self.roots, &self.info, &self.kfd_ids, drm, out);
+        }
+        // Its DRM clients are told by fdinfo.
+        None
+    }
+
     fn holds_awake(&self) -> bool {
         false
     }
@@ -535,11 +546,10 @@ impl Device for Amdgpu {
 impl Amdgpu {
     /// The processes behind /dev/kfd, which fdinfo does not show.
     fn compute(&self) -> Result<String, Why> {
-        let ids = self.info.pci_address.map(|a| kfd::gpu_ids(&self.roots, a)).unwrap_or_default();
-        if ids.is_empty() {
+        if self.kfd_ids.is_empty() {
             return Err(not_supported("the kernel fusion driver (KFD) does not have this GPU"));
         }
-        let all = kfd::processes(&self.roots, &ids);
+        let all = kfd::processes(&self.roots, &self.kfd_ids);
         let bytes = all.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         Ok(format!("{} processes compute through /dev/kfd and hold {} MiB of its memory", all.len(), bytes >> 20))
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::Options;
 use crate::testing::Tree;
 use gpuscope_model::delta::Baseline;
-use gpuscope_model::{Sample, Snapshot, ThrottleReason};
+use gpuscope_model::{ClientKey, Sample, Snapshot, ThrottleReason};
 
 /// `gpu_metrics_v1_3` with nothing but `indep_throttle_status` (offset 112).
 fn table(throttle: u64) -> Vec<u8> {
@@ -240,4 +240,53 @@ fn a_steady_tick_allocates_nothing() {
             assert_eq!(allocation_counter::measure(|| tick(4)).count_total, 0, "{broken} {access:?}");
         }
     }
+}
+
+/// A line as `kfd_procfs_show` (drivers/gpu/drm/amd/amdkfd/kfd_process.c) prints it, the topology as in `node_show`
+/// (kfd_topology.c); fdinfo as `amdgpu_show_fdinfo` prints it.
+fn compute(tree: &Tree) {
+    tree.file("sys/class/kfd/kfd/topology/nodes/1/gpu_id", "8784\n")
+        .file("sys/class/kfd/kfd/topology/nodes/1/properties", "location_id 768\ndomain 0\n")
+        .file("sys/class/kfd/kfd/proc/1234/vram_8784", "4096\n")
+        .file("sys/class/kfd/kfd/proc/4400/vram_8784", "2097152\n");
+    for pid in [1234, 4400] {
+        tree.file(
+            &format!("proc/{pid}/stat"),
+            &format!("{pid} (python3) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n"),
+        );
+    }
+    tree.file("proc/1234/fdinfo/0", "pos:\t0\nflags:\t02\nmnt_id:\t25\nino:\t4\n").file(
+        "proc/4400/fdinfo/17",
+        "pos:\t0\nflags:\t02100002\nmnt_id:\t27\nino:\t1234\ndrm-driver:\tamdgpu\ndrm-client-id:\t31\n\
+         drm-pdev:\t0000:03:00.0\npasid:\t32771\ndrm-total-vram:\t3 MiB\ndrm-shared-vram:\t0\n\
+         drm-resident-vram:\t3 MiB\ndrm-purgeable-vram:\t0\n",
+    );
+}
+
+#[test]
+fn a_kfd_process_is_a_client_of_its_own_unless_its_drm_client_is_seen() {
+    let (tree, _) = card();
+    compute(&tree);
+    let mut set = crate::GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() });
+    let mut sample = Sample::default();
+    for _ in 0..2 {
+        set.sample(&mut sample);
+        let clients = &sample.clients.clients;
+        let keys: Vec<_> = clients.iter().map(|c| (c.pid, c.key, c.source.as_str())).collect();
+        assert_eq!(keys, [(1234, ClientKey::Process(1234), "kfd"), (4400, ClientKey::Drm(31), "fdinfo")]);
+        assert_eq!(clients[0].memory[0].total_bytes, Reading::Value(4096));
+        assert_eq!(clients[0].memory[0].resident_bytes.why().unwrap().reason, Reason::NotSupported);
+        assert!(clients[0].engines.is_empty() && sample.clients.gaps.is_empty());
+    }
+}
+
+#[test]
+fn kfd_processes_are_left_out_in_an_inner_pid_namespace() {
+    let (tree, _) = card();
+    compute(&tree);
+    tree.link("proc/self/ns/pid", "pid:[4026532999]");
+    let mut set = crate::GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() });
+    let mut sample = Sample::default();
+    set.sample(&mut sample);
+    assert_eq!(sample.clients.clients.iter().map(|c| c.pid).collect::<Vec<_>>(), [4400]);
 }

@@ -6,6 +6,7 @@
 //! is named `nvml (sampled)`. See docs/sources/nvml.md.
 
 mod parse;
+mod processes;
 mod release;
 
 #[cfg(feature = "nvml")]
@@ -15,7 +16,8 @@ mod nvml;
 mod nvml;
 
 use self::nvml::Nvml;
-use self::parse::{BusyTime, Energy, Process, Readings, hertz, throttle_reasons};
+use self::parse::{BusyTime, Energy, Readings, hertz, throttle_reasons};
+use self::processes::Processes;
 use self::release::Release;
 use super::generic::blank_power;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
@@ -23,9 +25,9 @@ use crate::discover::Found;
 use crate::held::small_text;
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
-    BandwidthSample, ClientEngineSample, ClientMemory, ClientSample, Clock, Counter, DeviceInfo, DeviceSample,
-    EngineClass, EngineInfo, EngineSample, FanSample, GtInfo, GtKind, GtSample, MemorySample, Reading, Reason,
-    RuntimeStatus, SourceReport, TemperatureSample, Text, Unavailable, Why,
+    BandwidthSample, ClientSample, Clock, Counter, DeviceInfo, DeviceSample, EngineClass, EngineInfo, EngineSample,
+    FanSample, GtInfo, GtKind, GtSample, MemorySample, Reading, Reason, RuntimeStatus, SourceReport, TemperatureSample,
+    Text, Unavailable, Why,
 };
 use gpuscope_sys::monotonic_ns;
 
@@ -110,13 +112,6 @@ enum EnergySource {
     Power,
 }
 
-/// One process between readings: kernels, encoder, decoder.
-struct Known {
-    pid: u32,
-    busy: [BusyTime; 3],
-    alive: bool,
-}
-
 struct Nvidia {
     info: DeviceInfo,
     live: bool,
@@ -130,8 +125,8 @@ struct Nvidia {
     busy: [BusyTime; 4],
     energy: Energy,
     energy_source: Option<EnergySource>,
-    processes: Vec<Process>,
-    known: Vec<Known>,
+    /// Only where clients are asked for.
+    processes: Option<Processes>,
 }
 
 impl Nvidia {
@@ -158,8 +153,7 @@ impl Nvidia {
             busy: Default::default(),
             energy: Energy::default(),
             energy_source: None,
-            processes: Vec::new(),
-            known: Vec::new(),
+            processes: context.options.clients.then(Processes::default),
             info,
         }
     }
@@ -172,11 +166,18 @@ impl Nvidia {
 
     /// Reads NVML, opening it where that is allowed now, and letting go of it where that is due.
     fn read(&mut self, now_ns: u64, access: &Access) -> Result<(), Why> {
+        let read = self.read_now(now_ns, access);
+        if let (Err(why), Some(processes)) = (&read, &mut self.processes) {
+            processes.none(why);
+        }
+        read
+    }
+
+    fn read_now(&mut self, now_ns: u64, access: &Access) -> Result<(), Why> {
         let asleep = self.sleeps();
         if asleep {
             self.release.slept();
             self.busy.iter_mut().for_each(BusyTime::interrupt);
-            self.known.clear();
             self.energy.interrupt();
         }
         let withheld = match access {
@@ -203,6 +204,9 @@ impl Nvidia {
             nvml.close();
             self.release.failed(now_ns, why.clone());
             return Err(why.clone());
+        }
+        if let Some(processes) = &mut self.processes {
+            processes.read(nvml, now_ns);
         }
         if self.release.after_reading(now_ns, self.readings.busy(), !self.state.always_on) {
             nvml.close();
@@ -255,61 +259,6 @@ impl Nvidia {
         }
         fill_fans(readings, out);
         fill_memory(readings, out);
-    }
-
-    /// The processes that use the card, as clients: NVML knows processes only, so a client's id is its pid.
-    ///
-    /// Pids are the host's, even in a container. Nothing is added where NVML is not open.
-    #[cfg_attr(
-        not(all(test, feature = "nvml")),
-        expect(dead_code, reason = "waits for drivers to be asked for clients")
-    )]
-    fn clients(&mut self, out: &mut Vec<ClientSample>) -> Result<(), Why> {
-        let nvml = self.nvml.as_mut().map_err(|why| why.clone())?;
-        nvml.processes(&mut self.processes)?;
-        let now_ns = monotonic_ns();
-        self.known.iter_mut().for_each(|k| k.alive = false);
-        for process in &self.processes {
-            let at = match self.known.iter().position(|k| k.pid == process.pid) {
-                Some(at) => at,
-                None => {
-                    self.known.push(Known { pid: process.pid, busy: Default::default(), alive: false });
-                    self.known.len() - 1
-                }
-            };
-            let Some(known) = self.known.get_mut(at) else { continue };
-            known.alive = true;
-            out.push(client(&self.info, process, known, now_ns));
-        }
-        self.known.retain(|k| k.alive);
-        Ok(())
-    }
-}
-
-fn client(info: &DeviceInfo, process: &Process, known: &mut Known, now_ns: u64) -> ClientSample {
-    let engines = ENGINES.iter().zip(&mut known.busy).enumerate().map(|(i, ((name, class, _, _), busy))| {
-        let percent = process.percent.as_ref().map_err(Why::clone);
-        let share = percent.and_then(|p| busy.add(p.get(i).copied().unwrap_or(0), now_ns));
-        ClientEngineSample { class: *class, name: Text::Static(name), capacity: 1, busy: share.into() }
-    });
-    let no = || Reading::Absent(not_supported("NVML tells what a process has allocated, and no more"));
-    let memory = ClientMemory {
-        region: Text::Static("vram"),
-        total_bytes: no(),
-        shared_bytes: no(),
-        resident_bytes: process.used_bytes.clone().into(),
-        active_bytes: no(),
-        purgeable_bytes: no(),
-    };
-    ClientSample {
-        gpu: info.id.clone(),
-        client_id: u64::from(process.pid),
-        client_name: None,
-        read_ns: now_ns,
-        pid: process.pid,
-        holders: vec![process.pid],
-        engines: engines.collect(),
-        memory: vec![memory],
     }
 }
 
@@ -471,6 +420,10 @@ impl Device for Nvidia {
     fn holds_awake(&self) -> bool {
         // An open NVML does, and is let go by a rule of its own (see `release`).
         false
+    }
+
+    fn processes(&mut self, _drm: &[ClientSample], out: &mut Vec<ClientSample>) -> Option<Result<(), Why>> {
+        Some(self.processes.as_mut()?.clients(&self.info.id, out))
     }
 
     fn reports(&self) -> Vec<SourceReport> {

@@ -6,7 +6,7 @@ use crate::Options;
 use crate::discover::find;
 use crate::testing::Tree;
 use gpuscope_model::delta::Baseline;
-use gpuscope_model::{Sample, Share, Snapshot, ThrottleReason};
+use gpuscope_model::{ClientKey, Sample, Share, Snapshot, ThrottleReason};
 use gpuscope_pmu::Rights;
 use std::path::PathBuf;
 
@@ -72,9 +72,17 @@ impl Machine {
     }
 
     fn open(&self) -> Nvidia {
-        let (roots, options) = (self.tree.roots(), self.options());
+        self.open_with(&self.options())
+    }
+
+    fn open_for_clients(&self) -> Nvidia {
+        self.open_with(&Options { clients: true, ..self.options() })
+    }
+
+    fn open_with(&self, options: &Options) -> Nvidia {
+        let roots = self.tree.roots();
         let rights = Rights::read(&roots);
-        let context = Context { roots: &roots, rights: &rights, options: &options };
+        let context = Context { roots: &roots, rights: &rights, options };
         Nvidia::open(&context, &find(&roots).remove(0))
     }
 
@@ -406,24 +414,83 @@ fn mig_has_memory_by_instance_and_no_utilisation() {
 fn processes_with_memory_and_utilisation() {
     let lists = [("compute", "200:4096,100:1024"), ("graphics", "100:1024,300:-"), ("utilization", "100:5:60:10:0")];
     let machine = Machine::new(&with(&lists));
-    let mut device = machine.open();
+    let mut device = machine.open_for_clients();
     let mut clients = Vec::new();
-    assert_eq!(device.clients(&mut clients).unwrap_err().reason, Reason::NotCounting, "not open yet");
+    let before = device.processes(&[], &mut clients).unwrap();
+    assert_eq!(before.unwrap_err().reason, Reason::FirstSample, "not read yet");
     let mut sample = device.blank();
-    device.sample(&Access::Allowed, &mut sample);
-    device.clients(&mut clients).unwrap();
+    tick(&mut device, SECOND, &mut sample);
+    device.processes(&[], &mut clients).unwrap().unwrap();
     clients.clear();
     // The next sample of process 100; 200 did nothing.
     machine.answers(&with(&[lists[0], lists[1], ("utilization", "100:5:60:10:0,100:9:80:0:0,100:10:40:0:0")]));
-    let before = monotonic_ns();
-    device.clients(&mut clients).unwrap();
-    let pids: Vec<_> = clients.iter().map(|c| (c.pid, c.client_id, c.memory[0].resident_bytes.get())).collect();
-    assert_eq!(pids, [(100, 100, Some(1024)), (200, 200, Some(4096)), (300, 300, None)]);
-    assert!(clients[0].read_ns >= before);
+    tick(&mut device, 3 * SECOND, &mut sample);
+    device.processes(&[], &mut clients).unwrap().unwrap();
+    let pids: Vec<_> = clients.iter().map(|c| (c.pid, c.key, c.memory[0].resident_bytes.get())).collect();
+    let key = ClientKey::Process;
+    assert_eq!(pids, [(100, key(100), Some(1024)), (200, key(200), Some(4096)), (300, key(300), None)]);
+    assert_eq!(clients[0].read_ns, 3 * SECOND);
+    assert_eq!(clients[0].source.as_str(), "nvml (sampled)");
     let share = clients[0].engines[0].busy.get().unwrap();
-    assert_eq!(share.part, share.whole * 60 / 100, "the mean of the samples since the last reading");
+    assert_eq!(
+        (share.part, share.whole),
+        (2 * SECOND * 60 / 100, 2 * SECOND),
+        "the mean of the samples since the last reading"
+    );
     assert_eq!(clients[1].engines[0].busy.get().unwrap().part, 0);
     assert_eq!(clients[0].engines[1].busy.get().unwrap().part, 0);
+}
+
+#[test]
+fn the_processes_of_an_idle_card_are_read_before_nvml_is_let_go() {
+    let idle = with(&[("gpu", "0"), ("encoder", "0"), ("compute", "200:4096"), ("utilization", "200:5:0:0:0")]);
+    let machine = Machine::new(&idle);
+    let mut device = machine.open_for_clients();
+    let mut sample = device.blank();
+    let mut clients = Vec::new();
+    for second in 1..=2 {
+        tick(&mut device, second * SECOND, &mut sample);
+        clients.clear();
+        device.processes(&[], &mut clients).unwrap().unwrap();
+        assert_eq!(clients.len(), 1, "{second}");
+    }
+    assert_eq!(machine.sessions(), (1, 1));
+    clients.clear();
+    tick(&mut device, 3 * SECOND, &mut sample);
+    let why = device.processes(&[], &mut clients).unwrap().unwrap_err();
+    assert_eq!((why.reason, clients.len()), (Reason::NotCounting, 0));
+    machine.status("suspended\n");
+    tick(&mut device, 4 * SECOND, &mut sample);
+    assert_eq!(device.processes(&[], &mut clients).unwrap().unwrap_err().reason, Reason::Asleep);
+}
+
+#[test]
+fn processes_are_asked_for_only_where_clients_are_wanted() {
+    let machine = Machine::new(&with(&[("compute", "200:4096")]));
+    let mut device = machine.open();
+    let mut sample = device.blank();
+    tick(&mut device, SECOND, &mut sample);
+    assert!(device.processes(&[], &mut Vec::new()).is_none());
+    assert_eq!(machine.calls("nvmlDeviceGetComputeRunningProcesses_v3"), 0);
+}
+
+#[test]
+fn a_set_shows_the_processes_as_clients() {
+    let machine = Machine::new(&with(&[("compute", "200:4096"), ("utilization", "200:5:60:0:0")]));
+    let options = Options { clients: true, ..machine.options() };
+    let mut set = crate::GpuSet::open(machine.tree.roots(), options);
+    let mut sample = Sample::default();
+    for _ in 0..2 {
+        set.sample(&mut sample);
+        let clients = &sample.clients.clients;
+        assert_eq!(clients.iter().map(|c| (c.pid, c.holders.as_slice())).collect::<Vec<_>>(), [(200, &[200][..])]);
+        assert!(sample.clients.gaps.iter().all(|gap| gap.gpu.is_none()), "{:?}", sample.clients.gaps);
+    }
+    machine.status("suspended\n");
+    set.sample(&mut sample);
+    assert!(sample.clients.clients.is_empty());
+    let gap = sample.clients.gaps.iter().find(|gap| gap.gpu.is_some()).unwrap();
+    assert_eq!((gap.gpu.as_ref().unwrap().as_str(), gap.why.reason), ("0000:01:00.0", Reason::Asleep));
 }
 
 #[test]
