@@ -10,7 +10,7 @@ use gpuscope_pmu::Rights;
 use gpuscope_sys::{Roots, list_dir, read_link_name};
 use std::path::{Path, PathBuf};
 
-/// A device with DRM nodes, as the class folder shows it.
+/// A device with DRM or accelerator nodes as the class folders show them, or bound to a driver that makes do without.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Found {
     /// Its name in all output.
@@ -21,7 +21,7 @@ pub(crate) struct Found {
     pub(crate) card: Option<PathBuf>,
     /// Folder of the render node: `/sys/class/drm/renderD128`.
     pub(crate) render: Option<PathBuf>,
-    /// Folder of the compute accelerator node (`/sys/class/accel`): for a later version, which lists NPUs too.
+    /// Folder of the compute accelerator node: `/sys/class/accel/accel0`.
     pub(crate) accel: Option<PathBuf>,
     /// Device numbers of the nodes (`dev`).
     pub(crate) nodes: Vec<(u32, u32)>,
@@ -41,20 +41,23 @@ impl Found {
 
     /// What every driver starts from: identity without engines, GTs and PMU.
     pub(crate) fn identity(&self, options: &Options) -> DeviceInfo {
-        let node = |folder: &Option<PathBuf>| {
+        let node = |folder: &Option<PathBuf>, devices: &str| {
             let name = folder.as_ref()?.file_name()?.to_str()?;
-            Some(format!("/dev/dri/{name}"))
+            Some(format!("/dev/{devices}/{name}"))
         };
+        let accelerator = self.accel.is_some() && self.card.is_none() && self.render.is_none();
+        let noun = if accelerator { "accelerator" } else { "GPU" };
         let vendor = self.pci_id.map_or(Vendor::Other, |id| Vendor::from_pci(id.vendor));
         let mut info = DeviceInfo {
             id: self.id.clone(),
             vendor,
             driver: self.driver.clone(),
-            name: crate::pci_names::name(self.pci_id, &self.driver, &options.pci_ids),
+            name: crate::pci_names::name(self.pci_id, noun, &self.driver, &options.pci_ids),
             pci_address: self.pci_address,
             pci_id: self.pci_id,
-            card: node(&self.card),
-            render: node(&self.render),
+            card: node(&self.card, "dri"),
+            render: node(&self.render, "dri"),
+            accel: node(&self.accel, "accel"),
             pmu: None,
             integrated: self.integrated(),
             sriov: sriov(&self.device),
@@ -140,30 +143,52 @@ fn node_number(folder: Option<&Path>) -> u64 {
     name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(u64::MAX)
 }
 
-/// All devices that have a DRM node, by PCI address, those without one after them by node number.
+/// A folder of nodes, and how these are called there.
+const CLASSES: [(&str, &[(&str, Node)]); 2] =
+    [("class/drm", &[("card", Node::Card), ("renderD", Node::Render)]), ("class/accel", &[("accel", Node::Accel)])];
+
+#[derive(Clone, Copy)]
+enum Node {
+    Card,
+    Render,
+    Accel,
+}
+
+/// The names of everything that [`find`] looks at: while they stay the same, no device has come or gone.
+pub(crate) fn names(roots: &Roots) -> Vec<String> {
+    let classes = CLASSES.iter().map(|(class, _)| roots.sys(class));
+    let folders = classes.chain(drivers::without_nodes().map(|driver| bound_to(roots, driver)));
+    folders.flat_map(|folder: PathBuf| list_dir(&folder).unwrap_or_default()).collect()
+}
+
+fn bound_to(roots: &Roots, driver: &str) -> PathBuf {
+    roots.sys(format!("bus/pci/drivers/{driver}"))
+}
+
+/// All devices that have a DRM or accelerator node, or are bound to a driver that makes do without; by PCI address, those without one
+/// after them by node number.
 pub(crate) fn find(roots: &Roots) -> Vec<Found> {
-    let class = roots.sys("class/drm");
     let mut all: Vec<Found> = Vec::new();
-    let mut names = list_dir(&class).unwrap_or_default();
-    names.sort_by_key(|n| node_number(Some(Path::new(n))));
-    for name in names {
-        let is_card = is_numbered(&name, "card");
-        if !is_card && !is_numbered(&name, "renderD") {
-            continue;
+    for (class, kinds) in CLASSES {
+        let class = roots.sys(class);
+        let mut names = list_dir(&class).unwrap_or_default();
+        names.sort_by_key(|n| node_number(Some(Path::new(n))));
+        for name in names {
+            if let Some((_, kind)) = kinds.iter().find(|(prefix, _)| is_numbered(&name, prefix)) {
+                add_node(&mut all, class.join(&name), &name, *kind);
+            }
         }
-        let folder = class.join(&name);
-        // A device that a driver made up (vkms on older kernels) has no `device`: its card stands for it.
-        let device = std::fs::canonicalize(folder.join("device")).unwrap_or_else(|_| folder.clone());
-        let number = small_text(folder.join("dev")).as_deref().and_then(device_number);
-        let at = all.iter().position(|f| f.device == device);
-        let index = at.unwrap_or_else(|| {
-            all.push(look_at(device, &name));
-            all.len() - 1
-        });
-        if let Some(found) = all.get_mut(index) {
-            found.nodes.extend(number);
-            let slot = if is_card { &mut found.card } else { &mut found.render };
-            slot.get_or_insert(folder);
+    }
+    for driver in drivers::without_nodes() {
+        let folder = bound_to(roots, driver);
+        // Beside its devices stand `bind`, `module`, `new_id`.
+        let addresses = list_dir(&folder).unwrap_or_default();
+        for name in addresses.iter().filter(|n| n.parse::<PciAddress>().is_ok()) {
+            let Ok(device) = std::fs::canonicalize(folder.join(name)) else { continue };
+            let found = look_at(device, name);
+            if !all.iter().any(|f| f.device == found.device || f.id == found.id) {
+                all.push(found);
+            }
         }
     }
     all.sort_by(|a, b| {
@@ -172,6 +197,26 @@ pub(crate) fn find(roots: &Roots) -> Vec<Found> {
     });
     distinct_ids(&mut all);
     all
+}
+
+fn add_node(all: &mut Vec<Found>, folder: PathBuf, name: &str, kind: Node) {
+    // A device that a driver made up (vkms on older kernels) has no `device`: its card stands for it.
+    let device = std::fs::canonicalize(folder.join("device")).unwrap_or_else(|_| folder.clone());
+    let number = small_text(folder.join("dev")).as_deref().and_then(device_number);
+    let at = all.iter().position(|f| f.device == device);
+    let index = at.unwrap_or_else(|| {
+        all.push(look_at(device, name));
+        all.len() - 1
+    });
+    if let Some(found) = all.get_mut(index) {
+        found.nodes.extend(number);
+        let slot = match kind {
+            Node::Card => &mut found.card,
+            Node::Render => &mut found.render,
+            Node::Accel => &mut found.accel,
+        };
+        slot.get_or_insert(folder);
+    }
 }
 
 /// Two devices never carry one id on a running machine; in a broken capture the later one is told apart by its node.

@@ -426,8 +426,8 @@ pub(crate) fn intel_family(device: u16) -> Option<&'static Family> {
     intel_device(device).map(|(family, _)| family)
 }
 
-/// A GPU's name in words.
-pub(crate) fn name(id: Option<PciId>, driver: &str, files: &[PathBuf]) -> String {
+/// A device's name in words; `noun` says what it is where nothing else does.
+pub(crate) fn name(id: Option<PciId>, noun: &str, driver: &str, files: &[PathBuf]) -> String {
     let Some(id) = id else { return format!("{driver} device") };
     for file in files {
         let bytes = std::fs::read(file).unwrap_or_default();
@@ -441,12 +441,12 @@ pub(crate) fn name(id: Option<PciId>, driver: &str, files: &[PathBuf]) -> String
             Some((family, "")) => format!("Intel {} GPU {id}", family.name),
             Some((family, "Intel Graphics")) => format!("Intel Graphics ({})", family.name),
             Some((family, name)) => format!("Intel {name} ({})", family.name),
-            None => format!("Intel GPU {id}"),
+            None => format!("Intel {noun} {id}"),
         };
     }
     match short_vendor(id.vendor) {
-        Some(vendor) => format!("{vendor} GPU {id}"),
-        None => format!("GPU {id}"),
+        Some(vendor) => format!("{vendor} {noun} {id}"),
+        None => format!("{noun} {id}"),
     }
 }
 
@@ -505,18 +505,18 @@ mod tests {
 
     #[test]
     fn the_table_names_what_is_on_the_box() {
-        assert_eq!(name(id(0x8086, 0x56a5), "i915", &[]), "Intel Arc A380 (Alchemist)");
-        assert_eq!(name(id(0x8086, 0x9a49), "xe", &[]), "Intel Iris Xe Graphics (Tiger Lake)");
-        assert_eq!(name(id(0x8086, 0x7dd5), "xe", &[]), "Intel Graphics (Meteor Lake)");
-        assert_eq!(name(id(0x8086, 0xb080), "xe", &[]), "Intel Panther Lake GPU 8086:b080");
+        assert_eq!(name(id(0x8086, 0x56a5), "GPU", "i915", &[]), "Intel Arc A380 (Alchemist)");
+        assert_eq!(name(id(0x8086, 0x9a49), "GPU", "xe", &[]), "Intel Iris Xe Graphics (Tiger Lake)");
+        assert_eq!(name(id(0x8086, 0x7dd5), "GPU", "xe", &[]), "Intel Graphics (Meteor Lake)");
+        assert_eq!(name(id(0x8086, 0xb080), "GPU", "xe", &[]), "Intel Panther Lake GPU 8086:b080");
     }
 
     #[test]
     fn unknown_devices_get_their_numbers() {
-        assert_eq!(name(id(0x8086, 0xffff), "xe", &[]), "Intel GPU 8086:ffff");
-        assert_eq!(name(id(0x1002, 0x73bf), "amdgpu", &[]), "AMD GPU 1002:73bf");
-        assert_eq!(name(id(0x1af4, 0x1050), "virtio_gpu", &[]), "GPU 1af4:1050");
-        assert_eq!(name(None, "vc4", &[]), "vc4 device");
+        assert_eq!(name(id(0x8086, 0xffff), "GPU", "xe", &[]), "Intel GPU 8086:ffff");
+        assert_eq!(name(id(0x1002, 0x73bf), "GPU", "amdgpu", &[]), "AMD GPU 1002:73bf");
+        assert_eq!(name(id(0x1af4, 0x1050), "GPU", "virtio_gpu", &[]), "GPU 1af4:1050");
+        assert_eq!(name(None, "GPU", "vc4", &[]), "vc4 device");
     }
 
     #[test]
@@ -525,10 +525,10 @@ mod tests {
         let file = dir.path().join("pci.ids");
         std::fs::write(&file, PCI_IDS).unwrap();
         let files = [dir.path().join("missing"), file];
-        assert_eq!(name(id(0x8086, 0x56a5), "i915", &files), "Intel Arc A380");
-        assert_eq!(name(id(0x1002, 0x73bf), "amdgpu", &files), "AMD Radeon RX 6800/6800 XT / 6900 XT");
-        assert_eq!(name(id(0x1002, 0x163f), "amdgpu", &files), "AMD Custom GPU 0405");
-        assert_eq!(name(id(0x8086, 0x9a49), "xe", &files), "Intel Iris Xe Graphics (Tiger Lake)");
+        assert_eq!(name(id(0x8086, 0x56a5), "GPU", "i915", &files), "Intel Arc A380");
+        assert_eq!(name(id(0x1002, 0x73bf), "GPU", "amdgpu", &files), "AMD Radeon RX 6800/6800 XT / 6900 XT");
+        assert_eq!(name(id(0x1002, 0x163f), "GPU", "amdgpu", &files), "AMD Custom GPU 0405");
+        assert_eq!(name(id(0x8086, 0x9a49), "GPU", "xe", &files), "Intel Iris Xe Graphics (Tiger Lake)");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::held::{Held, parse_i64};
 use gpuscope_model::{Reading, Reason, RuntimeStatus, Why};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The device was unbound from its driver or unplugged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub fn parse_autosuspend_ms(text: &str) -> Option<Option<u64>> {
 pub(crate) struct PowerFiles {
     /// `dev` of the DRM minor: it answers ENODEV once the driver is unbound, when the files of the PCI device still answer.
     alive: Option<Held>,
+    /// The device's link to its driver, in place of a minor where the driver made none.
+    driver: Option<PathBuf>,
     status: Held,
     control: Held,
     autosuspend: Held,
@@ -59,6 +61,7 @@ impl PowerFiles {
         let status = Held::open(device.join("power/runtime_status"));
         let no_runtime_pm = status.why().is_some_and(|why| why.reason == Reason::NotSupported);
         PowerFiles {
+            driver: minor.is_none().then(|| device.join("driver")).filter(|link| link.is_symlink()),
             alive: minor.map(|m| Held::open(m.join("dev"))).filter(Held::is_open),
             status,
             control: Held::open(device.join("power/control")),
@@ -76,6 +79,9 @@ impl PowerFiles {
             if alive.read(|_| Some(())).is_err_and(|why| why.reason == Reason::Gone) {
                 return Err(Gone);
             }
+        }
+        if self.driver.as_ref().is_some_and(|link| !link.is_symlink()) {
+            return Err(Gone);
         }
         if self.no_runtime_pm {
             let status = Reading::Absent(self.status.why().cloned().unwrap_or(Why::FIRST_SAMPLE));

@@ -15,7 +15,7 @@ use gpuscope_model::{
 use gpuscope_pmu::Rights;
 use gpuscope_pmu::imc::Imc;
 use gpuscope_pmu::rapl::{Rapl, RaplSample};
-use gpuscope_sys::{Roots, list_dir, monotonic_ns};
+use gpuscope_sys::{Roots, monotonic_ns};
 
 /// A driver that is binding shows its DRM nodes before its PMU and its hwmon device: a GPU that appears is opened this long after it
 /// was first seen.
@@ -30,7 +30,7 @@ pub struct GpuSet {
     options: Options,
     rights: Rights,
     slots: Vec<Slot>,
-    /// Names under `class/drm` when devices were last looked for.
+    /// Names of nodes and bound devices when devices were last looked for.
     nodes: Vec<String>,
     /// A device left: it may come back under the very same names, so the next look is made whatever the names say.
     stale: bool,
@@ -174,12 +174,12 @@ impl GpuSet {
         self.stale |= self.slots.len() != before;
     }
 
-    /// Looks for devices, when the names under `class/drm` have changed.
+    /// Looks for devices, when the names in the folders that show them have changed.
     fn look(&mut self, now: u64, events: &mut Vec<DeviceEvent>) {
         let first = self.looked_at_ns == 0;
         self.looked_at_ns = now;
         let arriving = std::mem::take(&mut self.arriving);
-        let nodes = list_dir(&self.roots.sys("class/drm")).unwrap_or_default();
+        let nodes = discover::names(&self.roots);
         if nodes == self.nodes && !self.stale {
             return;
         }
@@ -291,11 +291,14 @@ impl GpuSet {
         samples::merge(&mut added, out);
     }
 
-    /// Power and memory traffic of the machine, shown with integrated Intel GPUs.
+    /// Power and memory traffic of the machine, shown with integrated Intel GPUs; an accelerator beside them is none.
     fn read_machine(&mut self, out: &mut Sample) {
         let integrated = |s: &Slot| {
             let info = s.device.info();
-            info.vendor == Vendor::Intel && info.integrated.get() == Some(true) && !info.sriov.is_virtual()
+            info.accel.is_none()
+                && info.vendor == Vendor::Intel
+                && info.integrated.get() == Some(true)
+                && !info.sriov.is_virtual()
         };
         if !self.slots.iter().any(integrated) {
             return;

@@ -26,10 +26,14 @@ fn find<'g>(word: &str, gpus: &'g [DeviceInfo]) -> Option<&'g DeviceInfo> {
         .and_then(|rest| rest.strip_suffix("-card").or_else(|| rest.strip_suffix("-render")));
     let address = by_path.unwrap_or(word).parse::<PciAddress>().ok();
     let node = |node: &Option<String>| {
-        node.as_deref().is_some_and(|node| node == word || node.strip_prefix("/dev/dri/") == Some(word))
+        node.as_deref().is_some_and(|node| node == word || node.rsplit('/').next() == Some(word))
     };
     let matches = |g: &&DeviceInfo| {
-        g.id.as_str() == word || (address.is_some() && g.pci_address == address) || node(&g.card) || node(&g.render)
+        g.id.as_str() == word
+            || (address.is_some() && g.pci_address == address)
+            || node(&g.card)
+            || node(&g.render)
+            || node(&g.accel)
     };
     gpus.iter().find(matches).or_else(|| gpus.get(word.parse::<usize>().ok()?))
 }
@@ -49,6 +53,7 @@ mod tests {
             pci_id: None,
             card: Some(format!("/dev/dri/card{card}")),
             render: Some(format!("/dev/dri/renderD{}", 128 + card)),
+            accel: None,
             pmu: None,
             integrated: Reading::Value(true),
             sriov: Sriov::None,

@@ -58,6 +58,16 @@ fn xe_two_gts() {
 }
 
 #[test]
+fn npu() {
+    check("npu", &machines::npu());
+}
+
+#[test]
+fn nvidia_without_nodes() {
+    check("nvidia-without-nodes", &machines::nvidia_without_nodes());
+}
+
+#[test]
 fn no_gpu() {
     check("no-gpu", &machines::no_gpu());
 }

@@ -288,6 +288,8 @@ pub struct DeviceInfo {
     pub card: Option<String>,
     /// Render node: `/dev/dri/renderD128`.
     pub render: Option<String>,
+    /// Node of a compute accelerator (an NPU): `/dev/accel/accel0`.
+    pub accel: Option<String>,
     /// perf PMU of the device: `i915`, `xe_0000_03_00.0`.
     pub pmu: Option<String>,
     /// Whether the GPU shares the processor's package and memory.

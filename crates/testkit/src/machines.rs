@@ -257,6 +257,53 @@ pub fn nvidia_without_nvml() -> Tree {
     tree
 }
 
+/// A server with a compute card of NVIDIA's and without nvidia-drm: no DRM node, and the device linked below its driver
+/// (`driver_sysfs_add`, drivers/base/dd.c).
+pub fn nvidia_without_nodes() -> Tree {
+    let tree = Tree::new();
+    base(&tree);
+    let device = "sys/devices/pci0000:00/0000:01:00.0";
+    tree.files(
+        device,
+        &[
+            ("uevent", "DRIVER=nvidia\nPCI_CLASS=30200\nPCI_ID=10DE:20B5\nPCI_SLOT_NAME=0000:01:00.0\n"),
+            ("vendor", "0x10de\n"),
+            ("device", "0x20b5\n"),
+            ("power/runtime_status", "active\n"),
+            ("power/control", "on\n"),
+        ],
+    )
+    .folder("sys/bus/pci/drivers/nvidia")
+    .link(&format!("{device}/driver"), "../../../bus/pci/drivers/nvidia")
+    .link("sys/bus/pci/drivers/nvidia/0000:01:00.0", "../../../../devices/pci0000:00/0000:01:00.0");
+    tree
+}
+
+/// The laptop of [`i915_integrated`] with an NPU: drivers/accel/ivpu/ivpu_sysfs.c prints its files.
+pub fn npu() -> Tree {
+    let tree = i915_integrated();
+    let device = "sys/devices/pci0000:00/0000:00:0b.0";
+    tree.files(
+        device,
+        &[
+            ("uevent", "DRIVER=intel_vpu\nPCI_CLASS=120000\nPCI_ID=8086:7D1D\nPCI_SLOT_NAME=0000:00:0b.0\n"),
+            ("vendor", "0x8086\n"),
+            ("device", "0x7d1d\n"),
+            ("power/runtime_status", "suspended\n"),
+            ("power/control", "auto\n"),
+            ("npu_busy_time_us", "2500000\n"),
+            ("npu_memory_utilization", "134217728\n"),
+            ("npu_current_frequency_mhz", "0\n"),
+            ("npu_max_frequency_mhz", "1400\n"),
+            ("accel/accel0/dev", "261:0\n"),
+        ],
+    )
+    .link(&format!("{device}/driver"), "../../../bus/pci/drivers/intel_vpu")
+    .link(&format!("{device}/accel/accel0/device"), "../../../0000:00:0b.0")
+    .link("sys/class/accel/accel0", "../../devices/pci0000:00/0000:00:0b.0/accel/accel0");
+    tree
+}
+
 /// A machine without a GPU.
 pub fn no_gpu() -> Tree {
     let tree = Tree::new();

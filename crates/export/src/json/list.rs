@@ -32,6 +32,8 @@ fn gpu(info: &DeviceInfo) -> impl Serialize + use<'_> {
         pci_id: Option<Shown<PciId>>,
         card: Option<&'a str>,
         render: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accel: Option<&'a str>,
         pmu: Option<&'a str>,
         integrated: Option<bool>,
         runtime_status: Option<&'static str>,
@@ -48,6 +50,7 @@ fn gpu(info: &DeviceInfo) -> impl Serialize + use<'_> {
         pci_id: info.pci_id.map(Shown),
         card: info.card.as_deref(),
         render: info.render.as_deref(),
+        accel: info.accel.as_deref(),
         pmu: info.pmu.as_deref(),
         integrated: info.integrated.get(),
         runtime_status: info.runtime_status.get().map(|s| s.as_str()),

@@ -23,7 +23,7 @@ fn block(w: &mut dyn Write, info: &DeviceInfo, style: Style) -> io::Result<()> {
         identity.push(if integrated { "integrated" } else { "discrete" }.into());
     }
     row(w, style, "driver", &identity)?;
-    let nodes: Vec<String> = info.card.iter().chain(&info.render).cloned().collect();
+    let nodes: Vec<String> = info.card.iter().chain(&info.render).chain(&info.accel).cloned().collect();
     row(w, style, "nodes", &or_dash(nodes))?;
     row(w, style, "PMU", &or_dash(info.pmu.iter().cloned().collect()))?;
     let gts = info.gts.iter().map(|g| match g.kind {

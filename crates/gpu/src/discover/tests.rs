@@ -202,3 +202,36 @@ fn xe_gts_by_their_engine_classes() {
     assert_eq!(engines, [("rcs", Some(0)), ("bcs", Some(0)), ("ccs", Some(0)), ("vcs", Some(1)), ("vecs", Some(1))]);
     assert_eq!(info.engines[0].instance.why().unwrap().reason, Reason::NotSupported);
 }
+
+/// `driver_sysfs_add` (drivers/base/dd.c) links a device below its driver; files of the driver stand beside.
+#[test]
+fn a_card_without_drm_nodes_is_found_through_its_driver() {
+    let tree = Tree::new();
+    tree.pci_gpu("0000:00:02.0", "i915", ("8086", "46A6"), 0);
+    let with_nodes = tree.pci_gpu("0000:02:00.0", "nvidia", ("10DE", "2684"), 1);
+    let device = "sys/devices/pci0000:00/0000:01:00.0";
+    let uevent = "DRIVER=nvidia\nPCI_CLASS=30200\nPCI_ID=10DE:20B5\nPCI_SLOT_NAME=0000:01:00.0\n";
+    tree.file(&format!("{device}/uevent"), uevent)
+        .file(&format!("{device}/power/runtime_status"), "active\n")
+        .folder("sys/bus/pci/drivers/nvidia")
+        .link(&format!("{device}/driver"), "../../../bus/pci/drivers/nvidia")
+        .link("sys/bus/pci/drivers/nvidia/0000:01:00.0", "../../../../devices/pci0000:00/0000:01:00.0")
+        .link("sys/bus/pci/drivers/nvidia/0000:02:00.0", format!("../../../../{}", &with_nodes[4..]))
+        .file("sys/bus/pci/drivers/nvidia/new_id", "");
+    let all = list(&tree.roots());
+    assert_eq!(ids(&all), ["0000:00:02.0", "0000:01:00.0", "0000:02:00.0"]);
+    let card = &all[1];
+    assert_eq!((card.driver.as_str(), &card.card, &card.render), ("nvidia", &None, &None));
+    assert_eq!(card.pci_id, Some(PciId { vendor: 0x10de, device: 0x20b5 }));
+    assert_eq!(all[2].card.as_deref(), Some("/dev/dri/card1"));
+
+    let mut set = crate::GpuSet::open(tree.roots(), Options { rescan_ns: 0, clients: true, ..Options::default() });
+    let mut sample = gpuscope_model::Sample::default();
+    set.sample(&mut sample);
+    assert_eq!(sample.gpus.len(), 3);
+    // Unbound: without a minor it is the link to the driver that tells.
+    std::fs::remove_file(tree.path(&format!("{device}/driver"))).unwrap();
+    std::fs::remove_file(tree.path("sys/bus/pci/drivers/nvidia/0000:01:00.0")).unwrap();
+    set.sample(&mut sample);
+    assert_eq!(sample.gpus.iter().map(|g| g.id.as_str()).collect::<Vec<_>>(), ["0000:00:02.0", "0000:02:00.0"]);
+}

@@ -4,6 +4,7 @@ pub(crate) mod amdgpu;
 pub(crate) mod generic;
 pub(crate) mod i915;
 mod intel;
+pub(crate) mod ivpu;
 pub(crate) mod nvidia;
 pub(crate) mod xe;
 
@@ -81,35 +82,52 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Driver {
     /// The kernel driver's name.
     pub(crate) name: &'static str,
+    /// It may drive a PCI device without making DRM nodes for it: such a device is found as one that is bound to the driver.
+    pub(crate) without_nodes: bool,
     /// What the device is; wakes nothing and opens no perf event.
     pub(crate) identify: fn(&Context<'_>, &Found) -> DeviceInfo,
     /// Opens its sources.
     pub(crate) open: fn(&Context<'_>, Found) -> Box<dyn Device>,
 }
 
+const fn driver(
+    name: &'static str,
+    identify: fn(&Context<'_>, &Found) -> DeviceInfo,
+    open: fn(&Context<'_>, Found) -> Box<dyn Device>,
+) -> Driver {
+    Driver { name, without_nodes: false, identify, open }
+}
+
 /// The drivers with code of their own.
 pub(crate) const DRIVERS: &[Driver] = &[
-    Driver { name: "amdgpu", identify: amdgpu::identify, open: amdgpu::open },
-    Driver { name: "i915", identify: i915::identify, open: i915::open },
-    Driver { name: "nvidia", identify: nvidia::identify, open: nvidia::open },
-    Driver { name: "xe", identify: xe::identify, open: xe::open },
+    driver("amdgpu", amdgpu::identify, amdgpu::open),
+    driver("i915", i915::identify, i915::open),
+    driver("intel_vpu", ivpu::identify, ivpu::open),
+    // DRM nodes are nvidia-drm's, a module of its own, which machines without displays do without.
+    Driver { without_nodes: true, ..driver("nvidia", nvidia::identify, nvidia::open) },
+    driver("xe", xe::identify, xe::open),
 ];
 
 /// Every other driver.
-const GENERIC: Driver = Driver { name: "*", identify: generic::identify, open: generic::open };
+const GENERIC: Driver = driver("*", generic::identify, generic::open);
 
-fn driver(name: &str) -> &'static Driver {
-    DRIVERS.iter().find(|d| d.name == name).unwrap_or(&GENERIC)
+fn driver_of(found: &Found) -> &'static Driver {
+    DRIVERS.iter().find(|d| d.name == found.driver).unwrap_or(&GENERIC)
+}
+
+/// Names of the drivers whose devices may have no DRM node.
+pub(crate) fn without_nodes() -> impl Iterator<Item = &'static str> {
+    DRIVERS.iter().filter(|d| d.without_nodes).map(|d| d.name)
 }
 
 /// What the device is; wakes nothing and opens no perf event.
 pub(crate) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
-    (driver(&found.driver).identify)(context, found)
+    (driver_of(found).identify)(context, found)
 }
 
 /// Opens a device with its driver's code, or the generic one.
 pub(crate) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
-    (driver(&found.driver).open)(context, found)
+    (driver_of(&found).open)(context, found)
 }
 
 #[cfg(test)]
