@@ -6,6 +6,7 @@
 //! This crate computes no rates (see `gpuscope_model::delta`) and exports nothing.
 #![forbid(unsafe_code)]
 
+mod devfreq;
 mod discover;
 mod drivers;
 mod fdinfo;

@@ -1,30 +1,61 @@
-//! Any driver without code of its own: identity, power state, hwmon temperatures and fans.
+//! Any driver without code of its own: identity, power state, the clock that devfreq governs, hwmon temperatures and fans.
 
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
+use crate::devfreq::Devfreq;
 use crate::discover::{Found, shared};
 use crate::hwmon::{Hwmon, Meanings};
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
-    BandwidthSample, DeviceInfo, DeviceSample, PowerSample, Reading, Reason, SourceReport, Text, Unavailable, Why,
+    BandwidthSample, DeviceInfo, DeviceSample, PowerSample, Reading, Reason, RuntimeStatus, SourceReport, Text,
+    Unavailable, Why,
 };
 
 struct Generic {
     info: DeviceInfo,
     live: bool,
     power: PowerFiles,
+    /// As last read.
+    status: Reading<RuntimeStatus>,
+    devfreq: Result<Devfreq, Why>,
     hwmon: Hwmon,
     why: Why,
 }
+
+/// Drivers that print nothing into fdinfo (those without `show_fdinfo` among drivers/gpu/drm and drivers/accel of Linux 7.2). This
+/// words a reason and decides nothing: what is printed is read.
+const SILENT: [&str; 10] =
+    ["ethosu", "lima", "nouveau", "powervr", "rocket", "vc4-drm", "virtio-pci", "virtio_gpu", "vkms", "vmwgfx"];
+
+/// Those that print memory there, and no use of engines (`drm_show_memory_stats` alone).
+const MEMORY_ONLY: [&str; 2] = ["amdxdna", "etnaviv"];
 
 /// Why what only a driver's own code could read is absent.
 fn not_yet(driver: &str) -> Why {
     Why::new(Reason::NotSupported, format!("gpuscope has no code for the driver {driver} yet"))
 }
 
+/// Why engines are not listed: clients name them, where the driver prints any.
+fn no_engines(driver: &str) -> Why {
+    let detail = if SILENT.contains(&driver) {
+        format!(
+            "the driver {driver} prints nothing into fdinfo (as of Linux 7.2), which would tell of engines and clients"
+        )
+    } else if MEMORY_ONLY.contains(&driver) {
+        format!("the driver {driver} prints its clients' memory into fdinfo, and no use of engines (as of Linux 7.2)")
+    } else {
+        format!("gpuscope has no code for the driver {driver} yet; what its clients' fdinfo tells is read")
+    };
+    Why::new(Reason::NotSupported, detail)
+}
+
 pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
     let mut info = found.identity(context.options);
-    let why = not_yet(&info.driver);
-    info.unavailable.extend(["pmu", "gts", "engines"].map(|field| Unavailable::new(field, why.clone())));
+    match Devfreq::open(&found.device) {
+        Ok(_) => info.gts.push(Devfreq::gt()),
+        Err(why) => info.unavailable.push(Unavailable::new("gts", why)),
+    }
+    info.unavailable.push(Unavailable::new("pmu", not_yet(&info.driver)));
+    info.unavailable.push(Unavailable::new("engines", no_engines(&info.driver)));
     info
 }
 
@@ -40,6 +71,8 @@ pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
     Box::new(Generic {
         live: context.roots.is_live(),
         power: PowerFiles::open(&found.device, found.minor()),
+        status: info.runtime_status.clone(),
+        devfreq: Devfreq::open(&found.device),
         hwmon: Hwmon::open(&found.device, meanings),
         info,
         why,
@@ -52,10 +85,15 @@ impl Device for Generic {
     }
 
     fn power(&mut self) -> Result<PowerState, Gone> {
-        self.power.read()
+        let state = self.power.read()?;
+        self.status.clone_from(&state.status);
+        Ok(state)
     }
 
     fn sample(&mut self, access: &Access, out: &mut DeviceSample) {
+        if let (Ok(devfreq), Some(gt)) = (&mut self.devfreq, out.gts.first_mut()) {
+            devfreq.sample(&self.status, gt);
+        }
         self.hwmon.sample(access, out);
     }
 
@@ -68,9 +106,9 @@ impl Device for Generic {
             live: self.live,
             perturbs: false,
             runtime_status: self.info.runtime_status.clone(),
-            engines: self.why.clone().into(),
+            engines: no_engines(&self.info.driver).into(),
             classes: Reading::Absent(Why::FIRST_SAMPLE),
-            gts: Vec::new(),
+            gts: self.devfreq.iter().map(|_| Devfreq::blank()).collect(),
             power,
             temperatures: self.hwmon.blank_temperatures(),
             fans: self.hwmon.blank_fans(),
@@ -89,8 +127,19 @@ impl Device for Generic {
     }
 
     fn reports(&self) -> Vec<SourceReport> {
+        let id = Some(&self.info.id);
         let source = Text::from(format!("{} driver", self.info.driver));
-        vec![SourceReport::absent(source, Some(&self.info.id), self.why.clone()), self.hwmon.report(&self.info)]
+        let clock = match &self.devfreq {
+            Ok(_) => SourceReport::works("devfreq", id, "the clock, its target and limits, which wake nothing"),
+            Err(why) => SourceReport::absent("devfreq", id, why.clone()),
+        };
+        let clock = clock.unlocks(&[
+            "gpuscope_frequency_actual_hertz",
+            "gpuscope_frequency_requested_hertz",
+            "gpuscope_frequency_min_hertz",
+            "gpuscope_frequency_max_hertz",
+        ]);
+        vec![SourceReport::absent(source, id, no_engines(&self.info.driver)), clock, self.hwmon.report(&self.info)]
     }
 }
 
