@@ -11,7 +11,7 @@ use crate::Procs;
 use crate::fields::each_field;
 use crate::procs_fields::{ProcsField, each_client_field, each_group_field};
 use crate::time::Rfc3339;
-use gpuscope_model::Snapshot;
+use gpuscope_model::{Reading, Snapshot};
 use std::io::{self, Write};
 use std::time::SystemTime;
 
@@ -80,6 +80,25 @@ pub fn procs_rows(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
             writeln!(w, "{start},clients.holders,{key},{holder},,")?;
         }
         each_client_field(row, &mut |field| procs_row(w, &start, "clients", &key, &field))?;
+    }
+    for cgroup in procs.cgroups() {
+        match &cgroup.device_memory {
+            Reading::Absent(why) => {
+                writeln!(w, "{start},,cgroups.device_memory,{},,,{}", quoted(&cgroup.cgroup), why.reason)?;
+            }
+            Reading::Value(regions) => {
+                for m in regions {
+                    let label = format!("{}/{}", cgroup.cgroup, m.region);
+                    let (gpu, label) = (quoted(m.gpu.as_str()), quoted(&label));
+                    writeln!(w, "{start},{gpu},cgroups.device_memory.used_bytes,{label},{},bytes,", m.used_bytes)?;
+                    let name = "cgroups.device_memory.capacity_bytes";
+                    match &m.capacity_bytes {
+                        Reading::Value(bytes) => writeln!(w, "{start},{gpu},{name},{label},{bytes},bytes,")?,
+                        Reading::Absent(why) => writeln!(w, "{start},{gpu},{name},{label},,bytes,{}", why.reason)?,
+                    }
+                }
+            }
+        }
     }
     for group in procs.groups.iter().flatten() {
         // Sums may be of several GPUs: the label of those that are of one names it.

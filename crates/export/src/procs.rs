@@ -1,8 +1,8 @@
 //! Who uses the GPUs, as somebody asked to see it: picked, sorted, joined with the processes, added up by container.
 
 use gpuscope_model::{
-    ClientMemory, ClientSnapshot, ClientsGap, EngineClass, GpuId, ProcessSnapshot, Reading, Reason, RuntimeStatus,
-    Snapshot, Text, Why,
+    CgroupSample, ClientMemory, ClientSnapshot, ClientsGap, EngineClass, GpuId, ProcessSnapshot, Reading, Reason,
+    RuntimeStatus, Snapshot, Text, Why,
 };
 use std::cmp::Ordering;
 use std::ops::Add;
@@ -90,6 +90,8 @@ pub struct Group<'a> {
     pub cpu_ratio: Reading<f64>,
     /// Resident memory of the processes.
     pub rss_bytes: Reading<u64>,
+    /// Device memory that the kernel charges to the cgroup, of all regions.
+    pub charged_bytes: Reading<u64>,
 }
 
 /// Who used the GPUs over an interval.
@@ -134,13 +136,19 @@ impl<'a> Procs<'a> {
             rows.sort_by(|a, b| sort.compare(&a.keys(), &b.keys()));
         }
         let groups = query.by_container.then(|| {
-            let mut groups = groups(&rows);
+            let mut groups = groups(&rows, snapshot);
             if let Some(sort) = query.sort {
                 groups.sort_by(|a, b| sort.compare(&a.keys(), &b.keys()));
             }
             groups
         });
         Procs { snapshot, rows, groups }
+    }
+
+    /// The cgroups of the clients that are shown, with their device memory.
+    pub fn cgroups(&self) -> impl Iterator<Item = &'a CgroupSample> {
+        let shown = |c: &&CgroupSample| self.rows.iter().any(|row| row.cgroup().is_ok_and(|path| *path == c.cgroup));
+        self.snapshot.clients.cgroups.iter().filter(shown)
     }
 
     /// Why clients may be missing.
@@ -325,7 +333,7 @@ impl Group<'_> {
     }
 }
 
-fn groups<'a>(rows: &[ClientRow<'a>]) -> Vec<Group<'a>> {
+fn groups<'a>(rows: &[ClientRow<'a>], snapshot: &'a Snapshot) -> Vec<Group<'a>> {
     let mut groups: Vec<(Group<'a>, Vec<&ClientRow<'a>>)> = Vec::new();
     for row in rows {
         let (container, cgroup) = (row.container().ok(), row.cgroup().ok());
@@ -342,9 +350,37 @@ fn groups<'a>(rows: &[ClientRow<'a>]) -> Vec<Group<'a>> {
         .into_iter()
         .map(|(mut group, members)| {
             group.add_up(&members);
+            group.charged_bytes = charged(&members, snapshot);
             group
         })
         .collect()
+}
+
+/// What the kernel charges to the cgroup of these clients. A container with several is left without: they may stand in one another, and
+/// each has the memory of those below it.
+fn charged(members: &[&ClientRow<'_>], snapshot: &Snapshot) -> Reading<u64> {
+    const SEVERAL: Why = Why {
+        reason: Reason::NotSupported,
+        detail: Text::Static(
+            "the container has several cgroups; each one's device memory stands in the list of cgroups",
+        ),
+        remedy: None,
+    };
+    let mut paths = members.iter().map(|row| row.cgroup());
+    let path = match paths.next() {
+        Some(Ok(path)) => path,
+        Some(Err(why)) => return why.clone().into(),
+        None => return NO_PROCESS.clone().into(),
+    };
+    if paths.any(|other| other != Ok(path)) {
+        return SEVERAL.into();
+    }
+    match snapshot.clients.cgroup(path).map(|c| &c.device_memory) {
+        Some(memory) => {
+            memory.as_ref().map(|regions| regions.iter().fold(0u64, |sum, r| sum.saturating_add(r.used_bytes)))
+        }
+        None => NO_PROCESS.clone().into(),
+    }
 }
 
 impl<'a> Group<'a> {
@@ -358,6 +394,7 @@ impl<'a> Group<'a> {
             memory: Vec::new(),
             cpu_ratio: Reading::Absent(NO_PROCESS.clone()),
             rss_bytes: Reading::Absent(NO_PROCESS.clone()),
+            charged_bytes: Reading::Absent(NO_PROCESS.clone()),
         }
     }
 

@@ -109,5 +109,6 @@ pub(crate) fn each_group_field<E>(group: &Group<'_>, found: Found<'_, E>) -> Res
         found(ProcsField { list, field: "resident_bytes", unit: "bytes", value })?;
     }
     scalar(found, "cpu_percent", "percent", reading(&group.cpu_ratio, |v| Value::Number(percent(v))))?;
-    scalar(found, "rss_bytes", "bytes", reading(&group.rss_bytes, Value::Whole))
+    scalar(found, "rss_bytes", "bytes", reading(&group.rss_bytes, Value::Whole))?;
+    scalar(found, "charged_bytes", "bytes", reading(&group.charged_bytes, Value::Whole))
 }

@@ -4,10 +4,10 @@
 use gpuscope_export::text::{self, Style};
 use gpuscope_export::{Procs, Query, Sort, csv, json};
 use gpuscope_model::{
-    BandwidthSnapshot, ClassSnapshot, ClientEngineSnapshot, ClientKey, ClientMemory, ClientSnapshot, ClientsGap,
-    ClientsSnapshot, Counter, DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass, EngineSnapshot, FanSample,
-    GpuId, GtSnapshot, MemorySample, PowerSnapshot, ProcessSample, ProcessSnapshot, Reading, Reason, RuntimeStatus,
-    Snapshot, TemperatureSample, Text, ThrottleReason, ThrottleReasons, Why,
+    BandwidthSnapshot, CgroupMemory, CgroupSample, ClassSnapshot, ClientEngineSnapshot, ClientKey, ClientMemory,
+    ClientSnapshot, ClientsGap, ClientsSnapshot, Counter, DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass,
+    EngineSnapshot, FanSample, GpuId, GtSnapshot, MemorySample, PowerSnapshot, ProcessSample, ProcessSnapshot, Reading,
+    Reason, RuntimeStatus, Snapshot, TemperatureSample, Text, ThrottleReason, ThrottleReasons, Why,
 };
 use gpuscope_testkit::golden;
 use std::io::{self, Write};
@@ -199,6 +199,15 @@ fn users() -> ClientsSnapshot {
                 Reading::Absent(Why::FIRST_SAMPLE),
             ),
         ],
+        cgroups: vec![CgroupSample {
+            cgroup: "/user.slice/session-2.scope".into(),
+            device_memory: Reading::Value(vec![CgroupMemory {
+                gpu: GpuId::new("0000:03:00.0"),
+                region: "vram0".into(),
+                used_bytes: 1 << 30,
+                capacity_bytes: Reading::absent(Reason::NoPermission, "dmem.capacity is hidden"),
+            }]),
+        }],
         denied_processes: 3,
         gaps: vec![ClientsGap {
             gpu: None,

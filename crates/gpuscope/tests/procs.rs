@@ -160,6 +160,41 @@ fn text_keeps_to_eighty_columns_and_to_ascii_where_it_has_to() {
     }
 }
 
+/// Lines as `dmemcg_limit_show` and `dmem_cgroup_region_capacity_show` (kernel/cgroup/dmem.c) print them.
+#[test]
+fn cgroups_show_what_the_kernel_charges_to_them() {
+    let tree = machines::gpu_users();
+    let farm = "/system.slice/render-farm.service";
+    tree.file("sys/fs/cgroup/cgroup.controllers", "cpu io memory dmem\n")
+        .file("sys/fs/cgroup/dmem.capacity", "drm/0000:03:00.0/vram 17163091968\n")
+        .file(&format!("sys/fs/cgroup{farm}/dmem.current"), "drm/0000:03:00.0/vram 3145728\n")
+        .folder("sys/fs/cgroup/user.slice/user-1000.slice/session-2.scope");
+    let snapshot = snapshot(&tree, &["--by-container"]);
+    let cgroups = snapshot["cgroups"].as_array().unwrap();
+    let memory = |path: &str| &cgroups.iter().find(|c| c["cgroup"] == path).unwrap()["device_memory"];
+    assert_eq!(
+        memory(farm),
+        &json!([{"gpu": "0000:03:00.0", "region": "vram", "used_bytes": 3 * MIB, "capacity_bytes": 17163091968u64}])
+    );
+    let session = "/user.slice/user-1000.slice/session-2.scope";
+    assert!(memory(session).is_null());
+    assert_eq!(reason(&snapshot, &format!("cgroups[{session}].device_memory")), "not_counting");
+    let group = snapshot["containers"].as_array().unwrap().iter().find(|g| g["cgroup"] == farm).unwrap();
+    assert_eq!(group["charged_bytes"], 3 * MIB);
+    let text = run(&tree, &["--by-container"]);
+    let line = text.lines().find(|l| l.contains("render-farm")).unwrap();
+    assert!(text.contains("CHARGED") && line.contains(" 3.0M "), "{text}");
+    assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+    let csv = run(&tree, &["--format", "csv"]);
+    assert!(
+        csv.contains(&format!(",0000:03:00.0,cgroups.device_memory.used_bytes,{farm}/vram,3145728,bytes,")),
+        "{csv}"
+    );
+    // Those of the clients that are shown, and no others.
+    let one = self::snapshot(&tree, &["--pid", "4400"]);
+    assert_eq!(one["cgroups"].as_array().unwrap().len(), 1);
+}
+
 /// Files as `kfd_procfs_show` (drivers/gpu/drm/amd/amdkfd/kfd_process.c) and `node_show` (kfd_topology.c) print them.
 #[test]
 fn a_compute_process_without_a_drm_client_is_known_by_its_pid() {
@@ -215,7 +250,7 @@ fn stat_shows_processes_on_request() {
     let stat = |args: &[&str]| stdout(over(&tree, &["stat", "--interval", "20ms", "--count", "1"]).args(args));
     let with = valid_lines(&stat(&["--json", "--processes"])).remove(0);
     let procs = snapshot(&tree, &[]);
-    for field in ["clients", "denied_processes", "left_out", "unavailable"] {
+    for field in ["clients", "cgroups", "denied_processes", "left_out", "unavailable"] {
         assert_eq!(with[field], procs[field], "{field}");
     }
     let without = valid_lines(&stat(&["--json"])).remove(0);

@@ -91,6 +91,11 @@ impl Source {
 }
 
 impl Processes {
+    /// Where the kernel's trees are.
+    pub fn roots(&self) -> &Roots {
+        &self.reader.roots
+    }
+
     /// Reads nothing yet.
     pub fn new(roots: Roots, users: Users) -> Self {
         let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);

@@ -111,6 +111,28 @@ pub struct ProcessSample {
     pub rss_bytes: Reading<u64>,
 }
 
+/// Device memory in one region, as a cgroup is charged for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CgroupMemory {
+    /// The device.
+    pub gpu: GpuId,
+    /// The driver's word for the region: `vram0`, `vram`.
+    pub region: Text,
+    /// Bytes in use by the cgroup and those below it. Source: `dmem.current`.
+    pub used_bytes: u64,
+    /// Size of the region. Source: `dmem.capacity` of the root.
+    pub capacity_bytes: Reading<u64>,
+}
+
+/// A cgroup in which processes hold clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CgroupSample {
+    /// Path in the unified hierarchy.
+    pub cgroup: Text,
+    /// Device memory, a region each, whoever the clients are that use it.
+    pub device_memory: Reading<Vec<CgroupMemory>>,
+}
+
 /// Why clients may be missing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientsGap {
@@ -127,6 +149,8 @@ pub struct ClientsSample {
     pub clients: Vec<ClientSample>,
     /// Sorted by pid: every holder of a client.
     pub processes: Vec<ProcessSample>,
+    /// Sorted by path: every cgroup of these processes.
+    pub cgroups: Vec<CgroupSample>,
     /// Processes whose files may not be read: any of them may hold clients.
     pub denied_processes: usize,
     /// Why clients may be missing: of all GPUs first.
@@ -185,6 +209,8 @@ pub struct ClientsSnapshot {
     pub clients: Vec<ClientSnapshot>,
     /// Sorted by pid.
     pub processes: Vec<ProcessSnapshot>,
+    /// Sorted by path: every cgroup of these processes.
+    pub cgroups: Vec<CgroupSample>,
     /// Processes whose files may not be read.
     pub denied_processes: usize,
     /// Why clients may be missing: of all GPUs first.
@@ -194,6 +220,12 @@ pub struct ClientsSnapshot {
 }
 
 impl ClientsSnapshot {
+    /// Device memory of a cgroup.
+    pub fn cgroup(&self, path: &str) -> Option<&CgroupSample> {
+        let at = self.cgroups.binary_search_by(|c| c.cgroup.as_str().cmp(path)).ok()?;
+        self.cgroups.get(at)
+    }
+
     /// Facts of a process.
     pub fn process(&self, pid: u32) -> Option<&ProcessSnapshot> {
         let at = self.processes.binary_search_by_key(&pid, |p| p.process.pid).ok()?;

@@ -5,7 +5,7 @@ use crate::procs::{ClientRow, Group, GroupEngine, GroupMemory, Procs, private_by
 use crate::procs_fields::{each_client_field, each_group_field};
 use crate::time::Rfc3339;
 use crate::units::{percent, seconds};
-use gpuscope_model::{ClientEngineSnapshot, ClientMemory};
+use gpuscope_model::{CgroupMemory, CgroupSample, ClientEngineSnapshot, ClientMemory, Reading};
 use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
@@ -40,8 +40,9 @@ pub fn procs_line(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
 /// The fields that both documents have.
 pub(super) fn users<'a>(procs: &'a Procs<'a>) -> impl Serialize + use<'a> {
     #[derive(Serialize)]
-    struct Users<'a, C, G> {
+    struct Users<'a, C, G, D> {
         clients: C,
+        cgroups: D,
         #[serde(skip_serializing_if = "Option::is_none")]
         containers: Option<G>,
         denied_processes: usize,
@@ -50,6 +51,7 @@ pub(super) fn users<'a>(procs: &'a Procs<'a>) -> impl Serialize + use<'a> {
     }
     Users {
         clients: each(&procs.rows, client),
+        cgroups: procs.cgroups().map(cgroup).collect::<Vec<_>>(),
         containers: procs.groups.as_deref().map(|groups| each(groups, group)),
         denied_processes: procs.denied_processes(),
         left_out: procs.left_out(),
@@ -138,6 +140,26 @@ fn memory(m: &ClientMemory) -> impl Serialize + use<'_> {
     }
 }
 
+fn cgroup(c: &CgroupSample) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Cgroup<'a, M> {
+        cgroup: &'a str,
+        device_memory: Option<M>,
+    }
+    Cgroup { cgroup: &c.cgroup, device_memory: c.device_memory.value().map(|regions| each(regions, cgroup_memory)) }
+}
+
+fn cgroup_memory(m: &CgroupMemory) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Memory<'a> {
+        gpu: &'a str,
+        region: &'a str,
+        used_bytes: u64,
+        capacity_bytes: Option<u64>,
+    }
+    Memory { gpu: m.gpu.as_str(), region: &m.region, used_bytes: m.used_bytes, capacity_bytes: m.capacity_bytes.get() }
+}
+
 fn group<'a>(g: &'a Group<'a>) -> impl Serialize + use<'a> {
     #[derive(Serialize)]
     struct Container<'a, E, M> {
@@ -149,6 +171,7 @@ fn group<'a>(g: &'a Group<'a>) -> impl Serialize + use<'a> {
         memory: M,
         cpu_percent: Option<f64>,
         rss_bytes: Option<u64>,
+        charged_bytes: Option<u64>,
     }
     let engines: Each<'a, _, _> = each(&g.engines, group_engine);
     Container {
@@ -160,6 +183,7 @@ fn group<'a>(g: &'a Group<'a>) -> impl Serialize + use<'a> {
         memory: each(&g.memory, group_memory),
         cpu_percent: g.cpu_ratio.get().map(percent),
         rss_bytes: g.rss_bytes.get(),
+        charged_bytes: g.charged_bytes.get(),
     }
 }
 
@@ -209,6 +233,20 @@ impl Serialize for Absences<'_> {
                     seq.serialize_element(&Missing::new(path, why))
                 }
             })?;
+        }
+        for c in self.0.cgroups() {
+            let path = format!("cgroups[{}].device_memory", c.cgroup);
+            match &c.device_memory {
+                Reading::Absent(why) => seq.serialize_element(&Missing::new(path, why))?,
+                Reading::Value(regions) => {
+                    for m in regions {
+                        if let Some(why) = m.capacity_bytes.why() {
+                            let path = format!("{path}[{}/{}].capacity_bytes", m.gpu, m.region);
+                            seq.serialize_element(&Missing::new(path, why))?;
+                        }
+                    }
+                }
+            }
         }
         for group in self.0.groups.iter().flatten() {
             each_group_field(group, &mut |field| match field.value {

@@ -113,11 +113,13 @@ impl Procs {
     }
 
     fn groups(&mut self, w: &mut dyn Write, groups: &[Group<'_>]) -> io::Result<()> {
+        let charged = groups.iter().any(|g| g.charged_bytes.is_known());
         let columns = [
             Column { title: "CLIENTS", right: true, widest: 7, narrowest: 7 },
             Column { title: "PROCS", right: true, widest: 6, narrowest: 6 },
             Column { title: "ENGINES", right: false, widest: 24, narrowest: 11 },
             Column { title: "MEM", right: true, widest: 7, narrowest: 7 },
+            Column { title: if charged { "CHARGED" } else { "" }, right: true, widest: 7, narrowest: 7 },
             Column { title: "CPU%", right: true, widest: 7, narrowest: 7 },
             Column { title: "RSS", right: true, widest: 7, narrowest: 7 },
             Column { title: "CONTAINER", right: false, widest: usize::MAX, narrowest: 14 },
@@ -129,12 +131,19 @@ impl Procs {
                 g.pids.len().to_string(),
                 busiest(g.engines.iter().map(|e| (e.class, e.name, &e.busy_ratio))),
                 known(g.resident_bytes().and_then(|r| r.get()).map(short_bytes)),
+                known(g.charged_bytes.get().map(short_bytes)),
                 known(g.cpu_ratio.get().map(|v| format!("{:.1}", v * 100.0))),
                 known(g.rss_bytes.get().map(short_bytes)),
                 g.label().to_string(),
             ]);
         }
-        table.write(w, self.style)
+        table.write(w, self.style)?;
+        if charged && self.told.insert(("charged", None)) {
+            let text =
+                "CHARGED: device memory that the kernel counts for the cgroup and those below it, whoever uses it";
+            paragraph(w, self.style, "", 2, text)?;
+        }
+        Ok(())
     }
 
     /// Why a column has dashes, a reason once.

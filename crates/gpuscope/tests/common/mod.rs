@@ -118,6 +118,10 @@ fn nulls_of_users(object: &Value) -> Vec<String> {
         let of = nulls(client).into_iter().filter(|path| path != "client_name" && path != "client_id");
         found.extend(of.map(|path| format!("{key}.{path}")));
     }
+    for cgroup in object["cgroups"].as_array().unwrap() {
+        let key = format!("cgroups[{}]", cgroup["cgroup"].as_str().unwrap());
+        found.extend(nulls(cgroup).into_iter().map(|path| format!("{key}.{path}")));
+    }
     for group in object["containers"].as_array().into_iter().flatten() {
         let key = group["container"].as_str().or(group["cgroup"].as_str()).unwrap_or("-");
         // One of the two says which processes are meant.
