@@ -21,6 +21,12 @@ use gpuscope_sys::{Roots, monotonic_ns};
 /// was first seen.
 const SETTLE_NS: u64 = 500_000_000;
 
+const MUTE: Why = Why {
+    reason: Reason::NotSupported,
+    detail: Text::Static("processes hold it open, and its driver says nothing about them in fdinfo"),
+    remedy: None,
+};
+
 /// The GPUs of a machine.
 ///
 /// Opening never fails: a machine without a GPU is an empty set, and a GPU that appears later joins it. One device's trouble never
@@ -139,23 +145,45 @@ impl GpuSet {
         };
         reports.extend(machine.rapl.reports());
         reports.extend(machine.imc.reports());
-        reports.push(self.clients_report());
+        reports.extend(self.clients_reports());
         reports
     }
 
-    /// Whether all DRM clients of the machine can be read.
-    fn clients_report(&self) -> SourceReport {
+    /// Whether the clients of each device, and those of all processes, can be read.
+    fn clients_reports(&self) -> Vec<SourceReport> {
         const UNLOCKS: &[&str] = &["gpuscope_class_busy_ratio"];
         let mut scanner = ClientScanner::new(self.roots.clone());
         let mut targets: Vec<Target> = self.slots.iter().map(Slot::target).collect();
         // Looking for clients wakes nothing; their fdinfo is not read here.
         targets.iter_mut().for_each(|t| t.wanted = true);
         scanner.refresh(&targets, monotonic_ns());
-        let report = match scanner.incomplete() {
+        let of_gpu = |(i, slot): (usize, &Slot)| {
+            let id = Some(&slot.device.info().id);
+            let count = scanner.clients().filter(|c| c.target == i).count();
+            match (count, scanner.is_mute(i), slot.device.knows_processes()) {
+                // What tells of processes instead has a line of its own.
+                (0, _, true) => None,
+                (0, true, false) => Some(SourceReport::absent("clients", id, MUTE)),
+                (0, false, false) => Some(SourceReport::works("clients", id, "DRM fdinfo; none is seen now")),
+                (1, ..) => Some(SourceReport::works("clients", id, "DRM fdinfo; 1 is seen now")),
+                (n, ..) => Some(SourceReport::works("clients", id, format!("DRM fdinfo; {n} are seen now"))),
+            }
+        };
+        let mut reports: Vec<SourceReport> = self.slots.iter().enumerate().filter_map(of_gpu).collect();
+        let all = match scanner.incomplete() {
             Some(why) => SourceReport::absent("DRM fdinfo", None, why.clone()),
             None => SourceReport::works("DRM fdinfo", None, "the clients of all processes can be read"),
         };
-        report.unlocks(UNLOCKS)
+        reports.push(all.unlocks(UNLOCKS));
+        if self.inner_namespace && self.slots.iter().any(|s| s.device.knows_processes()) {
+            let why = Why::new(
+                Reason::NoPermission,
+                "drivers tell processes by the host's numbers, which mean others in this PID namespace",
+            );
+            let remedy = "run in the PID namespace of the machine (docker, podman: --pid=host)";
+            reports.push(SourceReport::absent("processes of drivers", None, why.remedy(remedy)));
+        }
+        reports
     }
 
     /// Reads every device's power state, which wakes nothing, and drops the devices that are no longer there.
@@ -271,11 +299,6 @@ impl GpuSet {
 
     /// Clients that drivers know by their process, and why those of a device are not known.
     fn add_processes(&mut self, out: &mut ClientsSample) {
-        const MUTE: Why = Why {
-            reason: Reason::NotSupported,
-            detail: Text::Static("processes hold it open, and its driver says nothing about them in fdinfo"),
-            remedy: None,
-        };
         let mut added = Vec::new();
         for (i, slot) in self.slots.iter_mut().enumerate() {
             // The drivers' numbers are the host's: in an inner PID namespace they would mean other processes.

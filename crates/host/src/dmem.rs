@@ -1,7 +1,7 @@
 //! Device memory by cgroup, as the controller `dmem` counts it (Linux 6.14, `CONFIG_CGROUP_DMEM`).
 
 use crate::text::{read_lossy, why};
-use gpuscope_model::{Reading, Reason, Text, Why};
+use gpuscope_model::{Reading, Reason, SourceReport, Text, Why};
 use gpuscope_sys::{Error, Roots};
 use std::path::PathBuf;
 
@@ -53,6 +53,22 @@ pub fn dmem_current(roots: &Roots, cgroup: &str) -> Reading<Vec<DmemRegion>> {
 /// Sizes of all regions. Source: `dmem.capacity` at the top of the unified hierarchy, which a cgroup namespace hides.
 pub fn dmem_capacity(roots: &Roots) -> Reading<Vec<DmemRegion>> {
     read(roots, hierarchy(roots).join("dmem.capacity"))
+}
+
+/// Whether the kernel counts device memory by cgroup, for `gpuscope doctor`.
+pub fn dmem_report(roots: &Roots) -> SourceReport {
+    const SOURCE: &str = "cgroup dmem";
+    match dmem_capacity(roots) {
+        Reading::Value(regions) if regions.is_empty() => {
+            let why = Why::new(Reason::NoHardware, "no driver has registered a region of device memory");
+            SourceReport::absent(SOURCE, None, why)
+        }
+        Reading::Value(regions) => {
+            let names: Vec<&str> = regions.iter().map(|r| r.name.as_str()).collect();
+            SourceReport::works(SOURCE, None, format!("device memory of cgroups: {}", names.join(", ")))
+        }
+        Reading::Absent(why) => SourceReport::absent(SOURCE, None, why),
+    }
 }
 
 /// Where the unified hierarchy is: systemd puts it one deeper while version 1 is in use too (file-hierarchy(7)).
@@ -146,6 +162,11 @@ mod tests {
         assert_eq!(dmem_current(&roots, "/a.scope").value().unwrap().len(), 2);
         std::fs::write(top.join("dmem.capacity"), "drm/0000:03:00.0/vram0 17163091968\n").unwrap();
         assert_eq!(dmem_capacity(&roots).value().unwrap()[0].bytes, 17163091968);
+        let report = dmem_report(&roots);
+        assert_eq!(report.status.as_str(), "works");
+        assert!(report.detail.contains("drm/0000:03:00.0/vram0"));
+        std::fs::write(top.join("dmem.capacity"), "").unwrap();
+        assert_eq!(dmem_report(&roots).status.as_str(), "no_hardware");
     }
 
     #[test]

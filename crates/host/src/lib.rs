@@ -15,7 +15,7 @@ mod users;
 
 pub use container::container_of;
 pub use debugfs::{DebugfsClient, DebugfsClients, debugfs_clients, parse_debugfs_clients};
-pub use dmem::{DmemRegion, dmem_capacity, dmem_current, parse_dmem};
+pub use dmem::{DmemRegion, dmem_capacity, dmem_current, dmem_report, parse_dmem};
 pub use parse::{Cgroups, Stat, parse_cgroup, parse_cmdline, parse_stat, parse_statm, parse_uid};
 pub use processes::Processes;
 pub use users::Users;

@@ -43,6 +43,11 @@ pub(crate) trait Device: Send {
         None
     }
 
+    /// Whether the driver tells of processes elsewhere than in fdinfo, see [`processes`](Self::processes).
+    fn knows_processes(&self) -> bool {
+        false
+    }
+
     /// Whether this monitor's own open sources keep the device awake: then leaving it alone would not let it fall asleep.
     fn holds_awake(&self) -> bool;
 

@@ -12,10 +12,11 @@ use std::time::SystemTime;
 pub(crate) fn doctor(common: &Common) -> anyhow::Result<()> {
     let roots = super::roots(common)?;
     let looked_at = super::looked_at(&roots);
-    let set = GpuSet::open(roots, super::options(common));
+    let set = GpuSet::open(roots.clone(), super::options(common));
     let rights = set.rights();
     let gpus: Vec<DeviceInfo> = set.infos().cloned().collect();
-    let sources = set.reports();
+    let mut sources = set.reports();
+    sources.push(gpuscope_host::dmem_report(&roots));
     let capabilities = rights.capability_names();
     let found = Doctor {
         kernel: Some(rights.kernel.as_str()).filter(|k| !k.is_empty()),

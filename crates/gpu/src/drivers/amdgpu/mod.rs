@@ -490,6 +490,10 @@ impl Device for Amdgpu {
         None
     }
 
+    fn knows_processes(&self) -> bool {
+        !self.kfd_ids.is_empty()
+    }
+
     fn holds_awake(&self) -> bool {
         false
     }

@@ -426,6 +426,10 @@ impl Device for Nvidia {
         Some(self.processes.as_mut()?.clients(&self.info.id, out))
     }
 
+    fn knows_processes(&self) -> bool {
+        true
+    }
+
     fn reports(&self) -> Vec<SourceReport> {
         let id = Some(&self.info.id);
         let found = match &self.nvml {

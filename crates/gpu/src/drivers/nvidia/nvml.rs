@@ -345,7 +345,9 @@ impl Nvml {
             session.library.device_by_index(session.index).map_err(|e| why_of("nvmlDeviceGetHandleByIndex_v2", &e))?;
         let mig = device.mig_mode().is_ok_and(|mode| mode.current == 1);
         let rates = if mig { Err(by_mig()) } else { Ok(()) };
-        let detail = format!("driver {version}; loaded while the card is awake, and released once it is idle");
+        let detail = format!(
+            "driver {version}; loaded while the card is awake, and released once it is idle; tells of processes too"
+        );
         Ok(match rates {
             Ok(()) => detail,
             Err(why) => format!("{detail}; {}", why.detail),
