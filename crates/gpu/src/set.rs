@@ -5,8 +5,9 @@ use crate::Options;
 use crate::discover;
 use crate::drivers::{self, Access, Context, Device, PowerState};
 use crate::fdinfo::classes::{ClassSums, ClientUse};
+use crate::fdinfo::is_inner_namespace;
+use crate::fdinfo::samples::{self, ClientsOf};
 use crate::fdinfo::scanner::{ClientScanner, Target};
-use crate::fdinfo::{is_inner_namespace, samples};
 use crate::wake::{Decision, Governor, PowerFacts};
 use gpuscope_model::{
     BandwidthSample, ClientsGap, ClientsSample, Clock, DeviceEvent, DeviceEventKind, DeviceInfo, DeviceSample,
@@ -280,7 +281,7 @@ impl GpuSet {
             slot.sums.fill(scanner.incomplete(), scanner.is_mute(i), &mut gpu.classes);
         }
         if self.options.clients {
-            let devices: Vec<(GpuId, Option<Why>)> = self
+            let devices: Vec<ClientsOf> = self
                 .slots
                 .iter()
                 .zip(&self.targets)
@@ -289,7 +290,8 @@ impl GpuSet {
                         Access::Withheld(why) if !target.readable => Some(why.clone()),
                         _ => None,
                     };
-                    (slot.device.info().id.clone(), withheld)
+                    let gpu = slot.device.info().id.clone();
+                    ClientsOf { gpu, withheld, hidden: slot.device.fdinfo().hidden }
                 })
                 .collect();
             samples::fill(scanner, &devices, &mut out.clients);
@@ -361,7 +363,7 @@ impl Slot {
                 None => classes.push((engine.class, counts.then_some(1))),
             }
         }
-        let sums = ClassSums::new(&classes);
+        let sums = ClassSums::new(&classes).hiding_unused(!device.fdinfo().hidden.is_empty());
         Slot {
             device,
             rdevs,

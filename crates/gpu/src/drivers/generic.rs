@@ -119,7 +119,7 @@ impl Device for Generic {
 
     fn fdinfo(&self) -> FdinfoNeed {
         // Of the drivers that print engines in fdinfo, xe alone takes a runtime PM reference for it.
-        FdinfoNeed { needed: true, wakes: false }
+        FdinfoNeed { needed: true, wakes: false, hidden: &[] }
     }
 
     fn holds_awake(&self) -> bool {

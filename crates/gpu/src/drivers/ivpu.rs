@@ -158,7 +158,7 @@ impl Device for Ivpu {
     }
 
     fn fdinfo(&self) -> FdinfoNeed {
-        FdinfoNeed { needed: false, wakes: false }
+        FdinfoNeed { needed: false, wakes: false, hidden: &[] }
     }
 
     fn holds_awake(&self) -> bool {

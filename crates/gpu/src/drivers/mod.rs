@@ -6,6 +6,7 @@ pub(crate) mod i915;
 mod intel;
 pub(crate) mod ivpu;
 pub(crate) mod nvidia;
+mod over_time;
 pub(crate) mod xe;
 
 use crate::Options;
@@ -71,6 +72,9 @@ pub(crate) struct FdinfoNeed {
     pub(crate) needed: bool,
     /// Reading a client's fdinfo wakes the device.
     pub(crate) wakes: bool,
+    /// Engines that are printed only once a client has used them: one that is not printed stands at 0, and one that appears began there.
+    /// Empty where the driver prints all.
+    pub(crate) hidden: &'static [&'static str],
 }
 
 /// What a driver is opened with.

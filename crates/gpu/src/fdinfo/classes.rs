@@ -95,18 +95,13 @@ pub(crate) struct ClassSums {
     counters_seen: bool,
     /// Whether a client printed no counters at the last update, so that what it used is not known.
     uncounted: bool,
+    /// The driver leaves out engines that a client has not used: a key that appears began at 0 after the reading before.
+    hides_unused: bool,
 }
 
-/// Whether the driver prints only the engines that a client has used: one that is not printed stands at 0.
-///
-/// `amdgpu_show_fdinfo`, drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c.
-fn leaves_out_unused(info: &FdInfo) -> bool {
-    info.driver == "amdgpu"
-}
-
+/// Whether a client's engine time is counted.
 fn counts(info: &FdInfo) -> bool {
-    let counted = |e: &EngineUsage| e.busy_ns.is_some() || e.cycles.and(e.total_cycles).is_some();
-    leaves_out_unused(info) || info.engines.iter().any(counted)
+    info.engines.iter().any(|e| e.busy_ns.is_some() || e.cycles.and(e.total_cycles).is_some())
 }
 
 impl ClassSums {
@@ -119,6 +114,11 @@ impl ClassSums {
             sums.classes.push(Class { class, name: class.as_str().into(), capacity, told, busy_ns: 0, whole_ns: 0 });
         }
         sums
+    }
+
+    /// The same, of a driver that leaves out engines which a client has not used.
+    pub(crate) fn hiding_unused(self, hides_unused: bool) -> Self {
+        ClassSums { hides_unused, ..self }
     }
 
     /// Drops the baselines: the device has slept, and counters may have begun anew. The sums stay.
@@ -142,7 +142,7 @@ impl ClassSums {
         self.clients.iter_mut().for_each(|c| c.seen = false);
         self.uncounted = false;
         for client in clients {
-            let counted = counts(client.info);
+            let counted = self.hides_unused || counts(client.info);
             self.clients_seen = true;
             self.engines_seen |= !client.info.engines.is_empty();
             self.counters_seen |= counted;
@@ -276,7 +276,7 @@ impl ClassSums {
             let Some(known) = engines.iter_mut().find(|e| e.name == engine.name) else {
                 let mut new = self.base_of(engine);
                 // A key that appears began at 0 after the reading before.
-                if leaves_out_unused(client.info) && elapsed_ns > 0 {
+                if self.hides_unused && elapsed_ns > 0 {
                     if let Some(busy_ns) = new.busy_ns.replace(0) {
                         let used_ns = scale(busy_ns, elapsed_ns, own_ns);
                         new.busy_ns = Some(busy_ns);

@@ -11,9 +11,15 @@ use gpuscope_model::{
 /// Clients that are sampled at most; a machine with more is told how many were left out.
 const LIMIT: usize = 4096;
 
-/// Engines of amdgpu, which prints only those that have been used (`amdgpu_show_fdinfo`,
-/// drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c): one that is not printed stands at 0.
-const AMDGPU_ENGINES: [&str; 8] = ["gfx", "compute", "dma", "dec", "enc", "enc_1", "jpeg", "vpe"];
+/// What clients are sampled for.
+pub(crate) struct ClientsOf {
+    /// The device.
+    pub(crate) gpu: GpuId,
+    /// Why its clients could not be read at this tick, if so.
+    pub(crate) withheld: Option<Why>,
+    /// Engines that stand at 0 where they are not printed, see [`FdinfoNeed`](crate::drivers::FdinfoNeed).
+    pub(crate) hidden: &'static [&'static str],
+}
 
 const NOT_PRINTED: Why = Why {
     reason: Reason::NotSupported,
@@ -21,17 +27,13 @@ const NOT_PRINTED: Why = Why {
     remedy: None,
 };
 
-/// Writes the clients into `out`, sorted by device, owner and id. `devices` names each target and says why its clients could not be
-/// read at this tick, if so.
-pub(crate) fn fill(scanner: &ClientScanner, devices: &[(GpuId, Option<Why>)], out: &mut ClientsSample) {
-    let mut order: Vec<(&Client, &GpuId, Option<&Why>, u32)> = scanner
+/// Writes the clients into `out`, sorted by device, owner and id. `devices` has an entry for each of the scanner's targets.
+pub(crate) fn fill(scanner: &ClientScanner, devices: &[ClientsOf], out: &mut ClientsSample) {
+    let mut order: Vec<(&Client, &ClientsOf, u32)> = scanner
         .clients()
-        .filter_map(|client| {
-            let (gpu, withheld) = devices.get(client.target)?;
-            Some((client, gpu, withheld.as_ref(), owner(scanner, client)?))
-        })
+        .filter_map(|client| Some((client, devices.get(client.target)?, owner(scanner, client)?)))
         .collect();
-    order.sort_by_key(|(client, gpu, _, pid)| (*gpu, *pid, client.id));
+    order.sort_by_key(|(client, of, pid)| (&of.gpu, *pid, client.id));
     out.left_out = order.len().saturating_sub(LIMIT);
     order.truncate(LIMIT);
     out.denied_processes = scanner.denied_processes();
@@ -40,17 +42,17 @@ pub(crate) fn fill(scanner: &ClientScanner, devices: &[(GpuId, Option<Why>)], ou
     // What drivers added at the last tick stands between them.
     out.clients.retain(|c| matches!(c.key, ClientKey::Drm(_)));
     out.clients.truncate(order.len());
-    for (i, (client, gpu, withheld, pid)) in order.into_iter().enumerate() {
+    for (i, (client, of, pid)) in order.into_iter().enumerate() {
         let fresh = scanner.is_fresh(client);
         let why =
-            withheld.cloned().or_else(|| (!fresh).then(|| Why::new(Reason::Failed, "its fdinfo could not be read")));
+            of.withheld.clone().or_else(|| (!fresh).then(|| Why::new(Reason::Failed, "its fdinfo could not be read")));
         match out.clients.get_mut(i) {
-            Some(slot) if slot.key == ClientKey::Drm(client.id) && slot.gpu == *gpu => {
-                update(slot, client, pid, why.as_ref())
+            Some(slot) if slot.key == ClientKey::Drm(client.id) && slot.gpu == of.gpu => {
+                update(slot, client, of.hidden, pid, why.as_ref())
             }
             slot => {
-                let mut sample = blank(gpu, client.id);
-                update(&mut sample, client, pid, why.as_ref());
+                let mut sample = blank(&of.gpu, client.id);
+                update(&mut sample, client, of.hidden, pid, why.as_ref());
                 match slot {
                     Some(slot) => *slot = sample,
                     None => out.clients.push(sample),
@@ -91,7 +93,7 @@ fn blank(gpu: &GpuId, client_id: u64) -> ClientSample {
     }
 }
 
-fn update(slot: &mut ClientSample, client: &Client, pid: u32, why: Option<&Why>) {
+fn update(slot: &mut ClientSample, client: &Client, hidden: &[&str], pid: u32, why: Option<&Why>) {
     slot.pid = pid;
     slot.read_ns = client.read_ns;
     slot.holders.clear();
@@ -102,13 +104,12 @@ fn update(slot: &mut ClientSample, client: &Client, pid: u32, why: Option<&Why>)
     if slot.client_name.as_deref() != name {
         slot.client_name = name.map(|n| Text::from(n.to_string()));
     }
-    engines(&mut slot.engines, client, why);
+    engines(&mut slot.engines, client, hidden, why);
     memory(&mut slot.memory, &client.info, why);
 }
 
-fn engines(out: &mut Vec<ClientEngineSample>, client: &Client, why: Option<&Why>) {
+fn engines(out: &mut Vec<ClientEngineSample>, client: &Client, hidden: &[&str], why: Option<&Why>) {
     let info = &client.info;
-    let hidden: &[&str] = if info.driver == "amdgpu" { &AMDGPU_ENGINES } else { &[] };
     let printed = info.engines.iter().map(|e| (e.name.as_str(), Some(e)));
     let unprinted =
         hidden.iter().filter(|name| info.engines.iter().all(|e| e.name != **name)).map(|name| (*name, None));

@@ -12,13 +12,12 @@
 
 pub mod kfd;
 pub mod metrics;
-mod over_time;
 pub mod parse;
 
 use self::metrics::parse_gpu_metrics;
-use self::over_time::OverTime;
 use self::parse::{Clocks, clocks, parse_percent};
 use super::generic::blank_power;
+use super::over_time::OverTime;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::{Found, numbered};
 use crate::held::{Held, parse_u64, small_text, why_of};
@@ -67,6 +66,9 @@ const APU_ONLY: Why = not_supported("amdgpu tells the power of the whole APU");
 const NO_CARD: Why =
     Why { reason: Reason::NoHardware, detail: Text::Static("an APU has no card of its own"), remedy: None };
 const NO_BANDWIDTH: Why = not_supported("amdgpu does not count memory traffic");
+
+/// Engines of fdinfo, which has only those that a client has used (`amdgpu_show_fdinfo`, drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c).
+const HIDDEN_ENGINES: [&str; 8] = ["gfx", "compute", "dma", "dec", "enc", "enc_1", "jpeg", "vpe"];
 
 /// Refusals that mean a sleeping card.
 fn refused(error: &Error) -> Option<Why> {
@@ -479,7 +481,7 @@ impl Device for Amdgpu {
 
     fn fdinfo(&self) -> FdinfoNeed {
         // `amdgpu_show_fdinfo` adds up fences and buffers, and takes no runtime PM reference.
-        FdinfoNeed { needed: true, wakes: false }
+        FdinfoNeed { needed: true, wakes: false, hidden: &HIDDEN_ENGINES }
     }
 
     fn processes(&mut self, drm: &[ClientSample], out: &mut Vec<ClientSample>) -> Option<Result<(), Why>> {

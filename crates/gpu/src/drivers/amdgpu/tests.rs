@@ -93,7 +93,7 @@ fn everything_of_a_card() {
         sample.temperatures.value().unwrap().iter().map(|t| (t.label.as_str(), t.celsius.get())).collect();
     assert_eq!(temperatures, [("edge", Some(56.0)), ("junction", Some(59.0)), ("mem", Some(54.0))]);
     assert_eq!(sample.fans.value().unwrap()[0].rpm, Reading::Value(1200.0));
-    assert_eq!(device.fdinfo(), FdinfoNeed { needed: true, wakes: false });
+    assert_eq!(device.fdinfo(), FdinfoNeed { needed: true, wakes: false, hidden: &HIDDEN_ENGINES });
     assert!(device.reports().iter().any(|r| r.detail.ends_with("a gpu_metrics_v1_3")));
 }
 

@@ -430,7 +430,7 @@ impl Device for I915 {
     }
 
     fn fdinfo(&self) -> FdinfoNeed {
-        FdinfoNeed { needed: self.counters.is_err() || self.info.engines.is_empty(), wakes: false }
+        FdinfoNeed { needed: self.counters.is_err() || self.info.engines.is_empty(), wakes: false, hidden: &[] }
     }
 
     fn reports(&self) -> Vec<SourceReport> {

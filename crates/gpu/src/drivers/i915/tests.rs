@@ -101,7 +101,7 @@ fn engines_are_listed_when_the_pmu_is_missing() {
     let wait = engines[0].wait.why().unwrap();
     assert_eq!(wait.reason, Reason::NotSupported, "asking for more of a PMU that is missing is no remedy");
     assert!(wait.remedy.is_none());
-    assert_eq!(device.fdinfo(), FdinfoNeed { needed: true, wakes: false });
+    assert_eq!(device.fdinfo(), FdinfoNeed { needed: true, wakes: false, hidden: &[] });
 }
 
 #[test]

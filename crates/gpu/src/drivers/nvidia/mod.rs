@@ -16,10 +16,11 @@ mod nvml;
 mod nvml;
 
 use self::nvml::Nvml;
-use self::parse::{BusyTime, Energy, Readings, hertz, throttle_reasons};
+use self::parse::{Readings, hertz, percentage, throttle_reasons};
 use self::processes::Processes;
 use self::release::Release;
 use super::generic::blank_power;
+use super::over_time::OverTime;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::Found;
 use crate::held::small_text;
@@ -122,8 +123,8 @@ struct Nvidia {
     release: Release,
     readings: Readings,
     /// In the order of [`ENGINES`].
-    busy: [BusyTime; 4],
-    energy: Energy,
+    busy: [OverTime; 4],
+    energy: OverTime,
     energy_source: Option<EnergySource>,
     /// Only where clients are asked for.
     processes: Option<Processes>,
@@ -151,7 +152,7 @@ impl Nvidia {
             release: Release::default(),
             readings: Readings::absent(&Why::FIRST_SAMPLE),
             busy: Default::default(),
-            energy: Energy::default(),
+            energy: OverTime::default(),
             energy_source: None,
             processes: context.options.clients.then(Processes::default),
             info,
@@ -177,7 +178,7 @@ impl Nvidia {
         let asleep = self.sleeps();
         if asleep {
             self.release.slept();
-            self.busy.iter_mut().for_each(BusyTime::interrupt);
+            self.busy.iter_mut().for_each(OverTime::interrupt);
             self.energy.interrupt();
         }
         let withheld = match access {
@@ -229,7 +230,7 @@ impl Nvidia {
             Err(_) => {
                 let milliwatts = self.readings.power_mw.clone()?;
                 self.energy_source = Some(EnergySource::Power);
-                Ok(self.energy.add(milliwatts, now_ns))
+                Ok(self.energy.microwatts(u64::from(milliwatts).saturating_mul(1000), now_ns))
             }
         }
     }
@@ -240,7 +241,7 @@ impl Nvidia {
         if let Reading::Value(engines) = &mut out.engines {
             let percent = [&readings.gpu, &readings.encoder, &readings.decoder, &readings.memory_busy];
             for ((slot, busy), percent) in engines.iter_mut().zip(&mut self.busy).zip(percent) {
-                slot.busy = percent.clone().and_then(|p| busy.add(p, now_ns)).into();
+                slot.busy = percent.clone().and_then(percentage).map(|p| busy.percent(p, now_ns)).into();
             }
         }
         let clocks =
@@ -414,7 +415,7 @@ impl Device for Nvidia {
     }
 
     fn fdinfo(&self) -> FdinfoNeed {
-        FdinfoNeed { needed: false, wakes: false }
+        FdinfoNeed { needed: false, wakes: false, hidden: &[] }
     }
 
     fn holds_awake(&self) -> bool {

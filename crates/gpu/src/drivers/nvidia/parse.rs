@@ -1,6 +1,6 @@
-//! What NVML's numbers mean: pure functions, and gauges turned into counters.
+//! What NVML's numbers mean: pure functions.
 
-use gpuscope_model::{Counter, Reason, Share, Text, ThrottleReason, ThrottleReasons, Why};
+use gpuscope_model::{Reason, Text, ThrottleReason, ThrottleReasons, Why};
 
 /// Memory of a device or a MIG instance, in bytes (`nvmlMemory_v2_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,57 +80,13 @@ pub(super) struct Process {
 const NO_PERCENTAGE: Why =
     Why { reason: Reason::Failed, detail: Text::Static("NVML gave a utilisation above 100 percent"), remedy: None };
 
-/// A sampled percentage turned into a cumulative share of time: each reading stands for the time since the reading before it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct BusyTime {
-    total: Option<Share>,
-    last_ns: Option<u64>,
-}
-
-impl BusyTime {
-    /// Adds a reading.
-    ///
-    /// # Errors
-    ///
-    /// What is above 100 percent is no reading.
-    pub(super) fn add(&mut self, percent: u32, now_ns: u64) -> Result<Share, Why> {
-        if percent > 100 {
-            return Err(NO_PERCENTAGE);
-        }
-        let ns = self.last_ns.replace(now_ns).map_or(0, |last| now_ns.saturating_sub(last));
-        let before = self.total.unwrap_or(Share { part: 0, whole: 0 });
-        let busy = (u128::from(ns) * u128::from(percent) / 100) as u64;
-        let share = Share { part: before.part.saturating_add(busy), whole: before.whole.saturating_add(ns) };
-        self.total = Some(share);
-        Ok(share)
-    }
-
-    /// The time until the next reading says nothing: the device sleeps.
-    pub(super) fn interrupt(&mut self) {
-        self.last_ns = None;
-    }
-}
-
-/// Instantaneous power turned into cumulative energy, in the same way.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Energy {
-    /// Milliwatts times nanoseconds.
-    picojoules: u128,
-    last_ns: Option<u64>,
-}
-
-impl Energy {
-    /// Adds a reading in milliwatts; the sum is in microjoules.
-    pub(super) fn add(&mut self, milliwatts: u32, now_ns: u64) -> Counter {
-        let ns = self.last_ns.replace(now_ns).map_or(0, |last| now_ns.saturating_sub(last));
-        self.picojoules = self.picojoules.saturating_add(u128::from(ns) * u128::from(milliwatts));
-        Counter { value: u64::try_from(self.picojoules / 1_000_000).unwrap_or(u64::MAX), at_ns: now_ns }
-    }
-
-    /// The time until the next reading says nothing: the device sleeps.
-    pub(super) fn interrupt(&mut self) {
-        self.last_ns = None;
-    }
+/// A percentage as NVML gives it.
+///
+/// # Errors
+///
+/// What is above 100 is no reading.
+pub(super) fn percentage(percent: u32) -> Result<u8, Why> {
+    u8::try_from(percent).ok().filter(|percent| *percent <= 100).ok_or(NO_PERCENTAGE)
 }
 
 /// The reasons behind the bits of `nvmlDeviceGetCurrentClocksThrottleReasons` (`nvmlClocksThrottleReason…` in nvml.h).
@@ -172,42 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentage_stands_for_the_time_since_the_reading_before() {
-        let mut busy = BusyTime::default();
-        assert_eq!(busy.add(80, 1_000), Ok(Share { part: 0, whole: 0 }));
-        assert_eq!(busy.add(50, 3_000), Ok(Share { part: 1_000, whole: 2_000 }));
-        assert_eq!(busy.add(0, 4_000), Ok(Share { part: 1_000, whole: 3_000 }));
-        assert_eq!(busy.add(101, 5_000), Err(NO_PERCENTAGE));
-        assert_eq!(busy.add(100, 5_000), Ok(Share { part: 2_000, whole: 4_000 }));
-    }
-
-    #[test]
-    fn sleep_is_neither_busy_nor_idle() {
-        let mut busy = BusyTime::default();
-        busy.add(100, 0).unwrap();
-        busy.interrupt();
-        assert_eq!(busy.add(100, 1_000_000), Ok(Share { part: 0, whole: 0 }));
-    }
-
-    #[test]
-    fn power_over_time_is_energy() {
-        let mut energy = Energy::default();
-        assert_eq!(energy.add(30_000, 0).value, 0);
-        // 30 W for a second.
-        assert_eq!(energy.add(30_000, 1_000_000_000), Counter { value: 30_000_000, at_ns: 1_000_000_000 });
-        energy.interrupt();
-        assert_eq!(energy.add(30_000, 9_000_000_000).value, 30_000_000);
-    }
-
-    #[test]
-    fn synthetic_times_and_powers_do_not_overflow() {
-        let mut energy = Energy::default();
-        for i in 0..4 {
-            energy.add(u32::MAX, if i % 2 == 0 { 0 } else { u64::MAX });
-        }
-        let mut busy = BusyTime::default();
-        for i in 0..4 {
-            busy.add(100, if i % 2 == 0 { 0 } else { u64::MAX }).unwrap();
+    fn synthetic_percentages_above_100_are_refused() {
+        assert_eq!((percentage(0), percentage(100)), (Ok(0), Ok(100)));
+        for percent in [101, 256, u32::MAX] {
+            assert_eq!(percentage(percent), Err(NO_PERCENTAGE));
         }
     }
 

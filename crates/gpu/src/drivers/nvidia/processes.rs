@@ -2,15 +2,16 @@
 //!
 //! They are read together with the card, before NVML may be let go: an idle card's processes are what keeps it from sleeping.
 
+use super::super::over_time::OverTime;
 use super::nvml::Nvml;
-use super::parse::{BusyTime, Process};
+use super::parse::{Process, percentage};
 use super::{ENGINES, SOURCE, not_supported};
 use gpuscope_model::{ClientEngineSample, ClientKey, ClientMemory, ClientSample, GpuId, Reading, Text, Why};
 
 /// One process between readings: kernels, encoder, decoder.
 struct Known {
     pid: u32,
-    busy: [BusyTime; 3],
+    busy: [OverTime; 3],
     alive: bool,
 }
 
@@ -65,7 +66,7 @@ impl Processes {
 fn client(gpu: &GpuId, process: &Process, known: &mut Known, read_ns: u64) -> ClientSample {
     let engines = ENGINES.iter().zip(&mut known.busy).enumerate().map(|(i, ((name, class, _, _), busy))| {
         let percent = process.percent.as_ref().map_err(Why::clone);
-        let share = percent.and_then(|p| busy.add(p.get(i).copied().unwrap_or(0), read_ns));
+        let share = percent.and_then(|p| percentage(p.get(i).copied().unwrap_or(0))).map(|p| busy.percent(p, read_ns));
         ClientEngineSample { class: *class, name: Text::Static(name), capacity: 1, busy: share.into() }
     });
     let no = || Reading::Absent(not_supported("NVML tells what a process has allocated, and no more"));

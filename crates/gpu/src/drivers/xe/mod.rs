@@ -408,7 +408,7 @@ impl Device for Xe {
     }
 
     fn fdinfo(&self) -> FdinfoNeed {
-        FdinfoNeed { needed: self.counters.is_err(), wakes: true }
+        FdinfoNeed { needed: self.counters.is_err(), wakes: true, hidden: &[] }
     }
 
     fn holds_awake(&self) -> bool {

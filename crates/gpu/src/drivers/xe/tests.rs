@@ -109,7 +109,7 @@ fn engines_are_left_to_fdinfo_and_say_what_would_count_instances() {
     let why = device.blank().engines.why().unwrap().clone();
     assert_eq!(why.reason, Reason::NotSupported);
     assert!(why.remedy.unwrap().contains("6.16"));
-    assert_eq!(device.fdinfo(), FdinfoNeed { needed: true, wakes: true });
+    assert_eq!(device.fdinfo(), FdinfoNeed { needed: true, wakes: true, hidden: &[] });
 
     tree.folder("sys/bus/event_source/devices/xe_0000_03_00.0");
     let device = tree.open(&Options::default());

@@ -113,7 +113,7 @@ fn after_sleep_the_sums_stay_and_baselines_are_new() {
 /// amdgpu leaves out engines never used: `amdgpu_show_fdinfo`.
 #[test]
 fn an_amdgpu_engine_that_appears_began_at_zero() {
-    let mut sums = ClassSums::new(&[]);
+    let mut sums = ClassSums::new(&[]).hiding_unused(true);
     let amd = |more: &str| head("amdgpu", 5, "0000:05:00.0") + more;
     update(&mut sums, 1, &[(1.0, amd(""))]);
     update(&mut sums, 2, &[(2.0, amd("drm-engine-gfx:\t7 ns\n"))]);
@@ -153,7 +153,7 @@ fn absent(sums: &ClassSums) -> Why {
 /// `amdgpu_show_fdinfo` prints no engine for a client that has only opened the device.
 #[test]
 fn amdgpu_clients_that_have_used_nothing_are_not_taken_for_a_driver_that_counts_nothing() {
-    let mut sums = ClassSums::new(&[]);
+    let mut sums = ClassSums::new(&[]).hiding_unused(true);
     let amd = |more: &str| head("amdgpu", 5, "0000:05:00.0") + more;
     update(&mut sums, 1, &[(1.0, amd(""))]);
     assert_eq!(absent(&sums).reason, Reason::NotCounting);

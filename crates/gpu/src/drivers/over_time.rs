@@ -4,7 +4,7 @@ use gpuscope_model::{Counter, Share};
 
 /// A gauge summed up over time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OverTime {
+pub(crate) struct OverTime {
     /// The gauge times nanoseconds.
     sum: u128,
     ns: u64,
@@ -19,19 +19,19 @@ impl OverTime {
     }
 
     /// Adds a percentage: busy nanoseconds of all nanoseconds.
-    pub(super) fn percent(&mut self, percent: u8, now_ns: u64) -> Share {
+    pub(crate) fn percent(&mut self, percent: u8, now_ns: u64) -> Share {
         self.add(u64::from(percent), now_ns);
         Share { part: u64::try_from(self.sum / 100).unwrap_or(u64::MAX), whole: self.ns }
     }
 
     /// Adds a power in microwatts: microjoules.
-    pub(super) fn microwatts(&mut self, microwatts: u64, now_ns: u64) -> Counter {
+    pub(crate) fn microwatts(&mut self, microwatts: u64, now_ns: u64) -> Counter {
         self.add(microwatts, now_ns);
         Counter { value: u64::try_from(self.sum / 1_000_000_000).unwrap_or(u64::MAX), at_ns: now_ns }
     }
 
     /// The time until the next reading says nothing: the device sleeps.
-    pub(super) fn interrupt(&mut self) {
+    pub(crate) fn interrupt(&mut self) {
         self.last_ns = None;
     }
 }
@@ -56,7 +56,19 @@ mod tests {
         assert_eq!(energy.microwatts(36_000_000, 0).value, 0);
         assert_eq!(energy.microwatts(36_000_000, 500_000_000).value, 18_000_000);
         assert_eq!(energy.microwatts(0, 1_500_000_000), Counter { value: 18_000_000, at_ns: 1_500_000_000 });
+        energy.interrupt();
+        assert_eq!(energy.microwatts(36_000_000, 9_000_000_000).value, 18_000_000);
         energy.microwatts(u64::MAX, u64::MAX);
         assert_eq!(energy.microwatts(u64::MAX, u64::MAX).value, u64::MAX);
+    }
+
+    #[test]
+    fn synthetic_clocks_that_step_back_do_not_overflow() {
+        let (mut busy, mut energy) = (OverTime::default(), OverTime::default());
+        for i in 0..4 {
+            let now_ns = if i % 2 == 0 { 0 } else { u64::MAX };
+            busy.percent(100, now_ns);
+            energy.microwatts(u64::MAX, now_ns);
+        }
     }
 }
