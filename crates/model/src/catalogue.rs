@@ -42,7 +42,7 @@ pub const METRICS: &[Metric] = &[
         "percent",
         ["engine", "class"],
         "Share of the interval in which the engine executed work.",
-        "i915 PMU `<engine>-busy`; xe PMU `engine-active-ticks` of `engine-total-ticks` (Linux 6.16, on request)"
+        "i915 PMU `<engine>-busy`; xe PMU `engine-active-ticks` of `engine-total-ticks` (Linux 6.16, on request); amdgpu `gpu_busy_percent`, `vcn_busy_percent`, `mem_busy_percent`, NVML `nvmlDeviceGetUtilizationRates` and its like (sampled); intel_vpu `npu_busy_time_us`"
     ),
     gauge!(
         "gpuscope_engine_wait_ratio",
@@ -74,7 +74,7 @@ pub const METRICS: &[Metric] = &[
         "MHz",
         ["gt"],
         "Frequency at which the GT runs; 0 while it is idle in RC6.",
-        "i915 `gt/gtN/rps_act_freq_mhz` or PMU `actual-frequency` (on request, mean); xe `tileT/gtN/freq0/act_freq`"
+        "i915 `gt/gtN/rps_act_freq_mhz` or PMU `actual-frequency` (on request, mean); xe `tileT/gtN/freq0/act_freq`; amdgpu hwmon `freq1_input`, else `pp_dpm_*`; NVML `nvmlDeviceGetClockInfo`; intel_vpu `npu_current_frequency_mhz`; devfreq `cur_freq`"
     ),
     gauge!(
         "gpuscope_frequency_requested_hertz",
@@ -82,7 +82,7 @@ pub const METRICS: &[Metric] = &[
         "MHz",
         ["gt"],
         "Frequency that the driver or firmware asked for.",
-        "i915 `gt/gtN/rps_cur_freq_mhz` or PMU `requested-frequency` (on request, mean); xe `tileT/gtN/freq0/cur_freq`"
+        "i915 `gt/gtN/rps_cur_freq_mhz` or PMU `requested-frequency` (on request, mean); xe `tileT/gtN/freq0/cur_freq`; devfreq `target_freq`"
     ),
     gauge!(
         "gpuscope_frequency_min_hertz",
@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
         "MHz",
         ["gt"],
         "Lower frequency limit in force.",
-        "i915 `gt/gtN/rps_min_freq_mhz`; xe `tileT/gtN/freq0/min_freq`"
+        "i915 `gt/gtN/rps_min_freq_mhz`; xe `tileT/gtN/freq0/min_freq`; amdgpu `pp_dpm_*`; devfreq `min_freq`"
     ),
     gauge!(
         "gpuscope_frequency_max_hertz",
@@ -98,7 +98,7 @@ pub const METRICS: &[Metric] = &[
         "MHz",
         ["gt"],
         "Upper frequency limit in force.",
-        "i915 `gt/gtN/rps_max_freq_mhz`; xe `tileT/gtN/freq0/max_freq`"
+        "i915 `gt/gtN/rps_max_freq_mhz`; xe `tileT/gtN/freq0/max_freq`; amdgpu `pp_dpm_*`; NVML `nvmlDeviceGetMaxClockInfo`; intel_vpu `npu_max_frequency_mhz`; devfreq `max_freq`"
     ),
     gauge!(
         "gpuscope_throttled",
@@ -106,7 +106,7 @@ pub const METRICS: &[Metric] = &[
         "reasons",
         ["gt", "reason"],
         "1 for each reason that limits the GT's frequency now.",
-        "i915 `gt/gtN/throttle_reason_*`; xe `tileT/gtN/freq0/throttle/`"
+        "i915 `gt/gtN/throttle_reason_*`; xe `tileT/gtN/freq0/throttle/`; amdgpu `gpu_metrics`; NVML `nvmlDeviceGetCurrentClocksThrottleReasons`"
     ),
     gauge!(
         "gpuscope_power_gpu_watts",
@@ -122,7 +122,7 @@ pub const METRICS: &[Metric] = &[
         "W",
         [],
         "Mean power of the whole card.",
-        "hwmon `energy1_input` of xe, discrete, where it has two channels"
+        "hwmon `energy1_input` of xe, discrete, where it has two channels; amdgpu hwmon `power1_average` or `power1_input`, summed up (cards); NVML `nvmlDeviceGetTotalEnergyConsumption`, else `nvmlDeviceGetPowerUsage`, summed up"
     ),
     gauge!(
         "gpuscope_power_package_watts",
@@ -130,7 +130,7 @@ pub const METRICS: &[Metric] = &[
         "W",
         [],
         "Mean power of the processor packages (integrated), or of the GPU's package (discrete).",
-        "RAPL `power/energy-pkg`, else powercap `energy_uj` (integrated); hwmon `energy1_input` of i915 (Linux 6.2) and `energy2_input` of xe (discrete)"
+        "RAPL `power/energy-pkg`, else powercap `energy_uj` (integrated); hwmon `energy1_input` of i915 (Linux 6.2) and `energy2_input` of xe (discrete); amdgpu hwmon `power1_average` or `power1_input`, summed up (APUs)"
     ),
     gauge!(
         "gpuscope_power_psys_watts",
@@ -154,16 +154,23 @@ pub const METRICS: &[Metric] = &[
         "°C",
         ["sensor"],
         "Temperature.",
-        "hwmon `tempN_input`"
+        "hwmon `tempN_input`; NVML `nvmlDeviceGetTemperature`"
     ),
-    gauge!("gpuscope_fan_rpm", "fans[].rpm", "rpm", ["fan"], "Fan speed.", "hwmon `fanN_input`"),
+    gauge!(
+        "gpuscope_fan_rpm",
+        "fans[].rpm",
+        "rpm",
+        ["fan"],
+        "Fan speed.",
+        "hwmon `fanN_input`; NVML `nvmlDeviceGetFanSpeedRPM`"
+    ),
     gauge!(
         "gpuscope_memory_total_bytes",
         "memory[].total_bytes",
         "bytes",
         ["region"],
         "Size of a memory region of the device.",
-        "driver specific"
+        "amdgpu `mem_info_{vram,vis_vram,gtt}_total`; NVML `nvmlDeviceGetMemoryInfo_v2`"
     ),
     gauge!(
         "gpuscope_memory_used_bytes",
@@ -171,7 +178,7 @@ pub const METRICS: &[Metric] = &[
         "bytes",
         ["region"],
         "Bytes in use in a memory region of the device.",
-        "driver specific"
+        "amdgpu `mem_info_{vram,vis_vram,gtt}_used`; NVML `nvmlDeviceGetMemoryInfo_v2`; intel_vpu `npu_memory_utilization`"
     ),
     gauge!(
         "gpuscope_system_memory_read_bytes_per_second",

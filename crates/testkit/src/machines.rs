@@ -441,7 +441,7 @@ pub fn gpu_users() -> Tree {
         &tree,
         4400,
         17,
-        "drm-driver:\tamdgpu\ndrm-client-id:\t31\ndrm-pdev:\t0000:03:00.0\ndrm-client-name:\trender farm 3\n\
+        "drm-driver:\tamdgpu\ndrm-client-id:\t31\ndrm-pdev:\t0000:03:00.0\ndrm-client-name:\trender-farm-3\n\
          pasid:\t32771\ndrm-total-cpu:\t0\ndrm-shared-cpu:\t0\ndrm-resident-cpu:\t0\ndrm-purgeable-cpu:\t0\n\
          drm-total-gtt:\t4 MiB\ndrm-shared-gtt:\t0\ndrm-resident-gtt:\t4 MiB\ndrm-purgeable-gtt:\t0\n\
          drm-total-vram:\t3 MiB\ndrm-shared-vram:\t2048 KiB\ndrm-resident-vram:\t2 MiB\ndrm-purgeable-vram:\t0\n\
