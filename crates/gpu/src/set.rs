@@ -161,7 +161,7 @@ impl GpuSet {
         let of_gpu = |(i, slot): (usize, &Slot)| {
             let id = Some(&slot.device.info().id);
             let count = scanner.clients().filter(|c| c.target == i).count();
-            match (count, scanner.is_mute(i), slot.device.knows_processes()) {
+            match (count, tells_nothing(&scanner, i), slot.device.knows_processes()) {
                 // What tells of processes instead has a line of its own.
                 (0, _, true) => None,
                 (0, true, false) => Some(SourceReport::absent("clients", id, MUTE)),
@@ -308,7 +308,7 @@ impl GpuSet {
             let why = match told {
                 Some(Ok(())) => continue,
                 Some(Err(why)) => why,
-                None if self.clients.as_ref().is_some_and(|scanner| scanner.is_mute(i)) => MUTE,
+                None if self.clients.as_ref().is_some_and(|scanner| tells_nothing(scanner, i)) => MUTE,
                 None => continue,
             };
             out.gaps.push(ClientsGap { gpu: Some(slot.device.info().id.clone()), why });
@@ -416,6 +416,11 @@ impl Slot {
             (Access::Withheld(_), false) => {}
         }
     }
+}
+
+/// Whether processes hold the device open and none of them shows as a client.
+fn tells_nothing(scanner: &ClientScanner, target: usize) -> bool {
+    scanner.is_mute(target) && !scanner.clients().any(|client| client.target == target)
 }
 
 /// Sum of all busy counters that could be read: it grows exactly when the device worked.
