@@ -37,6 +37,10 @@ const RECHECK_NS: u64 = 2 * SECOND;
 /// or [`RECHECK_NS`]: a server with ten thousand sockets must not cost a core.
 const WALK_SPACING: u64 = 500;
 
+/// A process that was started while the scanner ran is walked again at every look for so long: programs open their GPU when they begin,
+/// and one that puts it in the place of another file (`dup2`) has as many files as before.
+const YOUNG_NS: u64 = 5 * SECOND;
+
 /// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in two thousand. A file
 /// number used again for another client is noticed without them, when the client is read.
 const TURN_SHARE: u64 = 2_000;
@@ -86,6 +90,8 @@ struct Process {
     checked_ns: u64,
     walked_ns: u64,
     walk_cost_ns: u64,
+    /// Until when it is [young](YOUNG_NS); zero for one that was there before the scanner.
+    young_until_ns: u64,
     /// A client was lost here: walk at once, something else may have its file number.
     suspect: bool,
     tick: u64,
@@ -374,8 +380,10 @@ impl ClientScanner {
             }
             if process.access != Access::Open {
                 changed = true;
-            } else if process.file_count != count {
-                let spacing_ns = process.walk_cost_ns.saturating_mul(WALK_SPACING).min(RECHECK_NS);
+            } else if process.file_count != count || now_ns < process.young_until_ns {
+                // A walk takes long, too, where this process had to wait for a CPU: a client of two seconds must not be missed for it.
+                let longest_ns = if now_ns < process.young_until_ns { 2 * CHECK_NS } else { RECHECK_NS };
+                let spacing_ns = process.walk_cost_ns.saturating_mul(WALK_SPACING).min(longest_ns);
                 changed |= now_ns.saturating_sub(process.walked_ns) >= spacing_ns;
             }
             if changed {
@@ -395,6 +403,7 @@ impl ClientScanner {
             checked_ns: now_ns,
             walked_ns: now_ns,
             walk_cost_ns: 0,
+            young_until_ns: if self.tick > 1 { now_ns.saturating_add(YOUNG_NS) } else { 0 },
             suspect: false,
             tick: self.tick,
             files: Vec::new(),

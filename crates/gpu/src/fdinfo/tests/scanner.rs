@@ -80,6 +80,22 @@ fn ids(scanner: &ClientScanner, target: usize) -> Vec<u64> {
     ids
 }
 
+/// The walk in turn comes by after two seconds at the earliest: it is not what finds this one.
+#[test]
+fn a_young_process_that_puts_a_client_in_the_place_of_a_file_is_seen_at_the_next_look() {
+    let tree = Tree::new();
+    let mut scanner = tree.scanner(true);
+    scanner.refresh(&[xe_target(true)], S);
+    tree.process(10, 0);
+    tree.open(10, 4, "/dev/full", "pos:\t0\n");
+    scanner.refresh(&[xe_target(true)], 2 * S);
+    assert_eq!(ids(&scanner, 0), []);
+    tree.close(10, 4);
+    tree.open(10, 4, NULL, &xe(7, 1, 0, 100));
+    scanner.refresh(&[xe_target(true)], 3 * S);
+    assert_eq!(ids(&scanner, 0), [7]);
+}
+
 #[test]
 fn a_client_held_by_many_counts_once_and_outlives_its_first_holder() {
     let tree = Tree::new();
