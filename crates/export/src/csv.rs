@@ -65,9 +65,9 @@ pub fn procs_rows(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
     let start = format!("{},{}", Rfc3339::new(wall), procs.snapshot.at_ns);
     writeln!(w, "{start},,denied_processes,,{},,", procs.denied_processes())?;
     writeln!(w, "{start},,left_out,,{},,", procs.left_out())?;
-    for gap in procs.gaps() {
-        let gpu = gap.gpu.as_ref().map_or("", |gpu| gpu.as_str());
-        writeln!(w, "{start},{},clients,,,,{}", quoted(gpu), gap.why.reason)?;
+    for (gpu, why) in procs.gaps() {
+        let gpu = gpu.map_or("", |gpu| gpu.as_str());
+        writeln!(w, "{start},{},clients,,,,{}", quoted(gpu), why.reason)?;
     }
     for row in &procs.rows {
         let start = format!("{start},{}", quoted(row.client.gpu.as_str()));

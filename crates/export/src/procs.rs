@@ -106,6 +106,22 @@ pub struct Procs<'a> {
     pub rows: Vec<ClientRow<'a>>,
     /// Sums per container, when asked for.
     pub groups: Option<Vec<Group<'a>>>,
+    /// Processes that were asked for; all when empty.
+    pids: Vec<u32>,
+}
+
+/// The reason of a gap, with the processes that it is about.
+fn explain(gap: &ClientsGap) -> Why {
+    let who = match gap.holders.as_slice() {
+        [] => return gap.why.clone(),
+        [pid] => format!("process {pid} holds it open"),
+        pids => {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            format!("processes {} hold it open", pids.join(", "))
+        }
+    };
+    let detail = format!("{who} with clients that cannot be read: {}", gap.why.detail);
+    Why { detail: detail.into(), ..gap.why.clone() }
 }
 
 static NO_PROCESS: Why =
@@ -142,7 +158,7 @@ impl<'a> Procs<'a> {
             }
             groups
         });
-        Procs { snapshot, rows, groups }
+        Procs { snapshot, rows, groups, pids: query.pids.clone() }
     }
 
     /// The cgroups of the clients that are shown, with their device memory.
@@ -151,9 +167,13 @@ impl<'a> Procs<'a> {
         self.snapshot.clients.cgroups.iter().filter(shown)
     }
 
-    /// Why clients may be missing.
-    pub fn gaps(&self) -> &'a [ClientsGap] {
-        &self.snapshot.clients.gaps
+    /// Why clients may be missing. Whose they are and what container they are in is not known either: of what may be asked for only
+    /// process numbers leave some out.
+    pub fn gaps(&self) -> impl Iterator<Item = (Option<&'a GpuId>, Why)> {
+        let asked_for = |gap: &&ClientsGap| {
+            self.pids.is_empty() || gap.holders.is_empty() || gap.holders.iter().any(|pid| self.pids.contains(pid))
+        };
+        self.snapshot.clients.gaps.iter().filter(asked_for).map(|gap| (gap.gpu.as_ref(), explain(gap)))
     }
 
     /// Processes whose files may not be read.

@@ -209,10 +209,18 @@ fn users() -> ClientsSnapshot {
             }]),
         }],
         denied_processes: 3,
-        gaps: vec![ClientsGap {
-            gpu: None,
-            why: Why::new(Reason::NoPermission, "3 processes of other users cannot be read").remedy("run as root"),
-        }],
+        gaps: vec![
+            ClientsGap {
+                gpu: None,
+                holders: Vec::new(),
+                why: Why::new(Reason::NoPermission, "3 processes of other users cannot be read").remedy("run as root"),
+            },
+            ClientsGap {
+                gpu: Some(GpuId::new("fb000000.gpu")),
+                holders: vec![77, 4711],
+                why: Why::new(Reason::NotSupported, "the driver prints nothing about its clients in fdinfo"),
+            },
+        ],
         left_out: 0,
     }
 }

@@ -305,13 +305,18 @@ impl GpuSet {
         for (i, slot) in self.slots.iter_mut().enumerate() {
             // The drivers' numbers are the host's: in an inner PID namespace they would mean other processes.
             let told = if self.inner_namespace { None } else { slot.device.processes(&out.clients, &mut added) };
-            let why = match told {
-                Some(Ok(())) => continue,
-                Some(Err(why)) => why,
-                None if self.clients.as_ref().is_some_and(|scanner| tells_nothing(scanner, i)) => MUTE,
-                None => continue,
+            let holders = self.clients.as_ref().map(|scanner| scanner.unread_holders(i)).unwrap_or_default();
+            let readable = self.targets.get(i).is_some_and(|t| t.readable);
+            let (holders, why) = match (told, &slot.access) {
+                (Some(Ok(())), _) => continue,
+                (Some(Err(why)), _) => (holders, why),
+                (None, _) if holders.is_empty() => continue,
+                (None, Access::Withheld(why)) if !readable => (holders, why.clone()),
+                (None, _) if self.clients.as_ref().is_some_and(|scanner| scanner.is_mute(i)) => (holders, MUTE),
+                // Another user's: counted among the processes that cannot be read.
+                (None, _) => continue,
             };
-            out.gaps.push(ClientsGap { gpu: Some(slot.device.info().id.clone()), why });
+            out.gaps.push(ClientsGap { gpu: Some(slot.device.info().id.clone()), holders, why });
         }
         samples::merge(&mut added, out);
     }

@@ -138,6 +138,9 @@ pub struct CgroupSample {
 pub struct ClientsGap {
     /// The GPU of which they may be missing; all of them without one.
     pub gpu: Option<GpuId>,
+    /// Processes that hold this GPU open by files of which no client could be read, ascending: how many clients these are, and what
+    /// they use, is not known. Empty where the processes are not known either.
+    pub holders: Vec<u32>,
     /// Why.
     pub why: Why,
 }

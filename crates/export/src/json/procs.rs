@@ -221,9 +221,9 @@ struct Absences<'a>(&'a Procs<'a>);
 impl Serialize for Absences<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut seq = s.serialize_seq(None)?;
-        for gap in self.0.gaps() {
-            let path = gap.gpu.as_ref().map_or_else(|| "clients".into(), |gpu| format!("clients[{gpu}]"));
-            seq.serialize_element(&Missing::new(path, &gap.why))?;
+        for (gpu, why) in self.0.gaps() {
+            let path = gpu.map_or_else(|| "clients".into(), |gpu| format!("clients[{gpu}]"));
+            seq.serialize_element(&Missing::new(path, &why))?;
         }
         for row in &self.0.rows {
             each_client_field(row, &mut |field| match field.value {

@@ -12,13 +12,14 @@ pub struct Procs {
     style: Style,
     told: HashSet<(&'static str, Option<Reason>)>,
     /// Why clients may be missing, and of which GPU.
-    told_gaps: HashSet<(Option<GpuId>, Reason)>,
+    /// Why clients may be missing, as said last.
+    gaps: Vec<(Option<GpuId>, String)>,
 }
 
 impl Procs {
     /// Nothing told yet.
     pub fn new(style: Style) -> Self {
-        Procs { style, told: HashSet::new(), told_gaps: HashSet::new() }
+        Procs { style, told: HashSet::new(), gaps: Vec::new() }
     }
 
     /// Writes one snapshot: the clients, or the sums of the containers where these were asked for.
@@ -34,10 +35,10 @@ impl Procs {
         match &procs.groups {
             _ if procs.rows.is_empty() => {
                 let of_all = procs.snapshot.clients.clients.is_empty();
-                let text = match (of_all, procs.gaps()) {
+                let text = match (of_all, procs.gaps().next()) {
                     (false, _) => "no client of a GPU is what was asked for",
-                    (true, []) => "no process uses a GPU now",
-                    (true, _) => "no process that can be read uses a GPU now",
+                    (true, None) => "no process uses a GPU now",
+                    (true, Some(_)) => "no process that can be read uses a GPU now",
                 };
                 writeln!(w, "{text}")?;
             }
@@ -55,13 +56,22 @@ impl Procs {
             let text = format!("{} more clients were left out: too many to sample", procs.left_out());
             paragraph(w, self.style, "", 2, &text)?;
         }
-        for gap in procs.gaps() {
-            let gpu = gap.gpu.as_ref().map(|gpu| format!("clients of {gpu}: ")).unwrap_or_default();
-            if self.told_gaps.insert((gap.gpu.clone(), gap.why.reason)) {
-                let remedy = gap.why.remedy.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-                paragraph(w, self.style, "", 2, &format!("{gpu}{}{remedy}", gap.why.detail))?;
+        // While the same processes hold it for the same reason, once.
+        let mut told = Vec::new();
+        for (gpu, why) in procs.gaps() {
+            let remedy = why.remedy.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+            let (text, key) = match gpu {
+                Some(gpu) => (format!("clients of {gpu}: {}{remedy}", why.detail), why.detail.to_string()),
+                // A number of processes that changes is no news.
+                None => (format!("{}{remedy}", why.detail), why.reason.to_string()),
+            };
+            let key = (gpu.cloned(), key);
+            if !self.gaps.contains(&key) {
+                paragraph(w, self.style, "", 2, &text)?;
             }
+            told.push(key);
         }
+        self.gaps = told;
         Ok(())
     }
 

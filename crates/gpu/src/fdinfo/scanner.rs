@@ -249,6 +249,14 @@ impl ClientScanner {
         self.processes.values().flat_map(|p| &p.files).any(|f| f.target == target && f.mute)
     }
 
+    /// The processes that hold this device open by files whose client is not known, ascending.
+    pub(crate) fn unread_holders(&self, target: usize) -> Vec<u32> {
+        let unread = |p: &Process| p.files.iter().any(|f| f.target == target && f.client.is_none());
+        let mut pids: Vec<u32> = self.processes.iter().filter(|(_, p)| unread(p)).map(|(pid, _)| *pid).collect();
+        pids.sort_unstable();
+        pids
+    }
+
     /// Why sums over all clients are not known, when not every process can be read.
     pub(crate) fn incomplete(&self) -> Option<&Why> {
         self.incomplete.as_ref().map(|(_, why)| why).or(self.hidden.as_ref())

@@ -96,6 +96,27 @@ fn a_young_process_that_puts_a_client_in_the_place_of_a_file_is_seen_at_the_next
     assert_eq!(ids(&scanner, 0), [7]);
 }
 
+/// panthor before Linux 6.13 prints the core's keys of no driver at all.
+#[test]
+fn holders_of_which_no_client_is_known_are_named_with_the_reason() {
+    let tree = Tree::new();
+    for pid in [12, 10] {
+        tree.process(pid, 0);
+        tree.open(pid, 4, NULL, &xe(7, 1, 0, 100));
+        tree.open(pid, 5, ZERO, "pos:\t0\nflags:\t02100002\n");
+    }
+    let mut scanner = tree.scanner(true);
+    let mut unread = |xe_readable: bool, now_ns: u64| {
+        scanner.refresh(&[xe_target(xe_readable), i915_target(true)], now_ns);
+        assert!(!scanner.is_mute(0) && scanner.is_mute(1));
+        (scanner.unread_holders(0), scanner.unread_holders(1))
+    };
+    assert_eq!(unread(false, S), (vec![10, 12], vec![10, 12]));
+    // A client that is known is listed, with the reason for what it used.
+    assert_eq!(unread(true, 2 * S), (vec![], vec![10, 12]));
+    assert_eq!(unread(false, 3 * S), (vec![], vec![10, 12]));
+}
+
 #[test]
 fn a_client_held_by_many_counts_once_and_outlives_its_first_holder() {
     let tree = Tree::new();
