@@ -320,6 +320,7 @@ static int usage(void)
 	      "  --dup N         N more descriptors of the client\n"
 	      "  --fork          a child inherits the client and does half of the jobs\n"
 	      "  --pass          a child that was there before gets the descriptor by SCM_RIGHTS\n"
+	      "  --elder         a child opens everything; this process, which is older, gets the descriptor by SCM_RIGHTS\n"
 	      "  --both          open the device's other node too: a second client, which does half of the jobs\n"
 	      "  --stay          keep everything open afterwards, until killed\n"
 	      "With options, it first says \"client ID node PATH pids PID,...\" for each client, then \"ready\".\n", stderr);
@@ -330,10 +331,10 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "alloc", 1, 0, 'a' }, { "shared", 0, 0, 's' }, { "name", 1, 0, 'n' }, { "dup", 1, 0, 'd' },
-		{ "fork", 0, 0, 'f' }, { "pass", 0, 0, 'p' }, { "both", 0, 0, 'b' },
+		{ "fork", 0, 0, 'f' }, { "pass", 0, 0, 'p' }, { "elder", 0, 0, 'e' }, { "both", 0, 0, 'b' },
 		{ "stay", 0, 0, 'k' }, { 0 } };
 	struct alloc memory[16] = { { 64 << 20, 0, 0, 0, 0 } };
-	int nalloc = 0, dups = 0, shared = 0, fork_too = 0, pass = 0, both = 0, stay = 0, talk, i, o;
+	int nalloc = 0, dups = 0, shared = 0, fork_too = 0, pass = 0, elder = 0, both = 0, stay = 0, talk, i, o;
 	const char *name = NULL;
 	char other[300];
 	struct load l = { .nfd = 1 };
@@ -357,6 +358,7 @@ int main(int argc, char **argv)
 		case 'd': dups = atoi(optarg); break;
 		case 'f': fork_too = 1; break;
 		case 'p': pass = 1; break;
+		case 'e': pass = elder = 1; break;
 		case 'b': both = 1; break;
 		case 'k': stay = 1; break;
 		default: return usage();
@@ -372,6 +374,8 @@ int main(int argc, char **argv)
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock))
 			die("socketpair");
 		receiver = child();
+		if (elder)	// the child goes on as the load
+			receiver = receiver ? 0 : getppid();
 		if (!receiver) {
 			receive_fd(sock[1]);
 			if (write(sock[1], "", 1) != 1)

@@ -15,7 +15,6 @@ mod common;
 use common::books::Books;
 use common::{Stream, class, engine, gpu, is_sample};
 use gpuscope_testbed::{Gpu, Load, gpus, kernel};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -48,30 +47,9 @@ fn print_table(rows: &[Row]) {
 }
 
 /// Mean busy percent an engine as intel_gpu_top's JSON says it, its first period left out, which is shorter than the others.
-///
-/// Its stream is no valid JSON document (objects without brackets around them, commas between them or not, by version): whole
-/// objects are taken out by their braces.
 fn peer_means(text: &str) -> BTreeMap<String, f64> {
-    let (mut depth, mut start, mut periods) = (0, 0, Vec::<Value>::new());
-    for (i, c) in text.char_indices() {
-        match c {
-            '{' => {
-                if depth == 0 {
-                    start = i;
-                }
-                depth += 1;
-            }
-            '}' => {
-                depth -= 1;
-                if depth == 0 {
-                    periods.push(serde_json::from_str(&text[start..=i]).unwrap());
-                }
-            }
-            _ => {}
-        }
-    }
     let mut sums: BTreeMap<String, (f64, usize)> = BTreeMap::new();
-    for period in periods.iter().skip(1) {
+    for period in common::objects(text).iter().skip(1) {
         for (name, e) in period["engines"].as_object().into_iter().flatten() {
             let sum = sums.entry(name.clone()).or_default();
             sum.0 += e["busy"].as_f64().unwrap_or(f64::NAN);

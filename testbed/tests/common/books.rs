@@ -4,7 +4,7 @@
 //! read between that moment and its arrival; on a machine that had no time for the guest this may be long. Such a sample is *late*, and is
 //! compared with all that the books allow over its lateness.
 
-use gpuscope_testbed::{Gpu, Truth};
+use gpuscope_testbed::{Clients, Gpu, Truth};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,22 +36,48 @@ pub struct Compared {
     /// Points between the value and the books; of a late sample, to the nearest value that the books allow.
     pub off: f64,
     pub late: bool,
+    /// Points between the least and the most that the books allow; 0 of a punctual sample.
+    pub width: f64,
+}
+
+/// The name of a client's share of an engine, see [`Books::keep_clients`].
+pub fn of_client(id: u64, engine: &str) -> String {
+    format!("{id}/{engine}")
 }
 
 impl Books {
     /// Reads the books of these GPUs until closed.
     pub fn keep(gpus: &[Gpu]) -> Keeper {
+        // A GPU that is unplugged has no books.
+        Self::keep_pages(gpus, |bdf| {
+            let t = Truth::try_read(bdf).ok()?;
+            Some((t.monotonic_ns, t.engines.iter().map(|(name, e)| (name.clone(), e.busy_ns)).collect()))
+        })
+    }
+
+    /// Reads the books of these GPUs' clients until closed: the engines by their names, and those of each client as [`of_client`]
+    /// names them.
+    pub fn keep_clients(gpus: &[Gpu]) -> Keeper {
+        Self::keep_pages(gpus, |bdf| {
+            let all = Clients::read(bdf);
+            let mut busy = all.engines_ns;
+            for client in &all.clients {
+                busy.extend(client.busy_ns.iter().map(|(engine, ns)| (of_client(client.id, engine), *ns)));
+            }
+            Some((all.monotonic_ns, busy))
+        })
+    }
+
+    fn keep_pages(gpus: &[Gpu], read: impl Fn(&str) -> Option<Page> + Send + 'static) -> Keeper {
         let bdfs: Vec<String> = gpus.iter().map(|g| g.bdf.clone()).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
-            let mut rows: BTreeMap<String, Vec<_>> = BTreeMap::new();
+            let mut rows: BTreeMap<String, Vec<Page>> = BTreeMap::new();
             while !stopped.load(Ordering::Relaxed) {
                 for bdf in &bdfs {
-                    // A GPU that is unplugged has no books.
-                    let Ok(t) = Truth::try_read(bdf) else { continue };
-                    let busy = t.engines.iter().map(|(name, e)| (name.clone(), e.busy_ns)).collect();
-                    rows.entry(bdf.clone()).or_default().push((t.monotonic_ns, busy));
+                    let Some(page) = read(bdf) else { continue };
+                    rows.entry(bdf.clone()).or_default().push(page);
                 }
                 thread::sleep(Duration::from_millis(25));
             }
@@ -60,8 +86,8 @@ impl Books {
         Keeper { stop, thread }
     }
 
-    /// Busy nanoseconds of engines at some moment between `from` and `to`: best, least and most, and whether it was late.
-    fn at(&self, bdf: &str, engines: &[String], from: u64, to: u64) -> (f64, f64, f64, bool) {
+    /// What engines had been busy for at some moment between `from` and `to`.
+    fn at(&self, bdf: &str, engines: &[String], from: u64, to: u64) -> Moments {
         let rows = &self.rows[bdf];
         let sum = |page: &Page| engines.iter().map(|e| page.1[e] as f64).sum::<f64>();
         let index = |ns: u64| rows.partition_point(|r| r.0 < ns).clamp(1, rows.len() - 1);
@@ -69,10 +95,21 @@ impl Books {
         let (a, b) = (&rows[first - 1], &rows[first]);
         let best = sum(a) + (sum(b) - sum(a)) * (from as f64 - a.0 as f64) / (b.0 - a.0) as f64;
         let late = to - from > LATE_NS || rows[last].0 - a.0 > 3 * LATE_NS + (to - from);
-        if late { (best, sum(a), sum(&rows[last]), true) } else { (best, best, best, false) }
+        let mut open = vec![(from as f64, best, best)];
+        if late {
+            let between = rows[first - 1..=last].windows(2).flat_map(|pages| {
+                let (least, most) = (sum(&pages[0]), sum(&pages[1]));
+                [pages[0].0.max(from), pages[1].0.min(to)].map(|ns| (ns as f64, least, most))
+            });
+            open.extend(between);
+        }
+        Moments { best, open, late }
     }
 
     /// Compares the busy percent of engines together, of their capacity, with the books.
+    ///
+    /// A late sample's value may be of any interval that begins and ends between its own and the last sample's moment and arrival: of its
+    /// own length, too, as each counter is read together with the time.
     pub fn compare(
         &self,
         bdf: &str,
@@ -86,14 +123,30 @@ impl Books {
         let (at, arrived) = moment(sample);
         let start = at - (seconds * 1e9) as u64;
         // The reading before the first line is made at start-up, and prints nothing that could arrive.
-        let started = before.map_or(start, |b| moment(b).1.max(start));
-        let (y, y_least, y_most, late_end) = self.at(bdf, engines, at, arrived);
-        let (x, x_least, x_most, late_start) = self.at(bdf, engines, start, started);
-        let percent = |busy: f64| 100.0 * busy.max(0.0) / (seconds * 1e9) / engines.len() as f64;
-        let (least, most) = (percent(y_least - x_most), percent(y_most - x_least));
+        let started = before.map_or(start, |b| moment(b).1.clamp(start, at));
+        let (y, x) = (self.at(bdf, engines, at, arrived), self.at(bdf, engines, start, started));
+        let percent = |busy: f64, ns: f64| 100.0 * busy.max(0.0) / ns / engines.len() as f64;
+        let (mut least, mut most) = (f64::MAX, 0.0_f64);
+        for (end, y_least, y_most) in &y.open {
+            // A reading that comes right before the next one is not what happened.
+            for (begin, x_least, x_most) in x.open.iter().filter(|x| end - x.0 > seconds * 0.5e9) {
+                least = least.min(percent(y_least - x_most, end - begin));
+                most = most.max(percent(y_most - x_least, end - begin));
+            }
+        }
         let off = (least - value).max(value - most).max(0.0);
-        Compared { truth: percent(y - x), off, late: late_end || late_start }
+        let truth = percent(y.best - x.best, seconds * 1e9);
+        Compared { truth, off, late: y.late || x.late, width: most - least }
     }
+}
+
+/// What engines may have been busy for when a counter was read.
+struct Moments {
+    /// Where it was read at once.
+    best: f64,
+    /// Moments, with the least and the most that the books allow at each; that of `best` first, and alone where it was not late.
+    open: Vec<(f64, f64, f64)>,
+    late: bool,
 }
 
 impl Keeper {

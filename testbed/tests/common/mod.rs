@@ -9,6 +9,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 pub mod books;
+pub mod clients;
 
 use gpuscope_sys::monotonic_ns;
 use serde_json::Value;
@@ -130,4 +131,30 @@ pub fn gt<'a>(gpu: &'a Value, list: &str, number: u64) -> Option<&'a Value> {
 /// Why a field is null: its entry in `unavailable`.
 pub fn why<'a>(gpu: &'a Value, metric: &str) -> Option<&'a Value> {
     gpu["unavailable"].as_array()?.iter().find(|u| u["metric"] == metric)
+}
+
+/// The periods of intel_gpu_top's JSON.
+///
+/// Its stream is no valid JSON document (objects without brackets around them, commas between them or not, by version): whole
+/// objects are taken out by their braces.
+pub fn objects(text: &str) -> Vec<Value> {
+    let (mut depth, mut start, mut all) = (0, 0, Vec::new());
+    for (i, c) in text.char_indices() {
+        match c {
+            '{' => {
+                if depth == 0 {
+                    start = i;
+                }
+                depth += 1;
+            }
+            '}' => {
+                depth -= 1;
+                if depth == 0 {
+                    all.push(serde_json::from_str(&text[start..=i]).unwrap());
+                }
+            }
+            _ => {}
+        }
+    }
+    all
 }
