@@ -38,3 +38,43 @@ pub mod fuzzing {
     pub use crate::pci_names::find_in_pci_ids;
     pub use crate::power_state::{parse_autosuspend_ms, parse_control};
 }
+
+/// The client scanner, for the benchmark of its cost.
+#[doc(hidden)]
+pub mod benching {
+    use crate::fdinfo::scanner::{ClientScanner, Target};
+    use gpuscope_sys::{Roots, monotonic_ns};
+
+    /// The clients of one device.
+    pub struct Clients {
+        scanner: ClientScanner,
+        targets: Vec<Target>,
+    }
+
+    impl Clients {
+        /// Looks for open files with these device numbers, with BPF or by walks only.
+        ///
+        /// # Errors
+        /// Why there is no BPF.
+        pub fn new(rdevs: &[u64], bpf: bool) -> Result<Self, String> {
+            let target = Target { rdevs: rdevs.to_vec(), pdev: None, readable: true, wanted: true };
+            let mut scanner = ClientScanner::new(Roots::host());
+            if bpf {
+                scanner.can_scan_whole().map_err(ToString::to_string)?;
+            } else {
+                scanner = scanner.walk_only();
+            }
+            Ok(Clients { scanner, targets: vec![target] })
+        }
+
+        /// What is done at each tick.
+        pub fn refresh(&mut self) {
+            self.scanner.refresh(&self.targets, monotonic_ns());
+        }
+
+        /// Open files of the device that are known.
+        pub fn nodes(&self) -> usize {
+            self.scanner.nodes_of(0)
+        }
+    }
+}

@@ -4,22 +4,25 @@
 //! process and one `pread` a client. The `stat` is of `/proc/PID/fd`, whose size is the number of open files (`proc_fd_getattr`,
 //! fs/proc/fd.c) and whose inode changes with the process: a process is walked again when these change. That is a hint only
 //! (one file closed and one opened leave the number equal), hence a walk in turn over the others within a small budget. Kernels
-//! before 6.2 print a size of 0: there the walk in turn does the work, with a larger budget.
+//! before 6.2 print a size of 0: there the walk in turn does the work, with a larger budget. Where BPF may be used, one pass over the
+//! open files of the whole machine takes the place of the walks in turn.
 
 mod captured;
 mod client;
+mod live;
+mod whole;
 
-pub(crate) use self::client::{Client, Holder};
-use self::client::{hold, read_client, release};
-use super::parse::{client_id, parse_fdinfo};
-use super::proc::{ProcStat, hides_processes, is_inner_namespace, parse_stat};
+pub(crate) use self::client::Client;
+#[cfg(test)]
+pub(crate) use self::client::Holder;
+use self::whole::WholeScan;
+use super::proc::{hides_processes, is_inner_namespace};
 use gpuscope_model::{Reason, Why};
 use gpuscope_pmu::{Capability, Rights};
-use gpuscope_sys::{Error, KernelFile, Roots, monotonic_ns, read_text};
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, makedev, openat, statat, statx};
-use rustix::io::Errno;
+use gpuscope_sys::{Roots, read_text};
+use rustix::fs::{AtFlags, Mode, OFlags, statat};
+use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
@@ -48,6 +51,21 @@ const TURN_SHARE: u64 = 2_000;
 /// The same on kernels that do not tell the number of open files.
 const TURN_SHARE_BLIND: u64 = 50;
 
+/// Folders of processes held open at most.
+const HELD_AT_MOST: usize = 8192;
+
+/// With this many processes the first walk costs more than loading the BPF program does.
+const MANY: usize = 300;
+
+/// With fewer the program is loaded at this refresh: whoever looks once or twice does without it.
+const STREAM: u64 = 3;
+
+/// A scan of the whole machine is not repeated before this many times its cost has passed: on a large machine it takes 10 ms.
+const SCAN_SPACING: u64 = 500;
+
+/// The same on kernels that do not tell the number of open files, where nothing but the scan finds a client.
+const SCAN_SPACING_BLIND: u64 = 50;
+
 /// A device whose clients are looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -60,6 +78,9 @@ pub(crate) struct Target {
     /// Whether its clients are wanted at all.
     pub(crate) wanted: bool,
 }
+
+/// Processes that may not be read: how many, and whether it is known that they hold a device.
+type Denied = (usize, bool);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
@@ -95,6 +116,8 @@ struct Process {
     /// A client was lost here: walk at once, something else may have its file number.
     suspect: bool,
     tick: u64,
+    /// `/proc/PID/fd`, opened as a path: its `fstat` costs half of a `stat` by name, and fails once the process has ended.
+    dir: Option<OwnedFd>,
     files: Vec<NodeFile>,
 }
 
@@ -113,7 +136,14 @@ pub(crate) struct ClientScanner {
     denied: usize,
     counts_files: bool,
     hidden: Option<Why>,
-    incomplete: Option<(usize, Why)>,
+    incomplete: Option<(Denied, Why)>,
+    /// Or why there is none; not tried yet while neither.
+    whole: Option<Result<WholeScan, Why>>,
+    /// The whole machine is scanned in this refresh: no process needs to be walked.
+    scans: bool,
+    /// Folders held open, and how many may be.
+    held: usize,
+    hold_at_most: usize,
     /// The pid after which the next walk in turn begins.
     turn: u32,
     // Kept between refreshes so that they do not allocate.
@@ -147,6 +177,14 @@ impl ClientScanner {
             counts_files: false,
             hidden: None,
             incomplete: None,
+            whole: None,
+            scans: false,
+            held: 0,
+            // A quarter of what this process may open: the rest is its own.
+            hold_at_most: getrlimit(Resource::Nofile)
+                .current
+                .map_or(HELD_AT_MOST, |n| usize::try_from(n / 4).unwrap_or(HELD_AT_MOST))
+                .min(HELD_AT_MOST),
             turn: 0,
             pids: Vec::new(),
             found: Vec::new(),
@@ -239,7 +277,8 @@ impl ClientScanner {
         self.largest_id
     }
 
-    /// Number of processes whose files may not be read; kernel threads and ended processes have none and do not count.
+    /// Number of processes whose files may not be read; kernel threads and ended processes have none and do not count. Where BPF
+    /// tells who holds a device, only those that do.
     pub(crate) fn denied_processes(&self) -> usize {
         self.denied
     }
@@ -255,6 +294,11 @@ impl ClientScanner {
         let mut pids: Vec<u32> = self.processes.iter().filter(|(_, p)| unread(p)).map(|(pid, _)| *pid).collect();
         pids.sort_unstable();
         pids
+    }
+
+    /// Number of open files of a device, whether its driver tells anything about them or not.
+    pub(crate) fn nodes_of(&self, target: usize) -> usize {
+        self.processes.values().flat_map(|p| &p.files).filter(|f| f.target == target).count()
     }
 
     /// Why sums over all clients are not known, when not every process can be read.
@@ -289,6 +333,45 @@ impl ClientScanner {
             process.suspect = true;
         }
         self.targets = targets.to_vec();
+        let rdevs = self.rdevs();
+        if let Some(Ok(whole)) = &mut self.whole {
+            match whole.set_devices(&rdevs) {
+                Ok(()) => whole.scanned_ns = None,
+                Err(why) => self.whole = Some(Err(why)),
+            }
+        }
+    }
+
+    /// Device numbers of all nodes of devices whose clients are wanted.
+    fn rdevs(&self) -> Vec<u64> {
+        self.targets.iter().filter(|t| t.wanted).flat_map(|t| &t.rdevs).copied().collect()
+    }
+
+    /// Whether all open files of devices are known, those of processes included that may not be read.
+    fn sees_whole(&self) -> bool {
+        matches!(&self.whole, Some(Ok(whole)) if whole.scanned_ns.is_some())
+    }
+
+    /// Scans the whole machine with these answers, and fails after them.
+    #[cfg(test)]
+    pub(super) fn with_whole(mut self, answers: impl IntoIterator<Item = Vec<(u32, u32, u64)>>) -> Self {
+        self.whole = Some(Ok(WholeScan::given(answers)));
+        self
+    }
+
+    /// Never scans the whole machine.
+    pub(crate) fn walk_only(mut self) -> Self {
+        self.whole = Some(Err(Why::new(Reason::NotSupported, "not asked for")));
+        self
+    }
+
+    /// Whether the open files of the whole machine can be looked through with BPF, and if not why.
+    pub(crate) fn can_scan_whole(&mut self) -> Result<(), &Why> {
+        let rdevs = self.rdevs();
+        match self.whole.get_or_insert_with(|| WholeScan::load(&self.roots, &rdevs)) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(why),
+        }
     }
 
     fn is_readable(&self, target: usize) -> bool {
@@ -296,332 +379,19 @@ impl ClientScanner {
     }
 
     fn note_denied(&mut self) {
-        let n = self.denied;
-        if self.incomplete.as_ref().map_or(0, |(n, _)| *n) == n {
+        let denied = (self.denied, self.sees_whole());
+        if self.incomplete.as_ref().map_or((0, denied.1), |(before, _)| *before) == denied {
             return;
         }
-        self.incomplete = (n > 0).then(|| {
-            let detail = match n {
-                1 => "1 process of another user cannot be read, and it may use the GPU".to_string(),
-                n => format!("{n} processes of other users cannot be read, and any of them may use the GPU"),
+        self.incomplete = (denied.0 > 0).then(|| {
+            let detail = match denied {
+                (1, false) => "1 process of another user cannot be read, and it may use the GPU".to_string(),
+                (n, false) => format!("{n} processes of other users cannot be read, and any of them may use the GPU"),
+                (1, true) => "1 process of another user has a GPU open and cannot be read".to_string(),
+                (n, true) => format!("{n} processes of other users have a GPU open and cannot be read"),
             };
-            (n, Why::new(Reason::NoPermission, detail).remedy(remedy(&self.roots)))
+            (denied, Why::new(Reason::NoPermission, detail).remedy(remedy(&self.roots)))
         });
-    }
-
-    // The running machine.
-
-    fn refresh_live(&mut self, now_ns: u64, elapsed_ns: u64) {
-        if !self.list_pids() {
-            return;
-        }
-        let mut processes = std::mem::take(&mut self.processes);
-        let pids = std::mem::take(&mut self.pids);
-        for &pid in &pids {
-            self.visit(pid, &mut processes, now_ns);
-        }
-        let tick = self.tick;
-        processes.retain(|pid, process| {
-            let stays = process.tick == tick;
-            if !stays {
-                self.forget_files(*pid, process);
-            }
-            stays
-        });
-        self.walk_in_turn(&pids, &mut processes, now_ns, elapsed_ns);
-        self.identify_pending(&mut processes, now_ns);
-        self.read_clients(&mut processes);
-        for &pid in &pids {
-            if let Some(process) = processes.get_mut(&pid) {
-                if process.suspect && process.access == Access::Open {
-                    self.walk(pid, process, now_ns);
-                }
-            }
-        }
-        self.denied = processes.values().filter(|p| p.access == Access::Denied).count();
-        self.processes = processes;
-        self.pids = pids;
-    }
-
-    /// Fills `pids`, in the order in which the kernel lists them: ascending.
-    fn list_pids(&mut self) -> bool {
-        self.pids.clear();
-        let Some(proc_dir) = &self.proc_dir else { return false };
-        // A directory's position belongs to its open file: the held one is rewound.
-        if rustix::fs::seek(proc_dir, rustix::fs::SeekFrom::Start(0)).is_err() {
-            return false;
-        }
-        let mut entries = RawDir::new(proc_dir, &mut self.dir_buffer);
-        while let Some(Ok(entry)) = entries.next() {
-            if let Some(pid) = decimal(entry.file_name().to_bytes()) {
-                self.pids.push(pid);
-            }
-        }
-        true
-    }
-
-    fn visit(&mut self, pid: u32, processes: &mut HashMap<u32, Process>, now_ns: u64) {
-        if let Some(process) = processes.get_mut(&pid) {
-            process.tick = self.tick;
-            let due_ns = if process.access == Access::Open { CHECK_NS } else { RECHECK_NS };
-            if now_ns.saturating_sub(process.checked_ns) < due_ns && !process.suspect {
-                return;
-            }
-            let Some((inode, uid, count)) = self.stat_files(pid) else { return };
-            process.checked_ns = now_ns;
-            let mut changed = process.suspect || process.uid != uid;
-            if process.inode != inode || changed || process.access == Access::NoFiles {
-                // Another process may have the pid now, or the kernel has dropped and made the inode anew.
-                let Some(stat) = self.stat(pid) else { return };
-                if stat.start != process.start {
-                    self.forget_files(pid, process);
-                    processes.remove(&pid);
-                    return self.visit(pid, processes, now_ns);
-                }
-                process.inode = inode;
-                process.uid = uid;
-                if stat.kernel || stat.ended {
-                    self.forget_files(pid, process);
-                    process.access = Access::NoFiles;
-                    return;
-                }
-            }
-            if process.access != Access::Open {
-                changed = true;
-            } else if process.file_count != count || now_ns < process.young_until_ns {
-                // A walk takes long, too, where this process had to wait for a CPU: a client of two seconds must not be missed for it.
-                let longest_ns = if now_ns < process.young_until_ns { 2 * CHECK_NS } else { RECHECK_NS };
-                let spacing_ns = process.walk_cost_ns.saturating_mul(WALK_SPACING).min(longest_ns);
-                changed |= now_ns.saturating_sub(process.walked_ns) >= spacing_ns;
-            }
-            if changed {
-                process.file_count = count;
-                self.walk(pid, process, now_ns);
-            }
-            return;
-        }
-        let Some(stat) = self.stat(pid) else { return };
-        let Some((inode, uid, file_count)) = self.stat_files(pid) else { return };
-        let mut process = Process {
-            start: stat.start,
-            inode,
-            uid,
-            file_count,
-            access: if stat.kernel || stat.ended { Access::NoFiles } else { Access::Open },
-            checked_ns: now_ns,
-            walked_ns: now_ns,
-            walk_cost_ns: 0,
-            young_until_ns: if self.tick > 1 { now_ns.saturating_add(YOUNG_NS) } else { 0 },
-            suspect: false,
-            tick: self.tick,
-            files: Vec::new(),
-        };
-        if process.access == Access::Open {
-            self.walk(pid, &mut process, now_ns);
-        }
-        processes.insert(pid, process);
-    }
-
-    fn stat(&mut self, pid: u32) -> Option<ProcStat> {
-        let path = self.roots.proc(format!("{pid}/stat"));
-        // Names of threads need not be UTF-8.
-        let file = KernelFile::open(path).ok()?;
-        let text = file.read(&mut self.text).ok()?;
-        parse_stat(&String::from_utf8_lossy(text))
-    }
-
-    /// Inode, owner and size of `/proc/PID/fd`. The owner is root where the process may not be traced by its user.
-    fn stat_files(&mut self, pid: u32) -> Option<(u64, u32, u64)> {
-        self.path.clear();
-        write!(self.path, "{pid}/fd").ok()?;
-        let stat = statat(self.proc_dir.as_ref()?, self.path.as_str(), AtFlags::empty()).ok()?;
-        Some((stat.st_ino, stat.st_uid, u64::try_from(stat.st_size).unwrap_or(0)))
-    }
-
-    /// Looks through all open files of a process for device nodes.
-    fn walk(&mut self, pid: u32, process: &mut Process, now_ns: u64) {
-        let begun_ns = monotonic_ns();
-        process.suspect = false;
-        process.walked_ns = now_ns;
-        process.access = match self.find_nodes(pid) {
-            Ok(()) => Access::Open,
-            Err(Errno::ACCESS | Errno::PERM) => Access::Denied,
-            // It has just ended: the next listing will not have it.
-            Err(_) => {
-                self.forget_files(pid, process);
-                return;
-            }
-        };
-        let found = std::mem::take(&mut self.found);
-        process.files.retain(|file| {
-            let stays = found.contains(&(file.fd, file.target));
-            if !stays {
-                self.release(pid, file);
-            }
-            stays
-        });
-        for &(fd, target) in &found {
-            if !process.files.iter().any(|f| f.fd == fd) {
-                process.files.push(NodeFile { fd, target, client: None, mute: false, identified_ns: 0 });
-            }
-        }
-        self.found = found;
-        self.identify(pid, process, now_ns);
-        process.walk_cost_ns = monotonic_ns().saturating_sub(begun_ns);
-    }
-
-    /// Fills `found` with the file numbers of a process that are nodes of targets.
-    fn find_nodes(&mut self, pid: u32) -> Result<(), Errno> {
-        self.found.clear();
-        let Some(proc_dir) = &self.proc_dir else { return Err(Errno::NOENT) };
-        self.path.clear();
-        // Writing into a string does not fail.
-        let _ = write!(self.path, "{pid}/fd");
-        let dir =
-            openat(proc_dir, self.path.as_str(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut entries = RawDir::new(&dir, &mut self.dir_buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(fd) = decimal(name.to_bytes()) else { continue };
-            match device_number(&dir, name) {
-                Ok(None) => {}
-                Ok(Some(rdev)) => {
-                    let target = self.targets.iter().position(|t| t.wanted && t.rdevs.contains(&rdev));
-                    self.found.extend(target.map(|t| (fd, t)));
-                }
-                // Its user's files, but not for others to follow: a process with more rights than this one.
-                Err(e @ (Errno::ACCESS | Errno::PERM)) => return Err(e),
-                // Closed since it was listed, or a file system that does not answer.
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds out which clients the nodes of a process belong to, where this is not known or was long ago.
-    fn identify(&mut self, pid: u32, process: &mut Process, now_ns: u64) {
-        for file in &mut process.files {
-            if !self.is_readable(file.target) {
-                continue;
-            }
-            let holder = Holder { pid, fd: file.fd };
-            if let Some(id) = file.client {
-                // What a client is read through is checked at every reading.
-                let primary = self.clients.iter().any(|c| {
-                    c.target == file.target && c.id == id && c.file.is_some() && c.holders.first() == Some(&holder)
-                });
-                if primary || now_ns.saturating_sub(file.identified_ns) < RECHECK_NS {
-                    continue;
-                }
-            }
-            file.identified_ns = now_ns;
-            let opened = KernelFile::open(self.roots.proc(format!("{pid}/fdinfo/{}", file.fd)));
-            let read = opened.and_then(|f| f.read(&mut self.text).map(|_| f));
-            match read {
-                Ok(kernel_file) => {
-                    let read_ns = monotonic_ns();
-                    let text = String::from_utf8_lossy(&self.text);
-                    let id = client_id(&text);
-                    if file.client.is_some() && file.client != id {
-                        release(&mut self.clients, holder, file.target, file.client);
-                    }
-                    file.client = id;
-                    file.mute = id.is_none();
-                    let Some(id) = id else { continue };
-                    let Some(client) = hold(&mut self.clients, file.target, id, holder) else { continue };
-                    if client.file.is_none() {
-                        if let Some(at) = client.holders.iter().position(|h| *h == holder) {
-                            client.holders.swap(0, at);
-                        }
-                        client.file = Some(kernel_file);
-                    }
-                    if client.read_tick != self.tick {
-                        parse_fdinfo(&text, &mut client.info);
-                        client.read_ns = read_ns;
-                        client.read_tick = self.tick;
-                    }
-                }
-                Err(Error::Permission { .. }) => process.access = Access::Denied,
-                Err(_) => {
-                    release(&mut self.clients, holder, file.target, file.client);
-                    file.client = None;
-                }
-            }
-        }
-    }
-
-    /// Nodes found while their device slept.
-    fn identify_pending(&mut self, processes: &mut HashMap<u32, Process>, now_ns: u64) {
-        for (pid, process) in processes {
-            if process.files.iter().any(|f| f.client.is_none() && !f.mute) {
-                self.identify(*pid, process, now_ns);
-            }
-        }
-    }
-
-    /// Walks processes whose number of files gave no reason to, the one after the other over many refreshes.
-    fn walk_in_turn(&mut self, pids: &[u32], processes: &mut HashMap<u32, Process>, now_ns: u64, elapsed_ns: u64) {
-        let share = if self.counts_files { TURN_SHARE } else { TURN_SHARE_BLIND };
-        let budget_ns = (elapsed_ns / share).min(SECOND / share);
-        let begun_ns = monotonic_ns();
-        let split = pids.partition_point(|pid| *pid <= self.turn);
-        let (before, after) = pids.split_at_checked(split).unwrap_or((pids, &[]));
-        for &pid in after.iter().chain(before) {
-            if monotonic_ns().saturating_sub(begun_ns) >= budget_ns {
-                return;
-            }
-            if let Some(process) = processes.get_mut(&pid) {
-                if process.access == Access::Open && now_ns.saturating_sub(process.walked_ns) >= RECHECK_NS {
-                    self.walk(pid, process, now_ns);
-                    self.turn = pid;
-                }
-            }
-        }
-    }
-
-    /// Reads every client of a readable device that was not read in this refresh yet: one system call each.
-    fn read_clients(&mut self, processes: &mut HashMap<u32, Process>) {
-        // A held file shows whatever has its file number now. Where that could be a node of a device that must not be woken,
-        // the node is looked at first.
-        let careful = self.targets.iter().any(|t| t.wanted && !t.readable);
-        for i in 0..self.clients.len() {
-            let Some(client) = self.clients.get(i) else { break };
-            if client.read_tick == self.tick || !self.is_readable(client.target) {
-                continue;
-            }
-            // Through another holder, when the one it was read through has closed it or ended.
-            while let Some(client) = self.clients.get_mut(i) {
-                let Some(&holder) = client.holders.first() else { break };
-                let node = |rdevs: &[u64]| {
-                    let path = format!("{}/fd/{}", holder.pid, holder.fd);
-                    let rdev = self.proc_dir.as_ref().and_then(|dir| device_number(dir, path.as_str()).ok().flatten());
-                    rdev.is_some_and(|rdev| rdevs.contains(&rdev))
-                };
-                let reads = (!careful || self.targets.get(client.target).is_some_and(|t| node(&t.rdevs)))
-                    && read_client(client, holder, &self.roots, &mut self.text);
-                if reads {
-                    client.read_tick = self.tick;
-                    break;
-                }
-                client.file = None;
-                client.holders.remove(0);
-                if let Some(process) = processes.get_mut(&holder.pid) {
-                    process.suspect = true;
-                    process.files.retain(|f| f.fd != holder.fd);
-                }
-            }
-        }
-    }
-
-    fn release(&mut self, pid: u32, file: &NodeFile) {
-        release(&mut self.clients, Holder { pid, fd: file.fd }, file.target, file.client);
-    }
-
-    fn forget_files(&mut self, pid: u32, process: &mut Process) {
-        for file in process.files.drain(..) {
-            self.release(pid, &file);
-        }
     }
 }
 
@@ -636,22 +406,4 @@ fn decimal(name: &[u8]) -> Option<u32> {
         return None;
     }
     std::str::from_utf8(name).ok()?.parse().ok()
-}
-
-/// Device number behind an entry of `/proc/PID/fd`; `None` for what is no character device.
-///
-/// Asked for with `statx`, which can be told not to ask a file server: a dead NFS mount would hold up a plain `stat` for ever.
-fn device_number<P: rustix::path::Arg + Copy>(dir: &OwnedFd, name: P) -> Result<Option<u64>, Errno> {
-    match statx(dir, name, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE) {
-        Ok(s) => {
-            let is_device = rustix::fs::FileType::from_raw_mode(u32::from(s.stx_mode)).is_char_device();
-            Ok(is_device.then(|| makedev(s.stx_rdev_major, s.stx_rdev_minor)))
-        }
-        // Sandboxes of some container engines do not know the call.
-        Err(Errno::NOSYS) => {
-            let s = statat(dir, name, AtFlags::empty())?;
-            Ok(rustix::fs::FileType::from_raw_mode(s.st_mode).is_char_device().then_some(s.st_rdev))
-        }
-        Err(e) => Err(e),
-    }
 }

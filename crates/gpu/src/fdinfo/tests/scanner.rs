@@ -96,6 +96,51 @@ fn a_young_process_that_puts_a_client_in_the_place_of_a_file_is_seen_at_the_next
     assert_eq!(ids(&scanner, 0), [7]);
 }
 
+fn node(dev: &str) -> u64 {
+    target(dev, "", true).rdevs[0]
+}
+
+#[test]
+fn a_scan_of_the_whole_machine_takes_the_place_of_the_walks() {
+    let tree = Tree::new();
+    for (pid, fd, id) in [(10, 4, 7), (10, 5, 8), (11, 4, 7), (12, 4, 9)] {
+        tree.process(pid, 0);
+        tree.open(pid, fd, NULL, &xe(id, 1, 0, 100));
+    }
+    tree.process(2, 0x0020_8040);
+    let xe_node = node("1:3");
+    let all = vec![(10, 4, xe_node), (10, 5, xe_node), (11, 4, xe_node), (2, 4, xe_node), (12, 3, node("1:7"))];
+    let mut scanner = tree.scanner(true).with_whole([all.clone(), vec![(10, 5, xe_node), (12, 4, xe_node)]]);
+    scanner.refresh(&[xe_target(true)], S);
+    // What the scan says, and nothing of the walks: process 12 has another device's node, and 2 is a kernel thread.
+    assert_eq!((ids(&scanner, 0), scanner.clients().map(|c| c.holders.len()).sum::<usize>()), (vec![7, 8], 3));
+    // Not due: the clients are read all the same.
+    tree.open(10, 5, NULL, &xe(8, 5, 0, 200));
+    scanner.refresh(&[xe_target(true)], S + S / 10);
+    let cycles = |scanner: &ClientScanner, id| {
+        scanner.clients().find(|c| c.id == id).and_then(|c| c.info.engines.first()?.cycles)
+    };
+    assert_eq!(cycles(&scanner, 8), Some(5));
+    scanner.refresh(&[xe_target(true)], 5 * S);
+    assert_eq!(ids(&scanner, 0), [8, 9]);
+    // It fails: the walks take over.
+    scanner.refresh(&[xe_target(true)], 10 * S);
+    assert_eq!(ids(&scanner, 0), [7, 8, 9]);
+    assert!(scanner.can_scan_whole().is_err());
+}
+
+#[test]
+fn with_a_scan_of_the_whole_machine_other_processes_are_not_looked_into() {
+    let tree = Tree::new();
+    for pid in [10, 11] {
+        tree.process(pid, 0);
+        tree.open(pid, 4, NULL, &xe(u64::from(pid), 1, 0, 100));
+    }
+    let mut scanner = tree.scanner(true).with_whole([vec![(10, 4, node("1:3"))]]);
+    scanner.refresh(&[xe_target(true)], S);
+    assert_eq!((ids(&scanner, 0), scanner.denied_processes(), scanner.incomplete()), (vec![10], 0, None));
+}
+
 /// panthor before Linux 6.13 prints the core's keys of no driver at all.
 #[test]
 fn holders_of_which_no_client_is_known_are_named_with_the_reason() {

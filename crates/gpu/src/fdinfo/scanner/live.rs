@@ -1,0 +1,453 @@
+//! The running machine: processes come and go, their files are looked through, their clients read.
+
+use super::super::parse::{client_id, parse_fdinfo};
+use super::super::proc::{ProcStat, parse_stat};
+use super::client::{Holder, hold, read_client, release};
+use super::whole::{Node, WholeScan};
+use super::{
+    Access, CHECK_NS, ClientScanner, MANY, NodeFile, Process, RECHECK_NS, SCAN_SPACING, SCAN_SPACING_BLIND, SECOND,
+    STREAM, TURN_SHARE, TURN_SHARE_BLIND, WALK_SPACING, YOUNG_NS, decimal,
+};
+use gpuscope_sys::{Error, KernelFile, monotonic_ns};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, fstat, makedev, openat, statat, statx};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+
+impl ClientScanner {
+    pub(super) fn refresh_live(&mut self, now_ns: u64, elapsed_ns: u64) {
+        if !self.list_pids() {
+            return;
+        }
+        let mut processes = std::mem::take(&mut self.processes);
+        let pids = std::mem::take(&mut self.pids);
+        self.scans = self.scan_is_due(pids.len(), now_ns);
+        for &pid in &pids {
+            self.visit(pid, &mut processes, now_ns);
+        }
+        let tick = self.tick;
+        processes.retain(|pid, process| {
+            let stays = process.tick == tick;
+            if !stays {
+                self.forget(*pid, process);
+            }
+            stays
+        });
+        // After the visits: a file opened later than the scan shows in the number that a visit has noted.
+        if self.scans {
+            self.scan_whole(&mut processes, now_ns);
+        } else if !self.sees_whole() {
+            self.walk_in_turn(&pids, &mut processes, now_ns, elapsed_ns);
+        }
+        self.identify_pending(&mut processes, now_ns);
+        self.read_clients(&mut processes);
+        for &pid in &pids {
+            if let Some(process) = processes.get_mut(&pid) {
+                if process.suspect && process.access == Access::Open {
+                    self.walk(pid, process, now_ns);
+                }
+            }
+        }
+        self.denied = processes.values().filter(|p| p.access == Access::Denied).count();
+        self.processes = processes;
+        self.pids = pids;
+    }
+
+    /// Fills `pids`, in the order in which the kernel lists them: ascending.
+    fn list_pids(&mut self) -> bool {
+        self.pids.clear();
+        let Some(proc_dir) = &self.proc_dir else { return false };
+        // A directory's position belongs to its open file: the held one is rewound.
+        if rustix::fs::seek(proc_dir, rustix::fs::SeekFrom::Start(0)).is_err() {
+            return false;
+        }
+        let mut entries = RawDir::new(proc_dir, &mut self.dir_buffer);
+        while let Some(Ok(entry)) = entries.next() {
+            if let Some(pid) = decimal(entry.file_name().to_bytes()) {
+                self.pids.push(pid);
+            }
+        }
+        true
+    }
+
+    fn visit(&mut self, pid: u32, processes: &mut HashMap<u32, Process>, now_ns: u64) {
+        if let Some(process) = processes.get_mut(&pid) {
+            process.tick = self.tick;
+            let due_ns = if process.access == Access::Open { CHECK_NS } else { RECHECK_NS };
+            if now_ns.saturating_sub(process.checked_ns) < due_ns && !process.suspect {
+                return;
+            }
+            let (inode, uid, count) = match &process.dir {
+                Some(dir) => match fstat(dir) {
+                    Ok(stat) => (process.inode, process.uid, u64::try_from(stat.st_size).unwrap_or(0)),
+                    // It has ended, and another one has its number.
+                    Err(_) => {
+                        self.forget(pid, process);
+                        processes.remove(&pid);
+                        return self.visit(pid, processes, now_ns);
+                    }
+                },
+                None => match self.stat_files(pid) {
+                    Some(facts) => facts,
+                    None => return,
+                },
+            };
+            process.checked_ns = now_ns;
+            let mut changed = process.suspect || process.uid != uid;
+            if process.inode != inode || changed || process.access == Access::NoFiles {
+                // Another process may have the pid now, or the kernel has dropped and made the inode anew.
+                let Some(stat) = self.stat(pid) else { return };
+                if stat.start != process.start {
+                    self.forget(pid, process);
+                    processes.remove(&pid);
+                    return self.visit(pid, processes, now_ns);
+                }
+                process.inode = inode;
+                process.uid = uid;
+                if stat.kernel || stat.ended {
+                    self.forget(pid, process);
+                    process.access = Access::NoFiles;
+                    return;
+                }
+            }
+            if process.access != Access::Open {
+                changed = true;
+            } else if process.file_count != count || now_ns < process.young_until_ns {
+                // A client of two seconds in a young process must not be missed for the cost of the walks.
+                let longest_ns = if now_ns < process.young_until_ns { 2 * CHECK_NS } else { RECHECK_NS };
+                let spacing_ns = process.walk_cost_ns.saturating_mul(WALK_SPACING).min(longest_ns);
+                changed |= now_ns.saturating_sub(process.walked_ns) >= spacing_ns;
+            }
+            if changed {
+                process.file_count = count;
+                if !self.scans {
+                    self.walk(pid, process, now_ns);
+                }
+            }
+            return;
+        }
+        let Some(stat) = self.stat(pid) else { return };
+        let Some((inode, uid, file_count)) = self.stat_files(pid) else { return };
+        let mut process = Process {
+            start: stat.start,
+            inode,
+            uid,
+            file_count,
+            access: if stat.kernel || stat.ended { Access::NoFiles } else { Access::Open },
+            checked_ns: now_ns,
+            walked_ns: now_ns,
+            walk_cost_ns: 0,
+            young_until_ns: if self.tick > 1 { now_ns.saturating_add(YOUNG_NS) } else { 0 },
+            suspect: false,
+            tick: self.tick,
+            dir: None,
+            files: Vec::new(),
+        };
+        if process.access == Access::Open && !self.scans {
+            self.walk(pid, &mut process, now_ns);
+        }
+        if process.access == Access::Open && self.counts_files && self.held < self.hold_at_most {
+            process.dir = self.open_folder(pid);
+            self.held = self.held.saturating_add(usize::from(process.dir.is_some()));
+        }
+        processes.insert(pid, process);
+    }
+
+    fn open_folder(&mut self, pid: u32) -> Option<OwnedFd> {
+        self.path.clear();
+        write!(self.path, "{pid}/fd").ok()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(self.proc_dir.as_ref()?, self.path.as_str(), flags, Mode::empty()).ok()
+    }
+
+    fn stat(&mut self, pid: u32) -> Option<ProcStat> {
+        let path = self.roots.proc(format!("{pid}/stat"));
+        // Names of threads need not be UTF-8.
+        let file = KernelFile::open(path).ok()?;
+        let text = file.read(&mut self.text).ok()?;
+        parse_stat(&String::from_utf8_lossy(text))
+    }
+
+    /// Inode, owner and size of `/proc/PID/fd`. The owner is root where the process may not be traced by its user.
+    fn stat_files(&mut self, pid: u32) -> Option<(u64, u32, u64)> {
+        self.path.clear();
+        write!(self.path, "{pid}/fd").ok()?;
+        let stat = statat(self.proc_dir.as_ref()?, self.path.as_str(), AtFlags::empty()).ok()?;
+        Some((stat.st_ino, stat.st_uid, u64::try_from(stat.st_size).unwrap_or(0)))
+    }
+
+    /// Looks through all open files of a process for device nodes.
+    fn walk(&mut self, pid: u32, process: &mut Process, now_ns: u64) {
+        let begun_ns = cpu_ns();
+        process.suspect = false;
+        process.walked_ns = now_ns;
+        process.access = match self.find_nodes(pid) {
+            Ok(()) => Access::Open,
+            // Whether it holds a device the scan of the whole machine tells.
+            Err(Errno::ACCESS | Errno::PERM) if self.sees_whole() => return,
+            Err(Errno::ACCESS | Errno::PERM) => Access::Denied,
+            // It has just ended: the next listing will not have it.
+            Err(_) => {
+                self.forget(pid, process);
+                return;
+            }
+        };
+        self.take_found(pid, process, now_ns);
+        process.walk_cost_ns = cpu_ns().saturating_sub(begun_ns);
+    }
+
+    /// Makes `found` the files of a process.
+    fn take_found(&mut self, pid: u32, process: &mut Process, now_ns: u64) {
+        let found = std::mem::take(&mut self.found);
+        process.files.retain(|file| {
+            let stays = found.contains(&(file.fd, file.target));
+            if !stays {
+                self.release(pid, file);
+            }
+            stays
+        });
+        for &(fd, target) in &found {
+            if !process.files.iter().any(|f| f.fd == fd) {
+                process.files.push(NodeFile { fd, target, client: None, mute: false, identified_ns: 0 });
+            }
+        }
+        self.found = found;
+        self.identify(pid, process, now_ns);
+    }
+
+    /// Whether this refresh looks through the open files of the whole machine. Loads what that takes, once it pays.
+    fn scan_is_due(&mut self, processes: usize, now_ns: u64) -> bool {
+        if self.whole.is_none() && (processes >= MANY || self.tick >= STREAM) {
+            self.whole = Some(WholeScan::load(&self.roots, &self.rdevs()));
+        }
+        let Some(Ok(whole)) = &self.whole else { return false };
+        let (spacing, at_least_ns) =
+            if self.counts_files { (SCAN_SPACING, RECHECK_NS) } else { (SCAN_SPACING_BLIND, CHECK_NS) };
+        let pause_ns = whole.cost_ns.saturating_mul(spacing).max(at_least_ns);
+        whole.scanned_ns.is_none_or(|at| now_ns.saturating_sub(at) >= pause_ns)
+    }
+
+    fn scan_whole(&mut self, processes: &mut HashMap<u32, Process>, now_ns: u64) {
+        let Some(Ok(whole)) = &mut self.whole else { return };
+        let begun_ns = cpu_ns();
+        if let Err(why) = whole.scan() {
+            self.whole = Some(Err(why));
+            processes.values_mut().for_each(|p| p.suspect = true);
+            return;
+        }
+        whole.cost_ns = cpu_ns().saturating_sub(begun_ns);
+        whole.scanned_ns = Some(now_ns);
+        let nodes = std::mem::take(&mut whole.nodes);
+        self.take_nodes(&nodes, processes, now_ns);
+        if let Some(Ok(whole)) = &mut self.whole {
+            whole.nodes = nodes;
+        }
+    }
+
+    /// Makes the nodes, sorted, the files of all processes.
+    pub(super) fn take_nodes(&mut self, nodes: &[Node], processes: &mut HashMap<u32, Process>, now_ns: u64) {
+        for (&pid, process) in processes {
+            if process.access == Access::NoFiles {
+                continue;
+            }
+            process.suspect = false;
+            process.walked_ns = now_ns;
+            // What may not be read is found out where it is read.
+            process.access = Access::Open;
+            let first = nodes.partition_point(|node| node.0 < pid);
+            let own = nodes.get(first..).unwrap_or_default().iter().take_while(|node| node.0 == pid);
+            self.found.clear();
+            for &(_, fd, rdev) in own {
+                let target = self.targets.iter().position(|t| t.wanted && t.rdevs.contains(&rdev));
+                self.found.extend(target.map(|t| (fd, t)));
+            }
+            if !(self.found.is_empty() && process.files.is_empty()) {
+                self.take_found(pid, process, now_ns);
+            }
+        }
+    }
+
+    /// Fills `found` with the file numbers of a process that are nodes of targets.
+    fn find_nodes(&mut self, pid: u32) -> Result<(), Errno> {
+        self.found.clear();
+        let Some(proc_dir) = &self.proc_dir else { return Err(Errno::NOENT) };
+        self.path.clear();
+        // Writing into a string does not fail.
+        let _ = write!(self.path, "{pid}/fd");
+        let dir =
+            openat(proc_dir, self.path.as_str(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut entries = RawDir::new(&dir, &mut self.dir_buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(fd) = decimal(name.to_bytes()) else { continue };
+            match device_number(&dir, name) {
+                Ok(None) => {}
+                Ok(Some(rdev)) => {
+                    let target = self.targets.iter().position(|t| t.wanted && t.rdevs.contains(&rdev));
+                    self.found.extend(target.map(|t| (fd, t)));
+                }
+                // Its user's files, but not for others to follow: a process with more rights than this one.
+                Err(e @ (Errno::ACCESS | Errno::PERM)) => return Err(e),
+                // Closed since it was listed, or a file system that does not answer.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out which clients the nodes of a process belong to, where this is not known or was long ago.
+    fn identify(&mut self, pid: u32, process: &mut Process, now_ns: u64) {
+        for file in &mut process.files {
+            if !self.is_readable(file.target) {
+                continue;
+            }
+            let holder = Holder { pid, fd: file.fd };
+            if let Some(id) = file.client {
+                // What a client is read through is checked at every reading.
+                let primary = self.clients.iter().any(|c| {
+                    c.target == file.target && c.id == id && c.file.is_some() && c.holders.first() == Some(&holder)
+                });
+                if primary || now_ns.saturating_sub(file.identified_ns) < RECHECK_NS {
+                    continue;
+                }
+            }
+            file.identified_ns = now_ns;
+            let opened = KernelFile::open(self.roots.proc(format!("{pid}/fdinfo/{}", file.fd)));
+            let read = opened.and_then(|f| f.read(&mut self.text).map(|_| f));
+            match read {
+                Ok(kernel_file) => {
+                    let read_ns = monotonic_ns();
+                    let text = String::from_utf8_lossy(&self.text);
+                    let id = client_id(&text);
+                    if file.client.is_some() && file.client != id {
+                        release(&mut self.clients, holder, file.target, file.client);
+                    }
+                    file.client = id;
+                    file.mute = id.is_none();
+                    let Some(id) = id else { continue };
+                    let Some(client) = hold(&mut self.clients, file.target, id, holder) else { continue };
+                    if client.file.is_none() {
+                        if let Some(at) = client.holders.iter().position(|h| *h == holder) {
+                            client.holders.swap(0, at);
+                        }
+                        client.file = Some(kernel_file);
+                    }
+                    if client.read_tick != self.tick {
+                        parse_fdinfo(&text, &mut client.info);
+                        client.read_ns = read_ns;
+                        client.read_tick = self.tick;
+                    }
+                }
+                Err(Error::Permission { .. }) => process.access = Access::Denied,
+                Err(_) => {
+                    release(&mut self.clients, holder, file.target, file.client);
+                    file.client = None;
+                }
+            }
+        }
+    }
+
+    /// Nodes found while their device slept.
+    fn identify_pending(&mut self, processes: &mut HashMap<u32, Process>, now_ns: u64) {
+        for (pid, process) in processes {
+            if process.access == Access::Open && process.files.iter().any(|f| f.client.is_none() && !f.mute) {
+                self.identify(*pid, process, now_ns);
+            }
+        }
+    }
+
+    /// Walks processes whose number of files gave no reason to, the one after the other over many refreshes.
+    fn walk_in_turn(&mut self, pids: &[u32], processes: &mut HashMap<u32, Process>, now_ns: u64, elapsed_ns: u64) {
+        let share = if self.counts_files { TURN_SHARE } else { TURN_SHARE_BLIND };
+        let budget_ns = (elapsed_ns / share).min(SECOND / share);
+        let begun_ns = cpu_ns();
+        let split = pids.partition_point(|pid| *pid <= self.turn);
+        let (before, after) = pids.split_at_checked(split).unwrap_or((pids, &[]));
+        for &pid in after.iter().chain(before) {
+            if cpu_ns().saturating_sub(begun_ns) >= budget_ns {
+                return;
+            }
+            if let Some(process) = processes.get_mut(&pid) {
+                if process.access == Access::Open && now_ns.saturating_sub(process.walked_ns) >= RECHECK_NS {
+                    self.walk(pid, process, now_ns);
+                    self.turn = pid;
+                }
+            }
+        }
+    }
+
+    /// Reads every client of a readable device that was not read in this refresh yet: one system call each.
+    fn read_clients(&mut self, processes: &mut HashMap<u32, Process>) {
+        // A held file shows whatever has its file number now. Where that could be a node of a device that must not be woken,
+        // the node is looked at first.
+        let careful = self.targets.iter().any(|t| t.wanted && !t.readable);
+        for i in 0..self.clients.len() {
+            let Some(client) = self.clients.get(i) else { break };
+            if client.read_tick == self.tick || !self.is_readable(client.target) {
+                continue;
+            }
+            // Through another holder, when the one it was read through has closed it or ended.
+            while let Some(client) = self.clients.get_mut(i) {
+                let Some(&holder) = client.holders.first() else { break };
+                let node = |rdevs: &[u64]| {
+                    let path = format!("{}/fd/{}", holder.pid, holder.fd);
+                    let rdev = self.proc_dir.as_ref().and_then(|dir| device_number(dir, path.as_str()).ok().flatten());
+                    rdev.is_some_and(|rdev| rdevs.contains(&rdev))
+                };
+                let reads = (!careful || self.targets.get(client.target).is_some_and(|t| node(&t.rdevs)))
+                    && read_client(client, holder, &self.roots, &mut self.text);
+                if reads {
+                    client.read_tick = self.tick;
+                    break;
+                }
+                client.file = None;
+                client.holders.remove(0);
+                if let Some(process) = processes.get_mut(&holder.pid) {
+                    process.suspect = true;
+                    process.files.retain(|f| f.fd != holder.fd);
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, pid: u32, file: &NodeFile) {
+        release(&mut self.clients, Holder { pid, fd: file.fd }, file.target, file.client);
+    }
+
+    fn forget(&mut self, pid: u32, process: &mut Process) {
+        self.held = self.held.saturating_sub(usize::from(process.dir.take().is_some()));
+        for file in process.files.drain(..) {
+            self.release(pid, &file);
+        }
+    }
+}
+
+/// Processor time of this thread: what a walk costs, however long it waits for a processor.
+fn cpu_ns() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(now.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(SECOND)
+        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Device number behind an entry of `/proc/PID/fd`; `None` for what is no character device.
+///
+/// Asked for with `statx`, which can be told not to ask a file server: a dead NFS mount would hold up a plain `stat` for ever.
+fn device_number<P: rustix::path::Arg + Copy>(dir: &OwnedFd, name: P) -> Result<Option<u64>, Errno> {
+    match statx(dir, name, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE) {
+        Ok(s) => {
+            let is_device = rustix::fs::FileType::from_raw_mode(u32::from(s.stx_mode)).is_char_device();
+            Ok(is_device.then(|| makedev(s.stx_rdev_major, s.stx_rdev_minor)))
+        }
+        // Sandboxes of some container engines do not know the call.
+        Err(Errno::NOSYS) => {
+            let s = statat(dir, name, AtFlags::empty())?;
+            Ok(rustix::fs::FileType::from_raw_mode(s.st_mode).is_char_device().then_some(s.st_rdev))
+        }
+        Err(e) => Err(e),
+    }
+}
