@@ -72,6 +72,11 @@ pub mod benching {
             self.scanner.refresh(&self.targets, monotonic_ns());
         }
 
+        /// Processor time of the last scan by BPF, in milliseconds.
+        pub fn scan_ms(&self) -> f64 {
+            self.scanner.scan_cost_ns() as f64 / 1e6
+        }
+
         /// Open files of the device that are known.
         pub fn nodes(&self) -> usize {
             self.scanner.nodes_of(0)

@@ -155,8 +155,11 @@ impl GpuSet {
         const UNLOCKS: &[&str] = &["gpuscope_class_busy_ratio"];
         let mut scanner = ClientScanner::new(self.roots.clone());
         let mut targets: Vec<Target> = self.slots.iter().map(Slot::target).collect();
-        // Looking for clients wakes nothing; their fdinfo is not read here.
-        targets.iter_mut().for_each(|t| t.wanted = true);
+        // Looking for clients wakes nothing; fdinfo that would is not read here.
+        for (target, slot) in targets.iter_mut().zip(&self.slots) {
+            target.wanted = true;
+            target.readable = !slot.device.fdinfo().wakes;
+        }
         scanner.refresh(&targets, monotonic_ns());
         let of_gpu = |(i, slot): (usize, &Slot)| {
             let id = Some(&slot.device.info().id);
@@ -165,6 +168,13 @@ impl GpuSet {
                 // What tells of processes instead has a line of its own.
                 (0, _, true) => None,
                 (0, true, false) => Some(SourceReport::absent("clients", id, MUTE)),
+                (0, false, false) if scanner.nodes_of(i) > 0 => {
+                    let text = format!(
+                        "DRM fdinfo; its nodes are open {} times, and not read now, which would keep it awake",
+                        scanner.nodes_of(i)
+                    );
+                    Some(SourceReport::works("clients", id, text))
+                }
                 (0, false, false) => Some(SourceReport::works("clients", id, "DRM fdinfo; none is seen now")),
                 (1, ..) => Some(SourceReport::works("clients", id, "DRM fdinfo; 1 is seen now")),
                 (n, ..) => Some(SourceReport::works("clients", id, format!("DRM fdinfo; {n} are seen now"))),
@@ -286,7 +296,7 @@ impl GpuSet {
             }
             let uses = scanner.clients_of(i).map(|c| ClientUse { id: c.id, read_ns: c.read_ns, info: &c.info });
             slot.clients_busy = slot.sums.update(now, largest, uses);
-            slot.sums.fill(scanner.incomplete(), scanner.is_mute(i), &mut gpu.classes);
+            slot.sums.fill(scanner.incomplete_of(i), scanner.is_mute(i), &mut gpu.classes);
         }
         if self.options.clients {
             let devices: Vec<ClientsOf> = self

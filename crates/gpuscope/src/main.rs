@@ -11,6 +11,7 @@ mod terminal;
 use args::{Cli, Command, Format};
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    allow_open_files();
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -30,6 +32,16 @@ fn main() -> ExitCode {
             complain(&format!("gpuscope: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A file is held open for every process and every GPU client of the machine: the usual 1,024 are few, and the limit that a program may
+/// set itself is higher. No program is started that would inherit it.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Refused, it does with fewer.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }
 

@@ -28,6 +28,14 @@ pub fn parse_stat(text: &str) -> Option<ProcStat> {
     Some(ProcStat { start, kernel: flags & PF_KTHREAD != 0, ended: matches!(state, "Z" | "X" | "x") })
 }
 
+/// Whether fdinfo is that of a file opened with O_PATH: its `flags` are octal (`seq_show`, fs/proc/fd.c). Such a file is a name, and
+/// no client: the driver's `open` was not called.
+pub(super) fn is_path_only(fdinfo: &str) -> bool {
+    const O_PATH: u32 = 0o10_000_000;
+    let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).is_some_and(|flags| flags & O_PATH != 0)
+}
+
 /// Whether the proc file system at `mount_point` hides processes of others from a process with this `/proc/self/status`.
 ///
 /// Options `hidepid=invisible` (2) and `hidepid=ptraceable` (4), and the group of `gid=` for which the former does not hold:
@@ -87,6 +95,14 @@ mod tests {
         assert!(parse_stat(zombie).unwrap().ended);
         assert_eq!(parse_stat("synthetic"), None);
         assert_eq!(parse_stat("1 (x) S 1 2"), None);
+    }
+
+    #[test]
+    fn files_opened_as_a_path_only() {
+        assert!(is_path_only("pos:\t0\nflags:\t012000000\nmnt_id:\t9\nino:\t4\n"));
+        assert!(!is_path_only("pos:\t0\nflags:\t02100002\nmnt_id:\t9\nino:\t4\n"));
+        assert!(!is_path_only("flags:\tsynthetic\n"));
+        assert!(!is_path_only(""));
     }
 
     #[test]

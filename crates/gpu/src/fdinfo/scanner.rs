@@ -13,14 +13,16 @@ mod live;
 mod whole;
 
 pub(crate) use self::client::Client;
+use self::client::Clients;
 #[cfg(test)]
 pub(crate) use self::client::Holder;
 use self::whole::WholeScan;
 use super::proc::{hides_processes, is_inner_namespace};
 use gpuscope_model::{Reason, Why};
 use gpuscope_pmu::{Capability, Rights};
-use gpuscope_sys::{Roots, read_text};
+use gpuscope_sys::{Error, KernelFile, Roots, read_text};
 use rustix::fs::{AtFlags, Mode, OFlags, statat};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -44,14 +46,14 @@ const WALK_SPACING: u64 = 500;
 /// and one that puts it in the place of another file (`dup2`) has as many files as before.
 const YOUNG_NS: u64 = 5 * SECOND;
 
-/// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in two thousand. A file
+/// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in three thousand. A file
 /// number used again for another client is noticed without them, when the client is read.
-const TURN_SHARE: u64 = 2_000;
+const TURN_SHARE: u64 = 3_000;
 
 /// The same on kernels that do not tell the number of open files.
 const TURN_SHARE_BLIND: u64 = 50;
 
-/// Folders of processes held open at most.
+/// Folders of processes held open at most, and files of clients.
 const HELD_AT_MOST: usize = 8192;
 
 /// With this many processes the first walk costs more than loading the BPF program does.
@@ -60,11 +62,20 @@ const MANY: usize = 300;
 /// With fewer the program is loaded at this refresh: whoever looks once or twice does without it.
 const STREAM: u64 = 3;
 
+/// All processes are listed again after this time; in between only those with a number that has not been given out before.
+const LIST_NS: u64 = 5 * SECOND;
+
 /// A scan of the whole machine is not repeated before this many times its cost has passed: on a large machine it takes 10 ms.
-const SCAN_SPACING: u64 = 500;
+const SCAN_SPACING: u64 = 1000;
 
 /// The same on kernels that do not tell the number of open files, where nothing but the scan finds a client.
 const SCAN_SPACING_BLIND: u64 = 50;
+
+/// The same where a process that may not be read has changed, or is new, and may hold a device.
+const SCAN_SPACING_SOON: u64 = 100;
+
+/// Scans that may fail one after the other before there are only walks.
+const FAILED_SCANS: u32 = 3;
 
 /// A device whose clients are looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +109,8 @@ struct NodeFile {
     client: Option<u64>,
     /// Its fdinfo holds no client: the driver prints none.
     mute: bool,
+    /// Opened with O_PATH: the kernel has made no client for it.
+    path_only: bool,
     identified_ns: u64,
 }
 
@@ -121,15 +134,30 @@ struct Process {
     files: Vec<NodeFile>,
 }
 
+/// What the last listing of processes said.
+#[derive(Clone, Copy, Debug)]
+struct Listing {
+    /// The number given out last, before this listing and the one before it.
+    last: u32,
+    before: u32,
+    /// Position of a process in the folder, less its number.
+    base: u64,
+    full_ns: u64,
+}
+
 /// Finds DRM clients through /proc and keeps them from tick to tick.
 #[derive(Debug)]
 pub(crate) struct ClientScanner {
     roots: Roots,
     live: bool,
     proc_dir: Option<OwnedFd>,
+    /// `/proc/loadavg`, which tells the process number given out last.
+    newest: Option<KernelFile>,
+    listing: Option<Listing>,
+    own_pid: u32,
     targets: Vec<Target>,
     processes: HashMap<u32, Process>,
-    clients: Vec<Client>,
+    clients: Clients,
     tick: u64,
     last_ns: Option<u64>,
     largest_id: u64,
@@ -137,13 +165,23 @@ pub(crate) struct ClientScanner {
     counts_files: bool,
     hidden: Option<Why>,
     incomplete: Option<(Denied, Why)>,
+    /// The trouble of the last refresh, by its errno.
+    failed: Option<(Option<i32>, Why)>,
     /// Or why there is none; not tried yet while neither.
     whole: Option<Result<WholeScan, Why>>,
     /// The whole machine is scanned in this refresh: no process needs to be walked.
     scans: bool,
     /// Folders held open, and how many may be.
     held: usize,
-    hold_at_most: usize,
+    /// Folders, and files of clients, that may be held open.
+    folders_at_most: usize,
+    files_at_most: usize,
+    /// What kept something from being looked at in this refresh, that has nothing to do with it.
+    trouble: Option<Error>,
+    /// A process may hold a device that the last scan has not seen.
+    scan_soon: bool,
+    /// Scans that failed one after the other.
+    failed_scans: u32,
     /// The pid after which the next walk in turn begins.
     turn: u32,
     // Kept between refreshes so that they do not allocate.
@@ -163,13 +201,18 @@ impl ClientScanner {
 
     /// `live`: whether `/proc/PID/fd` holds links that can be followed to device nodes.
     pub(super) fn with_mode(roots: Roots, live: bool) -> Self {
+        let may_open = getrlimit(Resource::Nofile).current.and_then(|n| usize::try_from(n).ok());
+        let may_open = may_open.unwrap_or(usize::MAX).min(4 * HELD_AT_MOST);
         let mut scanner = ClientScanner {
             roots,
             live,
             proc_dir: None,
+            newest: None,
+            listing: None,
+            own_pid: std::process::id(),
             targets: Vec::new(),
             processes: HashMap::new(),
-            clients: Vec::new(),
+            clients: Clients::default(),
             tick: 0,
             last_ns: None,
             largest_id: 0,
@@ -177,14 +220,16 @@ impl ClientScanner {
             counts_files: false,
             hidden: None,
             incomplete: None,
+            failed: None,
             whole: None,
             scans: false,
             held: 0,
-            // A quarter of what this process may open: the rest is its own.
-            hold_at_most: getrlimit(Resource::Nofile)
-                .current
-                .map_or(HELD_AT_MOST, |n| usize::try_from(n / 4).unwrap_or(HELD_AT_MOST))
-                .min(HELD_AT_MOST),
+            // A quarter each of what this process may open: the rest is its own.
+            folders_at_most: may_open / 4,
+            files_at_most: may_open / 4,
+            trouble: None,
+            scan_soon: false,
+            failed_scans: 0,
             turn: 0,
             pids: Vec::new(),
             found: Vec::new(),
@@ -204,6 +249,7 @@ impl ClientScanner {
             Ok(dir) => {
                 self.counts_files = statat(&dir, "self/fd", AtFlags::empty()).is_ok_and(|s| s.st_size > 0);
                 self.proc_dir = Some(dir);
+                self.newest = KernelFile::open(self.roots.proc("loadavg")).ok();
             }
             Err(e) => {
                 self.hidden = Some(Why::new(Reason::Failed, format!("{}: {}", at.display(), std::io::Error::from(e))))
@@ -235,6 +281,7 @@ impl ClientScanner {
     /// Looks for clients that came and went, and reads those of the devices that may be read.
     pub(crate) fn refresh(&mut self, targets: &[Target], now_ns: u64) {
         self.tick = self.tick.wrapping_add(1);
+        self.trouble = None;
         let elapsed_ns = now_ns.saturating_sub(self.last_ns.replace(now_ns).unwrap_or(now_ns));
         self.set_targets(targets);
         if !self.targets.iter().any(|t| t.wanted) {
@@ -245,9 +292,12 @@ impl ClientScanner {
         } else {
             self.refresh_captured();
         }
-        self.clients.retain(|c| !c.holders.is_empty());
+        if self.clients.iter().any(|c| c.holders.is_empty()) {
+            self.clients.retain(|c| !c.holders.is_empty());
+        }
         self.largest_id = self.clients.iter().map(|c| c.id).fold(self.largest_id, u64::max);
         self.note_denied();
+        self.note_trouble();
     }
 
     /// The clients of all devices.
@@ -290,7 +340,7 @@ impl ClientScanner {
 
     /// The processes that hold this device open by files whose client is not known, ascending.
     pub(crate) fn unread_holders(&self, target: usize) -> Vec<u32> {
-        let unread = |p: &Process| p.files.iter().any(|f| f.target == target && f.client.is_none());
+        let unread = |p: &Process| p.files.iter().any(|f| f.target == target && f.client.is_none() && !f.path_only);
         let mut pids: Vec<u32> = self.processes.iter().filter(|(_, p)| unread(p)).map(|(pid, _)| *pid).collect();
         pids.sort_unstable();
         pids
@@ -298,12 +348,22 @@ impl ClientScanner {
 
     /// Number of open files of a device, whether its driver tells anything about them or not.
     pub(crate) fn nodes_of(&self, target: usize) -> usize {
-        self.processes.values().flat_map(|p| &p.files).filter(|f| f.target == target).count()
+        self.processes.values().flat_map(|p| &p.files).filter(|f| f.target == target && !f.path_only).count()
     }
 
     /// Why sums over all clients are not known, when not every process can be read.
     pub(crate) fn incomplete(&self) -> Option<&Why> {
-        self.incomplete.as_ref().map(|(_, why)| why).or(self.hidden.as_ref())
+        let denied = self.incomplete.as_ref().map(|(_, why)| why);
+        denied.or(self.hidden.as_ref()).or(self.failed.as_ref().map(|(_, why)| why))
+    }
+
+    /// The same for the clients of one device: where it is known who has it open, the holders of others do not matter.
+    pub(crate) fn incomplete_of(&self, target: usize) -> Option<&Why> {
+        let holds = |p: &Process| p.access == Access::Denied && p.files.iter().any(|f| f.target == target);
+        if self.sees_whole() && !self.processes.values().any(holds) {
+            return self.hidden.as_ref().or(self.failed.as_ref().map(|(_, why)| why));
+        }
+        self.incomplete()
     }
 
     fn set_targets(&mut self, targets: &[Target]) {
@@ -327,7 +387,7 @@ impl ClientScanner {
             .map(|old| targets.iter().position(|new| new.rdevs == old.rdevs && new.pdev == old.pdev && new.wanted))
             .collect();
         let to = |target: usize| moved.get(target).copied().flatten();
-        self.clients.retain_mut(|c| to(c.target).map(|t| c.target = t).is_some());
+        self.clients.retain(|c| to(c.target).map(|t| c.target = t).is_some());
         for process in self.processes.values_mut() {
             process.files.retain_mut(|f| to(f.target).map(|t| f.target = t).is_some());
             process.suspect = true;
@@ -359,6 +419,11 @@ impl ClientScanner {
         self
     }
 
+    /// Processor time of the last scan of the whole machine, in nanoseconds; 0 without one.
+    pub(crate) fn scan_cost_ns(&self) -> u64 {
+        self.whole.as_ref().and_then(|w| w.as_ref().ok()).map_or(0, |whole| whole.cost_ns)
+    }
+
     /// Never scans the whole machine.
     pub(crate) fn walk_only(mut self) -> Self {
         self.whole = Some(Err(Why::new(Reason::NotSupported, "not asked for")));
@@ -376,6 +441,20 @@ impl ClientScanner {
 
     fn is_readable(&self, target: usize) -> bool {
         self.targets.get(target).is_some_and(|t| t.wanted && t.readable)
+    }
+
+    fn note_trouble(&mut self) {
+        let Some(error) = &self.trouble else {
+            self.failed = None;
+            return;
+        };
+        let errno = error.errno();
+        if self.failed.as_ref().is_none_or(|(before, _)| *before != errno) {
+            let why = Why::new(Reason::Failed, format!("not every client could be read: {error}"));
+            let files = [Errno::MFILE, Errno::NFILE].iter().any(|e| Some(e.raw_os_error()) == errno);
+            let why = if files { why.remedy("let the program open more files: ulimit -n 8192") } else { why };
+            self.failed = Some((errno, why));
+        }
     }
 
     fn note_denied(&mut self) {

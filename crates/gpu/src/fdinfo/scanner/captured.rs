@@ -2,7 +2,7 @@
 
 use super::super::parse::{client_id, parse_fdinfo};
 use super::super::proc::parse_stat;
-use super::client::{Holder, hold};
+use super::client::Holder;
 use super::{ClientScanner, decimal};
 use gpuscope_model::{Reason, Why};
 use gpuscope_sys::{Error, KernelFile, list_dir, monotonic_ns, read_text};
@@ -11,7 +11,7 @@ impl ClientScanner {
     pub(super) fn refresh_captured(&mut self) {
         self.denied = 0;
         self.hidden = None;
-        for client in &mut self.clients {
+        for client in self.clients.iter_mut() {
             client.holders.clear();
         }
         let names = match list_dir(&self.roots.proc("")) {
@@ -46,7 +46,7 @@ impl ClientScanner {
                 continue;
             };
             let readable = self.targets.get(target).is_some_and(|t| t.readable);
-            let Some(client) = hold(&mut self.clients, target, id, Holder { pid, fd }) else { continue };
+            let Some(client) = self.clients.hold(target, id, Holder { pid, fd }) else { continue };
             if readable && client.read_tick != self.tick {
                 parse_fdinfo(&text, &mut client.info);
                 client.read_ns = read_ns;

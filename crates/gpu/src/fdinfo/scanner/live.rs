@@ -1,12 +1,13 @@
 //! The running machine: processes come and go, their files are looked through, their clients read.
 
 use super::super::parse::{client_id, parse_fdinfo};
-use super::super::proc::{ProcStat, parse_stat};
-use super::client::{Holder, hold, read_client, release};
+use super::super::proc::{ProcStat, is_path_only, parse_stat};
+use super::client::{Holder, Outcome, is_passing};
 use super::whole::{Node, WholeScan};
 use super::{
-    Access, CHECK_NS, ClientScanner, MANY, NodeFile, Process, RECHECK_NS, SCAN_SPACING, SCAN_SPACING_BLIND, SECOND,
-    STREAM, TURN_SHARE, TURN_SHARE_BLIND, WALK_SPACING, YOUNG_NS, decimal,
+    Access, CHECK_NS, ClientScanner, FAILED_SCANS, LIST_NS, Listing, MANY, NodeFile, Process, RECHECK_NS, SCAN_SPACING,
+    SCAN_SPACING_BLIND, SCAN_SPACING_SOON, SECOND, STREAM, TURN_SHARE, TURN_SHARE_BLIND, WALK_SPACING, YOUNG_NS,
+    decimal,
 };
 use gpuscope_sys::{Error, KernelFile, monotonic_ns};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, fstat, makedev, openat, statat, statx};
@@ -18,11 +19,11 @@ use std::os::fd::OwnedFd;
 
 impl ClientScanner {
     pub(super) fn refresh_live(&mut self, now_ns: u64, elapsed_ns: u64) {
-        if !self.list_pids() {
+        if !self.list_pids(now_ns) {
             return;
         }
         let mut processes = std::mem::take(&mut self.processes);
-        let pids = std::mem::take(&mut self.pids);
+        let mut pids = std::mem::take(&mut self.pids);
         self.scans = self.scan_is_due(pids.len(), now_ns);
         for &pid in &pids {
             self.visit(pid, &mut processes, now_ns);
@@ -51,23 +52,48 @@ impl ClientScanner {
             }
         }
         self.denied = processes.values().filter(|p| p.access == Access::Denied).count();
+        pids.retain(|pid| processes.contains_key(pid));
         self.processes = processes;
         self.pids = pids;
     }
 
-    /// Fills `pids`, in the order in which the kernel lists them: ascending.
-    fn list_pids(&mut self) -> bool {
-        self.pids.clear();
+    /// Fills `pids`, ascending: all of them, or where that is enough those that are new.
+    fn list_pids(&mut self, now_ns: u64) -> bool {
+        let last = self.newest.as_ref().and_then(|file| newest_pid(file.read(&mut self.text).ok()?));
+        let from = match (last, self.listing) {
+            (Some(last), Some(listing)) if last >= listing.last && now_ns.saturating_sub(listing.full_ns) < LIST_NS => {
+                // A process has its number before it can be seen: those of the refresh before are looked for once more.
+                self.listing = Some(Listing { last, before: listing.last, ..listing });
+                Some(u64::from(listing.before.saturating_add(1)).saturating_add(listing.base))
+            }
+            _ => None,
+        };
+        if from.is_none() {
+            self.pids.clear();
+        }
         let Some(proc_dir) = &self.proc_dir else { return false };
-        // A directory's position belongs to its open file: the held one is rewound.
-        if rustix::fs::seek(proc_dir, rustix::fs::SeekFrom::Start(0)).is_err() {
+        // A directory's position belongs to its open file: the held one is set anew.
+        if rustix::fs::seek(proc_dir, rustix::fs::SeekFrom::Start(from.unwrap_or(0))).is_err() {
             return false;
         }
+        // Where a process stands in the folder: its number and a constant (`TGID_OFFSET`, fs/proc/base.c), if it is one.
+        let (mut at, mut base, mut is_constant) = (None, None, true);
         let mut entries = RawDir::new(proc_dir, &mut self.dir_buffer);
         while let Some(Ok(entry)) = entries.next() {
-            if let Some(pid) = decimal(entry.file_name().to_bytes()) {
-                self.pids.push(pid);
+            let place = at.replace(entry.next_entry_cookie());
+            let Some(pid) = decimal(entry.file_name().to_bytes()) else { continue };
+            if let Some(place) = place {
+                let offset = place.checked_sub(u64::from(pid));
+                is_constant &= offset.is_some() && *base.get_or_insert(offset) == offset;
             }
+            self.pids.push(pid);
+        }
+        if from.is_some() {
+            self.pids.sort_unstable();
+            self.pids.dedup();
+        } else {
+            let base = base.flatten().filter(|_| is_constant && self.counts_files);
+            self.listing = last.zip(base).map(|(last, base)| Listing { last, before: last, base, full_ns: now_ns });
         }
         true
     }
@@ -91,12 +117,23 @@ impl ClientScanner {
                 },
                 None => match self.stat_files(pid) {
                     Some(facts) => facts,
-                    None => return,
+                    None => {
+                        self.forget(pid, process);
+                        processes.remove(&pid);
+                        return;
+                    }
                 },
             };
+            // What the scanner itself opens and closes is no reason to look through this process.
+            let count = if pid == self.own_pid { count.saturating_sub(self.own_files()) } else { count };
             process.checked_ns = now_ns;
             let mut changed = process.suspect || process.uid != uid;
-            if process.inode != inode || changed || process.access == Access::NoFiles {
+            // A kernel thread may become a program (`call_usermodehelper`, kernel/umh.c), which it does at once.
+            let may_begin = process.access == Access::NoFiles && now_ns < process.young_until_ns;
+            if process.inode == inode && !changed && !may_begin && process.access == Access::NoFiles {
+                return;
+            }
+            if process.inode != inode || changed || may_begin {
                 // Another process may have the pid now, or the kernel has dropped and made the inode anew.
                 let Some(stat) = self.stat(pid) else { return };
                 if stat.start != process.start {
@@ -130,6 +167,7 @@ impl ClientScanner {
         }
         let Some(stat) = self.stat(pid) else { return };
         let Some((inode, uid, file_count)) = self.stat_files(pid) else { return };
+        let file_count = if pid == self.own_pid { file_count.saturating_sub(self.own_files()) } else { file_count };
         let mut process = Process {
             start: stat.start,
             inode,
@@ -148,11 +186,26 @@ impl ClientScanner {
         if process.access == Access::Open && !self.scans {
             self.walk(pid, &mut process, now_ns);
         }
-        if process.access == Access::Open && self.counts_files && self.held < self.hold_at_most {
-            process.dir = self.open_folder(pid);
+        if self.counts_files && self.held < self.folders_at_most {
+            // Not that of a process which has the number by now.
+            let dir = self.open_folder(pid);
+            process.dir = dir.filter(|dir| fstat(dir).is_ok_and(|stat| stat.st_ino == process.inode));
             self.held = self.held.saturating_add(usize::from(process.dir.is_some()));
         }
         processes.insert(pid, process);
+    }
+
+    /// Files that the scanner holds open.
+    fn own_files(&self) -> u64 {
+        self.clients.iter().filter(|c| c.file.is_some()).count().saturating_add(self.held) as u64
+    }
+
+    /// Whether a process's folder of open files may not be opened. Wakes nothing.
+    fn is_refused(&self, pid: u32) -> bool {
+        let Some(proc_dir) = &self.proc_dir else { return false };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(proc_dir, format!("{pid}/fd"), flags, Mode::empty());
+        matches!(opened, Err(Errno::ACCESS | Errno::PERM))
     }
 
     fn open_folder(&mut self, pid: u32) -> Option<OwnedFd> {
@@ -185,12 +238,21 @@ impl ClientScanner {
         process.walked_ns = now_ns;
         process.access = match self.find_nodes(pid) {
             Ok(()) => Access::Open,
-            // Whether it holds a device the scan of the whole machine tells.
-            Err(Errno::ACCESS | Errno::PERM) if self.sees_whole() => return,
-            Err(Errno::ACCESS | Errno::PERM) => Access::Denied,
+            Err(Errno::ACCESS | Errno::PERM) => {
+                // Whether it holds a device the next scan of the whole machine tells.
+                self.scan_soon = true;
+                process.access = Access::Denied;
+                return;
+            }
             // It has just ended: the next listing will not have it.
-            Err(_) => {
+            Err(Errno::NOENT | Errno::SRCH) => {
                 self.forget(pid, process);
+                return;
+            }
+            Err(e) => {
+                let path = self.roots.proc(format!("{pid}/fd"));
+                self.trouble = Some(Error::Io { path, source: e.into() });
+                process.suspect = true;
                 return;
             }
         };
@@ -210,7 +272,14 @@ impl ClientScanner {
         });
         for &(fd, target) in &found {
             if !process.files.iter().any(|f| f.fd == fd) {
-                process.files.push(NodeFile { fd, target, client: None, mute: false, identified_ns: 0 });
+                process.files.push(NodeFile {
+                    fd,
+                    target,
+                    client: None,
+                    mute: false,
+                    path_only: false,
+                    identified_ns: 0,
+                });
             }
         }
         self.found = found;
@@ -225,6 +294,8 @@ impl ClientScanner {
         let Some(Ok(whole)) = &self.whole else { return false };
         let (spacing, at_least_ns) =
             if self.counts_files { (SCAN_SPACING, RECHECK_NS) } else { (SCAN_SPACING_BLIND, CHECK_NS) };
+        let (spacing, at_least_ns) =
+            if self.scan_soon { (SCAN_SPACING_SOON, CHECK_NS) } else { (spacing, at_least_ns) };
         let pause_ns = whole.cost_ns.saturating_mul(spacing).max(at_least_ns);
         whole.scanned_ns.is_none_or(|at| now_ns.saturating_sub(at) >= pause_ns)
     }
@@ -233,16 +304,23 @@ impl ClientScanner {
         let Some(Ok(whole)) = &mut self.whole else { return };
         let begun_ns = cpu_ns();
         if let Err(why) = whole.scan() {
-            self.whole = Some(Err(why));
+            // Without file numbers or memory for a moment; walks do meanwhile.
+            whole.scanned_ns = None;
+            self.failed_scans = self.failed_scans.saturating_add(1);
+            if self.failed_scans >= FAILED_SCANS {
+                self.whole = Some(Err(why));
+            }
             processes.values_mut().for_each(|p| p.suspect = true);
             return;
         }
-        whole.cost_ns = cpu_ns().saturating_sub(begun_ns);
+        self.failed_scans = 0;
+        self.scan_soon = false;
         whole.scanned_ns = Some(now_ns);
         let nodes = std::mem::take(&mut whole.nodes);
         self.take_nodes(&nodes, processes, now_ns);
         if let Some(Ok(whole)) = &mut self.whole {
             whole.nodes = nodes;
+            whole.cost_ns = cpu_ns().saturating_sub(begun_ns);
         }
     }
 
@@ -263,8 +341,14 @@ impl ClientScanner {
                 let target = self.targets.iter().position(|t| t.wanted && t.rdevs.contains(&rdev));
                 self.found.extend(target.map(|t| (fd, t)));
             }
-            if !(self.found.is_empty() && process.files.is_empty()) {
-                self.take_found(pid, process, now_ns);
+            if self.found.is_empty() && process.files.is_empty() {
+                continue;
+            }
+            self.take_found(pid, process, now_ns);
+            // The files of a device that must not be woken are not read: whether they could be, their folder tells.
+            let is_unread = |f: &NodeFile| !self.is_readable(f.target);
+            if process.access == Access::Open && process.files.iter().any(is_unread) && self.is_refused(pid) {
+                process.access = Access::Denied;
             }
         }
     }
@@ -307,9 +391,8 @@ impl ClientScanner {
             let holder = Holder { pid, fd: file.fd };
             if let Some(id) = file.client {
                 // What a client is read through is checked at every reading.
-                let primary = self.clients.iter().any(|c| {
-                    c.target == file.target && c.id == id && c.file.is_some() && c.holders.first() == Some(&holder)
-                });
+                let client = self.clients.find(file.target, id);
+                let primary = client.is_some_and(|c| c.read_tick > 0 && c.holders.first() == Some(&holder));
                 if primary || now_ns.saturating_sub(file.identified_ns) < RECHECK_NS {
                     continue;
                 }
@@ -323,13 +406,15 @@ impl ClientScanner {
                     let text = String::from_utf8_lossy(&self.text);
                     let id = client_id(&text);
                     if file.client.is_some() && file.client != id {
-                        release(&mut self.clients, holder, file.target, file.client);
+                        self.clients.release(holder, file.target, file.client);
                     }
                     file.client = id;
-                    file.mute = id.is_none();
+                    file.path_only = is_path_only(&text);
+                    file.mute = id.is_none() && !file.path_only;
                     let Some(id) = id else { continue };
-                    let Some(client) = hold(&mut self.clients, file.target, id, holder) else { continue };
-                    if client.file.is_none() {
+                    let keep = self.clients.len() <= self.files_at_most;
+                    let Some(client) = self.clients.hold(file.target, id, holder) else { continue };
+                    if client.file.is_none() && keep {
                         if let Some(at) = client.holders.iter().position(|h| *h == holder) {
                             client.holders.swap(0, at);
                         }
@@ -342,8 +427,13 @@ impl ClientScanner {
                     }
                 }
                 Err(Error::Permission { .. }) => process.access = Access::Denied,
+                Err(e) if is_passing(&e) => {
+                    // Once more at the next refresh.
+                    file.identified_ns = 0;
+                    self.trouble = Some(e);
+                }
                 Err(_) => {
-                    release(&mut self.clients, holder, file.target, file.client);
+                    self.clients.release(holder, file.target, file.client);
                     file.client = None;
                 }
             }
@@ -353,7 +443,8 @@ impl ClientScanner {
     /// Nodes found while their device slept.
     fn identify_pending(&mut self, processes: &mut HashMap<u32, Process>, now_ns: u64) {
         for (pid, process) in processes {
-            if process.access == Access::Open && process.files.iter().any(|f| f.client.is_none() && !f.mute) {
+            let is_pending = |f: &NodeFile| f.client.is_none() && !f.mute && !f.path_only;
+            if process.access == Access::Open && process.files.iter().any(is_pending) {
                 self.identify(*pid, process, now_ns);
             }
         }
@@ -385,8 +476,9 @@ impl ClientScanner {
         // the node is looked at first.
         let careful = self.targets.iter().any(|t| t.wanted && !t.readable);
         for i in 0..self.clients.len() {
-            let Some(client) = self.clients.get(i) else { break };
-            if client.read_tick == self.tick || !self.is_readable(client.target) {
+            let keep = i < self.files_at_most;
+            let Some((read_tick, target)) = self.clients.get_mut(i).map(|c| (c.read_tick, c.target)) else { break };
+            if read_tick == self.tick || !self.is_readable(target) {
                 continue;
             }
             // Through another holder, when the one it was read through has closed it or ended.
@@ -397,11 +489,21 @@ impl ClientScanner {
                     let rdev = self.proc_dir.as_ref().and_then(|dir| device_number(dir, path.as_str()).ok().flatten());
                     rdev.is_some_and(|rdev| rdevs.contains(&rdev))
                 };
-                let reads = (!careful || self.targets.get(client.target).is_some_and(|t| node(&t.rdevs)))
-                    && read_client(client, holder, &self.roots, &mut self.text);
-                if reads {
-                    client.read_tick = self.tick;
-                    break;
+                let outcome = if !careful || self.targets.get(target).is_some_and(|t| node(&t.rdevs)) {
+                    client.read(holder, &self.roots, &mut self.text, keep)
+                } else {
+                    Outcome::Lost
+                };
+                match outcome {
+                    Outcome::Read => {
+                        client.read_tick = self.tick;
+                        break;
+                    }
+                    Outcome::Failed(e) => {
+                        self.trouble = Some(e);
+                        break;
+                    }
+                    Outcome::Lost => {}
                 }
                 client.file = None;
                 client.holders.remove(0);
@@ -414,7 +516,7 @@ impl ClientScanner {
     }
 
     fn release(&mut self, pid: u32, file: &NodeFile) {
-        release(&mut self.clients, Holder { pid, fd: file.fd }, file.target, file.client);
+        self.clients.release(Holder { pid, fd: file.fd }, file.target, file.client);
     }
 
     fn forget(&mut self, pid: u32, process: &mut Process) {
@@ -423,6 +525,11 @@ impl ClientScanner {
             self.release(pid, &file);
         }
     }
+}
+
+/// The number given to a process or thread last: the fifth field of `/proc/loadavg` (`loadavg_proc_show`, fs/proc/loadavg.c).
+fn newest_pid(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
 /// Processor time of this thread: what a walk costs, however long it waits for a processor.

@@ -123,10 +123,11 @@ fn a_scan_of_the_whole_machine_takes_the_place_of_the_walks() {
     assert_eq!(cycles(&scanner, 8), Some(5));
     scanner.refresh(&[xe_target(true)], 5 * S);
     assert_eq!(ids(&scanner, 0), [8, 9]);
-    // It fails: the walks take over.
-    scanner.refresh(&[xe_target(true)], 10 * S);
-    assert_eq!(ids(&scanner, 0), [7, 8, 9]);
-    assert!(scanner.can_scan_whole().is_err());
+    // It fails: the walks take over, and it is tried a few times more.
+    for (now_ns, lives) in [(10 * S, true), (11 * S, true), (12 * S, false)] {
+        scanner.refresh(&[xe_target(true)], now_ns);
+        assert_eq!((ids(&scanner, 0), scanner.can_scan_whole().is_ok()), (vec![7, 8, 9], lives));
+    }
 }
 
 #[test]
@@ -139,6 +140,52 @@ fn with_a_scan_of_the_whole_machine_other_processes_are_not_looked_into() {
     let mut scanner = tree.scanner(true).with_whole([vec![(10, 4, node("1:3"))]]);
     scanner.refresh(&[xe_target(true)], S);
     assert_eq!((ids(&scanner, 0), scanner.denied_processes(), scanner.incomplete()), (vec![10], 0, None));
+}
+
+#[test]
+fn a_file_opened_as_a_path_is_neither_a_client_nor_a_driver_that_says_nothing() {
+    let tree = Tree::new();
+    for pid in [10, 11] {
+        tree.process(pid, 0);
+    }
+    tree.open(10, 4, NULL, &xe(7, 1, 0, 100));
+    tree.open(11, 4, NULL, "pos:\t0\nflags:\t010000000\nmnt_id:\t9\nino:\t4\n");
+    let mut scanner = tree.scanner(true);
+    scanner.refresh(&[xe_target(true)], S);
+    assert_eq!((ids(&scanner, 0), scanner.is_mute(0), scanner.unread_holders(0)), (vec![7], false, vec![]));
+}
+
+/// Run once more by itself, by a shell that lets it open few files: a limit is the whole process's.
+#[test]
+fn without_file_numbers_no_client_is_lost_and_the_reason_is_told() {
+    const FEW: &str = "GPUSCOPE_TEST_FEW_FILES";
+    const NAME: &str = "fdinfo::tests::scanner::without_file_numbers_no_client_is_lost_and_the_reason_is_told";
+    if std::env::var_os(FEW).is_none() {
+        let exe = std::env::current_exe().unwrap();
+        let line = format!("ulimit -n 64; exec \"$0\" --exact {NAME} --test-threads 1");
+        let out = std::process::Command::new("sh").args(["-c", &line]).arg(exe).env(FEW, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&out.stderr));
+        return;
+    }
+    let tree = Tree::new();
+    for pid in 10..110 {
+        tree.process(pid, 0);
+        tree.open(pid, 4, NULL, &xe(u64::from(pid), 1, 0, 100));
+    }
+    let mut scanner = tree.scanner(true);
+    for tick in 1..4 {
+        scanner.refresh(&[xe_target(true)], tick * S);
+        assert_eq!((ids(&scanner, 0).len(), scanner.incomplete()), (100, None));
+    }
+    // Somebody else takes the rest of them.
+    let taken: Vec<fs::File> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    scanner.refresh(&[xe_target(true)], 4 * S);
+    assert_eq!(scanner.clients().count(), 100);
+    assert!(scanner.incomplete().unwrap().remedy.as_ref().unwrap().contains("ulimit -n"));
+    drop(taken);
+    scanner.refresh(&[xe_target(true)], 5 * S);
+    assert_eq!((ids(&scanner, 0).len(), scanner.incomplete()), (100, None));
 }
 
 /// panthor before Linux 6.13 prints the core's keys of no driver at all.
