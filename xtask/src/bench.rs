@@ -3,6 +3,7 @@
 //! In a guest under emulation times mean nothing by themselves: there, numbers of system calls and ratios count. Absolute figures come
 //! from the host.
 
+use crate::bench_clients;
 use crate::guest::{Guest, boot, line, set_up};
 use crate::sh::build_gpuscope;
 use anyhow::{Context, Result, bail};
@@ -51,7 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let size = std::fs::metadata(&gpuscope)?.len() as f64 / 1e6;
     rows.push(Row { what: "binary, stripped, MB".into(), ours: size, budget: Some(BINARY_MB), peer: None });
     print!("\n{}", table(&rows));
-    let over: Vec<_> = rows.iter().filter(|r| r.budget.is_some_and(|b| r.ours > b)).map(|r| r.what.as_str()).collect();
+    let mut over: Vec<_> =
+        rows.iter().filter(|r| r.budget.is_some_and(|b| r.ours > b)).map(|r| r.what.clone()).collect();
+    over.extend(bench_clients::run()?);
     if !over.is_empty() {
         bail!("over budget: {}", over.join("; "));
     }

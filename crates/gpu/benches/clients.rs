@@ -40,7 +40,8 @@ fn main() {
     let crowd = Crowd::start(processes, files);
     let rdev = statat(rustix::fs::CWD, STAND_IN, AtFlags::empty()).unwrap().st_rdev;
     let (all, open) = count();
-    println!("machine,{all},{open}");
+    println!("processes,{all}");
+    println!("open files,{open}");
 
     let held: Vec<File> = crowd.clients.iter().map(|path| File::open(path).unwrap()).collect();
     for (name, bpf) in [("gpuscope", false), ("gpuscope bpf", true)] {
@@ -62,6 +63,9 @@ fn main() {
             }));
         }
         assert_eq!(clients.nodes(), CLIENTS, "{name}: the nodes of the stand-in");
+        if bpf {
+            println!("bpf scan,{:.3}", clients.scan_ms());
+        }
         println!("{name} mean,{:.3}", all.iter().sum::<f64>() / all.len() as f64);
         println!("{name},{:.3}", median(all));
     }
