@@ -64,6 +64,7 @@ fn scalar<E>(
 /// Calls `found` with every field of a client that may be unknown, and with its pid.
 pub(crate) fn each_client_field<E>(row: &ClientRow<'_>, found: Found<'_, E>) -> Result<(), E> {
     scalar(found, "pid", "", Ok(Value::Whole(row.client.pid.into())))?;
+    scalar(found, "read_monotonic_ns", "nanoseconds", reading(&row.client.read_ns, Value::Whole))?;
     scalar(found, "comm", "", text(row.comm()))?;
     scalar(found, "command_line", "", text(row.command_line()))?;
     scalar(found, "uid", "", row.uid().map(|uid| Value::Whole(uid.into())))?;

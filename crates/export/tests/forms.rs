@@ -135,6 +135,10 @@ fn users() -> ClientsSnapshot {
         key: ClientKey::Drm(client_id),
         source: "fdinfo".into(),
         client_name: name.map(Into::into),
+        read_ns: match client_id {
+            9 => Reading::absent(Reason::Failed, "its fdinfo could not be read"),
+            _ => Reading::Value(1_500_000_000 + 10_000 * client_id),
+        },
         pid,
         holders: holders.to_vec(),
         engines,

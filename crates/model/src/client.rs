@@ -74,8 +74,8 @@ pub struct ClientSample {
     pub source: Text,
     /// `drm-client-name`, when the client gave itself one.
     pub client_name: Option<Text>,
-    /// CLOCK_MONOTONIC right after it was read, in nanoseconds.
-    pub read_ns: u64,
+    /// CLOCK_MONOTONIC right after it was read, in nanoseconds; absent where it was not read at this tick.
+    pub read_ns: Reading<u64>,
     /// The process that it is counted for: of its holders the one that was started first.
     pub pid: u32,
     /// All processes that hold it, ascending, `pid` among them.
@@ -186,6 +186,8 @@ pub struct ClientSnapshot {
     pub source: Text,
     /// `drm-client-name`.
     pub client_name: Option<Text>,
+    /// CLOCK_MONOTONIC right after it was read, in nanoseconds: where the interval of its own use ends.
+    pub read_ns: Reading<u64>,
     /// The process that it is counted for.
     pub pid: u32,
     /// All processes that hold it.

@@ -85,7 +85,7 @@ fn blank(gpu: &GpuId, client_id: u64) -> ClientSample {
         key: ClientKey::Drm(client_id),
         source: Text::Static("fdinfo"),
         client_name: None,
-        read_ns: 0,
+        read_ns: Reading::Value(0),
         pid: 0,
         holders: Vec::new(),
         engines: Vec::new(),
@@ -95,7 +95,7 @@ fn blank(gpu: &GpuId, client_id: u64) -> ClientSample {
 
 fn update(slot: &mut ClientSample, client: &Client, hidden: &[&str], pid: u32, why: Option<&Why>) {
     slot.pid = pid;
-    slot.read_ns = client.read_ns;
+    slot.read_ns = why.map_or(Reading::Value(client.read_ns), |why| Reading::Absent(why.clone()));
     slot.holders.clear();
     slot.holders.extend(client.holders.iter().map(|h| h.pid));
     slot.holders.sort_unstable();

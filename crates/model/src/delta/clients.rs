@@ -46,6 +46,7 @@ impl ClientsBaseline {
                 key: client.key,
                 source: client.source.clone(),
                 client_name: client.client_name.clone(),
+                read_ns: client.read_ns.clone(),
                 pid: client.pid,
                 holders: client.holders.clone(),
                 engines,

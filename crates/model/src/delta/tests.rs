@@ -228,7 +228,7 @@ mod clients {
             key: ClientKey::Drm(7),
             source: "fdinfo".into(),
             client_name: None,
-            read_ns: at_ns,
+            read_ns: Reading::Value(at_ns),
             pid: 100,
             holders: vec![100, 200],
             engines: vec![ClientEngineSample { class: EngineClass::Render, name: "render".into(), capacity: 1, busy }],

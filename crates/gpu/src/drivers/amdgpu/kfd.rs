@@ -99,7 +99,7 @@ pub(super) fn clients(
             key: ClientKey::Process(pid),
             source: Text::Static("kfd"),
             client_name: None,
-            read_ns: monotonic_ns(),
+            read_ns: Reading::Value(monotonic_ns()),
             pid,
             holders: vec![pid],
             engines: Vec::new(),

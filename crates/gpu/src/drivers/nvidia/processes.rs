@@ -83,7 +83,7 @@ fn client(gpu: &GpuId, process: &Process, known: &mut Known, read_ns: u64) -> Cl
         key: ClientKey::Process(process.pid),
         source: SOURCE,
         client_name: None,
-        read_ns,
+        read_ns: Reading::Value(read_ns),
         pid: process.pid,
         holders: vec![process.pid],
         engines: engines.collect(),

@@ -429,7 +429,7 @@ fn processes_with_memory_and_utilisation() {
     let pids: Vec<_> = clients.iter().map(|c| (c.pid, c.key, c.memory[0].resident_bytes.get())).collect();
     let key = ClientKey::Process;
     assert_eq!(pids, [(100, key(100), Some(1024)), (200, key(200), Some(4096)), (300, key(300), None)]);
-    assert_eq!(clients[0].read_ns, 3 * SECOND);
+    assert_eq!(clients[0].read_ns, Reading::Value(3 * SECOND));
     assert_eq!(clients[0].source.as_str(), "nvml (sampled)");
     let share = clients[0].engines[0].busy.get().unwrap();
     assert_eq!(
