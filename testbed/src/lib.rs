@@ -258,9 +258,19 @@ impl Clients {
     /// The device is not bound, or this is no guest.
     #[must_use]
     pub fn read(bdf: &str) -> Self {
+        let text = Self::read_text(bdf);
+        Self::parse(&text).unwrap_or_else(|| panic!("{bdf}: {text}"))
+    }
+
+    /// Reads the text that [`parse`](Self::parse) takes apart.
+    ///
+    /// # Panics
+    ///
+    /// The device is not bound, or this is no guest.
+    #[must_use]
+    pub fn read_text(bdf: &str) -> String {
         let path = format!("/sys/kernel/debug/vgpu-{bdf}-clients");
-        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        Self::parse(&text).unwrap_or_else(|| panic!("{path}: {text}"))
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
     /// Takes the text of a clients file apart; lines with unknown keys pass. None if clients were left out.

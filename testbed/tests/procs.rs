@@ -15,7 +15,7 @@
 mod common;
 
 use common::books::{Books, of_client};
-use common::clients::{assert_holders, assert_memory, client, first_started, ids, members};
+use common::clients::{assert_holders, assert_memory, client, first_started, ids, members, read_ns};
 use common::{Stream, engine, is_sample};
 use gpuscope_testbed::{Clients, Gpu, Load, LoadClient, gpus, kernel};
 use serde_json::Value;
@@ -25,10 +25,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// How far a client's share may be from the books, in points; twice as far in a late sample, whose moment is not known as well.
+/// How far a client's share may be from the books between its two readings, in points.
 const CLIENT_POINTS: f64 = 1.0;
 /// The same of the sum over the clients of a GPU.
 const SUM_POINTS: f64 = 1.5;
+/// Shorter intervals are not judged: books of 25 ms do not tell a point of them.
+const JUDGED_NS: u64 = 500_000_000;
 
 /// The loads of a GPU: options, engine, duty. Together eight processes and those that they share with, and twelve clients that work.
 fn plan(gpu: &Gpu, has_xe: bool) -> &'static [(&'static [&'static str], &'static str, f64)] {
@@ -75,14 +77,13 @@ struct Row {
     /// Which client it is, and the driver's word for the engines; neither of a sum.
     known: usize,
     engine: String,
-    samples: usize,
-    late: usize,
+    /// Samples that the books tell the truth of.
+    judged: usize,
+    /// Those that they do not, for the guest had no time to read them.
+    skipped: usize,
     truth: f64,
     ours: f64,
-    /// The worst of the punctual samples.
     worst: f64,
-    /// Points that the books leave open for the late ones, at most.
-    open: f64,
 }
 
 impl Row {
@@ -91,42 +92,44 @@ impl Row {
     }
 
     /// Adds a sample, and says what is wrong with it.
-    fn add(&mut self, compared: &common::books::Compared, value: f64, points: f64) -> Option<String> {
-        self.samples += 1;
-        self.truth += compared.truth;
+    fn add(&mut self, truth: Option<f64>, value: f64, points: f64) -> Option<String> {
+        let Some(truth) = truth else {
+            self.skipped += 1;
+            return None;
+        };
+        self.judged += 1;
+        self.truth += truth;
         self.ours += value;
-        self.late += usize::from(compared.late);
-        self.open = self.open.max(compared.width);
-        if !compared.late {
-            self.worst = self.worst.max(compared.off);
-        }
-        let allowed = if compared.late { 2.0 * points } else { points };
-        let (off, late) = (compared.off, compared.late);
-        (off > allowed).then(|| format!("{}: {off:.2} points off{}", self.what, if late { ", late" } else { "" }))
+        let off = (truth - value).abs();
+        self.worst = self.worst.max(off);
+        (off > points).then(|| format!("{}: {off:.2} points off: {value:.2}, books {truth:.2}", self.what))
     }
 
-    /// Turns sums into means. Samples follow each other: over the whole run only its two ends are open, as those of one sample are.
+    /// Turns sums into means.
     fn close(&mut self) -> Option<String> {
-        if self.samples == 0 {
-            return Some(format!("{}: never a value", self.what));
+        if self.judged == 0 {
+            return Some(format!("{}: never a value that the books could judge", self.what));
         }
-        self.truth /= self.samples as f64;
-        self.ours /= self.samples as f64;
-        let off = (self.ours - self.truth).abs() - self.open / self.samples as f64;
+        self.truth /= self.judged as f64;
+        self.ours /= self.judged as f64;
+        let off = (self.ours - self.truth).abs();
         (off > 0.5).then(|| format!("{}: mean {:.2} where the books say {:.2}", self.what, self.ours, self.truth))
     }
 }
 
 fn print_table(title: &str, rows: &[Row]) {
-    println!(
-        "{title:<66} {:>7} {:>4} {:>6} {:>8} {:>8} {:>7}",
-        "samples", "late", "open", "truth %", "ours %", "worst"
-    );
+    println!("{title:<66} {:>6} {:>7} {:>8} {:>8} {:>7}", "judged", "skipped", "truth %", "ours %", "worst");
     for r in rows {
-        println!(
-            "{:<66} {:>7} {:>4} {:>6.2} {:>8.2} {:>8.2} {:>7.3}",
-            r.what, r.samples, r.late, r.open, r.truth, r.ours, r.worst
-        );
+        println!("{:<66} {:>6} {:>7} {:>8.2} {:>8.2} {:>7.3}", r.what, r.judged, r.skipped, r.truth, r.ours, r.worst);
+    }
+}
+
+/// Prints how many samples were judged, and wants half of them to be.
+fn assert_judged(title: &str, rows: &[Row], faults: &mut Vec<String>) {
+    let (judged, skipped) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.judged, sum.1 + row.skipped));
+    println!("{} {title}: {judged} samples judged strictly, {skipped} skipped", kernel());
+    if judged < skipped {
+        faults.push(format!("{title}: only {judged} of {} samples could be judged", judged + skipped));
     }
 }
 
@@ -198,10 +201,15 @@ fn compare_time(
     let mut sums: BTreeMap<(String, String), Row> = BTreeMap::new();
     // The first interval begins with the reading at start-up, which opens everything, takes long, and prints nothing that could arrive.
     for pair in lines.windows(2) {
-        let (before, line) = (Some(&pair[0]), &pair[1]);
+        let line = &pair[1];
         for gpu in gpus {
             let mut total: BTreeMap<String, f64> = BTreeMap::new();
-            for (at, k) in known.iter().enumerate().filter(|(_, k)| k.gpu == *gpu) {
+            let readings: Vec<(u64, u64)> = known
+                .iter()
+                .filter(|k| k.gpu == *gpu)
+                .map(|k| [&pair[0], line].map(|l| read_ns(client(l, gpu, k.client.id).unwrap())).into())
+                .collect();
+            for ((at, k), &(from, to)) in known.iter().enumerate().filter(|(_, k)| k.gpu == *gpu).zip(&readings) {
                 let seen = client(line, gpu, k.client.id).unwrap();
                 for e in seen["engines"].as_array().unwrap() {
                     let name = e["name"].as_str().unwrap();
@@ -216,8 +224,8 @@ fn compare_time(
                         continue;
                     }
                     *total.entry(name.to_string()).or_default() += value;
-                    let compared = books.compare(&gpu.bdf, &keys, value, line, before);
-                    if compared.truth == 0.0 && value >= 0.1 {
+                    let truth = (to - from >= JUDGED_NS).then(|| books.between(&gpu.bdf, &keys, from, to)).flatten();
+                    if truth == Some(0.0) && value >= 0.1 {
                         faults.push(format!("{} client {} {name}: idle but {value} %", gpu.identity, k.client.id));
                     }
                     if books.rows[&gpu.bdf].last().is_some_and(|page| keys.iter().all(|key| page.1[key] == 0)) {
@@ -229,15 +237,19 @@ fn compare_time(
                         format!("{} {} {id} {name}, {processes} pids, {}", kernel(), gpu.identity, k.options)
                     };
                     let row = rows.entry((at, name.to_string())).or_insert_with(|| Row::new(what(), at, name));
-                    faults.extend(row.add(&compared, value, CLIENT_POINTS));
+                    faults.extend(row.add(truth, value, CLIENT_POINTS));
                 }
             }
+            // They are read right after each other.
+            let mean = |of: fn(&(u64, u64)) -> u64| readings.iter().map(of).sum::<u64>() / readings.len().max(1) as u64;
+            let (from, to) = (mean(|r| r.0), mean(|r| r.1));
             for (name, value) in total {
-                let compared = books.compare(&gpu.bdf, &members(gpu, &name), value, line, before);
+                let engines = members(gpu, &name);
+                let truth = (to - from >= JUDGED_NS).then(|| books.between(&gpu.bdf, &engines, from, to)).flatten();
                 let row = sums
                     .entry((gpu.bdf.clone(), name.clone()))
                     .or_insert_with(|| Row::new(format!("{} {} all clients, {name}", kernel(), gpu.identity), 0, ""));
-                faults.extend(row.add(&compared, value, SUM_POINTS));
+                faults.extend(row.add(truth, value, SUM_POINTS));
             }
         }
     }
@@ -343,6 +355,12 @@ fn every_client_is_counted_once_and_within_a_point_of_the_books() {
     peer.wait().unwrap();
     let stat = lines(&["stat", "--processes", "--perturbing"], 4);
     let books = books.close();
+    for (bdf, pages) in &books.rows {
+        let mut apart: Vec<u64> = pages.windows(2).map(|p| (p[1].0 - p[0].0) / 1_000_000).collect();
+        apart.sort_unstable();
+        let at = |part: usize| apart[(apart.len() - 1) * part / 100];
+        println!("{} {bdf}: pages {} ms apart, 90 % at most {} ms, all {} ms", kernel(), at(50), at(90), at(100));
+    }
     let after: BTreeMap<String, Clients> = gpus.iter().map(|g| (g.bdf.clone(), g.clients())).collect();
     // While the processes are there: whose start times make the owner.
     let listed = procs.iter().chain(&stat).map(|line| assert_lists(line, &known, &gpus, &truth));
@@ -358,6 +376,9 @@ fn every_client_is_counted_once_and_within_a_point_of_the_books() {
     print_table("GPU", &sums);
     let (by_stat, _) = compare_time(&stat, &known, &gpus, &books, &mut faults);
     print_table("client, by stat --processes", &by_stat);
+    for (title, rows) in [("clients", &rows), ("sums", &sums), ("clients of stat", &by_stat)] {
+        assert_judged(title, rows, &mut faults);
+    }
     compare_pmu(&stat, &gpus, &books, &mut faults);
 
     print_peers(integrated, &known, &rows);

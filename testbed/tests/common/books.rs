@@ -1,12 +1,14 @@
 //! The module's books over time, and how far a sample is from them.
 //!
-//! The books are read forty times a second and interpolated to the moment of a sample, which carries its CLOCK_MONOTONIC. A sample is
+//! The books are read up to fifty times a second and interpolated to the moment of a sample, which carries its CLOCK_MONOTONIC. A sample is
 //! read between that moment and its arrival; on a machine that had no time for the guest this may be long. Such a sample is *late*, and is
-//! compared with all that the books allow over its lateness.
+//! compared with all that the books allow over its lateness. Of a client the moment of its own reading is known: it is never late, and
+//! is left out where the books themselves were not read for too long.
 
 use gpuscope_testbed::{Clients, Gpu, Truth};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,8 +17,14 @@ use std::time::Duration;
 /// CLOCK_MONOTONIC, and the busy nanoseconds of every engine then.
 type Page = (u64, BTreeMap<String, u64>);
 
+/// How often the books are read.
+const EVERY: Duration = Duration::from_millis(20);
+
 /// A sample that took longer from its beginning to its arrival is late; so is one whose nearest pages lie three times as far apart.
 const LATE_NS: u64 = 20_000_000;
+
+/// What a client used is compared with the books where two pages around each of its readings are no further apart than this.
+const APART_NS: u64 = 60_000_000;
 
 /// The books of every GPU over time.
 pub struct Books {
@@ -49,41 +57,64 @@ impl Books {
     /// Reads the books of these GPUs until closed.
     pub fn keep(gpus: &[Gpu]) -> Keeper {
         // A GPU that is unplugged has no books.
-        Self::keep_pages(gpus, |bdf| {
-            let t = Truth::try_read(bdf).ok()?;
-            Some((t.monotonic_ns, t.engines.iter().map(|(name, e)| (name.clone(), e.busy_ns)).collect()))
-        })
+        let page = |t: Truth| (t.monotonic_ns, t.engines.iter().map(|(name, e)| (name.clone(), e.busy_ns)).collect());
+        Self::keep_pages(gpus, |bdf| Truth::try_read(bdf).ok(), page)
     }
 
     /// Reads the books of these GPUs' clients until closed: the engines by their names, and those of each client as [`of_client`]
     /// names them.
     pub fn keep_clients(gpus: &[Gpu]) -> Keeper {
-        Self::keep_pages(gpus, |bdf| {
-            let all = Clients::read(bdf);
+        // What takes long waits until they are closed.
+        let page = |text: String| {
+            let all = Clients::parse(&text).unwrap_or_else(|| panic!("{text}"));
             let mut busy = all.engines_ns;
             for client in &all.clients {
                 busy.extend(client.busy_ns.iter().map(|(engine, ns)| (of_client(client.id, engine), *ns)));
             }
-            Some((all.monotonic_ns, busy))
-        })
+            (all.monotonic_ns, busy)
+        };
+        Self::keep_pages(gpus, |bdf| Some(Clients::read_text(bdf)), page)
     }
 
-    fn keep_pages(gpus: &[Gpu], read: impl Fn(&str) -> Option<Page> + Send + 'static) -> Keeper {
+    fn keep_pages<T: Send>(
+        gpus: &[Gpu],
+        read: impl Fn(&str) -> Option<T> + Send + 'static,
+        page: impl Fn(T) -> Page + Send + 'static,
+    ) -> Keeper {
         let bdfs: Vec<String> = gpus.iter().map(|g| g.bdf.clone()).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
-            let mut rows: BTreeMap<String, Vec<Page>> = BTreeMap::new();
+            run_first();
+            let mut read_so_far: BTreeMap<String, Vec<T>> = BTreeMap::new();
             while !stopped.load(Ordering::Relaxed) {
                 for bdf in &bdfs {
-                    let Some(page) = read(bdf) else { continue };
-                    rows.entry(bdf.clone()).or_default().push(page);
+                    let Some(one) = read(bdf) else { continue };
+                    read_so_far.entry(bdf.clone()).or_default().push(one);
                 }
-                thread::sleep(Duration::from_millis(25));
+                thread::sleep(EVERY);
             }
-            Books { rows }
+            let pages = |all: Vec<T>| all.into_iter().map(&page).collect();
+            Books { rows: read_so_far.into_iter().map(|(bdf, all)| (bdf, pages(all))).collect() }
         });
         Keeper { stop, thread }
+    }
+
+    /// The busy percent of engines together, of their capacity, between two readings; nothing where the pages around a reading lie too
+    /// far apart to tell.
+    pub fn between(&self, bdf: &str, engines: &[String], from_ns: u64, to_ns: u64) -> Option<f64> {
+        let rows = &self.rows[bdf];
+        let busy = |ns: u64| {
+            let (a, b) = match rows.partition_point(|r| r.0 < ns) {
+                0 => return None,
+                after => (&rows[after - 1], rows.get(after)?),
+            };
+            let sum = |page: &Page| engines.iter().map(|e| page.1[e] as f64).sum::<f64>();
+            let part = (ns - a.0) as f64 / (b.0 - a.0) as f64;
+            (b.0 - a.0 <= APART_NS).then(|| sum(a) + (sum(b) - sum(a)) * part)
+        };
+        let seconds = to_ns.checked_sub(from_ns)? as f64 / 1e9;
+        Some((busy(to_ns)? - busy(from_ns)?) / 1e7 / seconds / engines.len() as f64)
     }
 
     /// What engines had been busy for at some moment between `from` and `to`.
@@ -138,6 +169,14 @@ impl Books {
         let truth = percent(y.best - x.best, seconds * 1e9);
         Compared { truth, off, late: y.late || x.late, width: most - least }
     }
+}
+
+/// Lets this thread run whenever it wants to: the books are short, and what they are for must not wait for what is measured.
+fn run_first() {
+    let thread = std::fs::read_link("/proc/thread-self").unwrap();
+    let thread = thread.file_name().unwrap().to_string_lossy().into_owned();
+    let done = Command::new("chrt").args(["--rr", "--pid", "10", &thread]).status();
+    assert!(done.is_ok_and(|status| status.success()), "chrt comes with util-linux");
 }
 
 /// What engines may have been busy for when a counter was read.

@@ -26,6 +26,11 @@ pub fn ids(line: &Value, gpu: &Gpu) -> Vec<u64> {
     clients(line).iter().filter(|c| c["gpu"] == gpu.bdf).filter_map(|c| c["client_id"].as_u64()).collect()
 }
 
+/// CLOCK_MONOTONIC of a client's own reading.
+pub fn read_ns(client: &Value) -> u64 {
+    client["read_monotonic_ns"].as_u64().unwrap_or_else(|| panic!("not read: {client}"))
+}
+
 /// The engines that a driver's word in fdinfo stands for; none for what this GPU does not have.
 pub fn members(gpu: &Gpu, word: &str) -> Vec<String> {
     let engines = match (gpu.driver(), word) {
