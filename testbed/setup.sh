@@ -55,7 +55,7 @@ need -- gcc libc6-dev make cpio xz-utils dwarves busybox-static debootstrap kmod
 command -v qemu-system-x86_64 >/dev/null || need -t bookworm-backports -- qemu-system-x86
 
 if [ ! -e "$cache/bin/vgpu-load" ] || [ "$here/load.c" -nt "$cache/bin/vgpu-load" ]; then
-	gcc -O2 -Wall -Wextra -Werror -o "$cache/bin/vgpu-load.new" "$here/load.c"
+	gcc -O2 -static -Wall -Wextra -Werror -o "$cache/bin/vgpu-load.new" "$here/load.c"
 	mv "$cache/bin/vgpu-load.new" "$cache/bin/vgpu-load"
 fi
 
