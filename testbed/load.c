@@ -30,6 +30,7 @@ struct client_name { uint64_t len, text; };
 #define ALLOC _IOWR('d', 0x41, struct alloc)
 #define IMPORT _IOW('d', 0x42, struct buffer)
 #define SET_NAME _IOW('d', 0x44, struct client_name)
+#define CORE_NAME _IOWR('d', 0xd1, struct client_name)	// DRM_IOCTL_SET_CLIENT_NAME of drm.h, Linux 6.14
 #define CLIENT _IOR('d', 0x45, uint64_t)
 enum { LAZY = 1, PURGEABLE = 2, ACTIVE = 4 };
 
@@ -316,7 +317,8 @@ static int usage(void)
 	      "       vgpu-load idle COUNT FILES SECONDS\n"
 	      "  --alloc BYTES[K|M|G][:system|local|other][:lazy+purgeable+active]   several; without, 64M:system\n"
 	      "  --shared        a child with a client of its own holds the same buffers\n"
-	      "  --name TEXT     the client's name\n"
+	      "  --name TEXT     the client's name, as a driver may set one: spaces and all\n"
+	      "  --core-name TEXT   the same by the DRM core's ioctl, which refuses spaces\n"
 	      "  --dup N         N more descriptors of the client\n"
 	      "  --fork          a child inherits the client and does half of the jobs\n"
 	      "  --pass          a child that was there before gets the descriptor by SCM_RIGHTS\n"
@@ -330,12 +332,13 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "alloc", 1, 0, 'a' }, { "shared", 0, 0, 's' }, { "name", 1, 0, 'n' }, { "dup", 1, 0, 'd' },
+		{ "alloc", 1, 0, 'a' }, { "shared", 0, 0, 's' }, { "name", 1, 0, 'n' }, { "core-name", 1, 0, 'c' }, { "dup", 1, 0, 'd' },
 		{ "fork", 0, 0, 'f' }, { "pass", 0, 0, 'p' }, { "elder", 0, 0, 'e' }, { "both", 0, 0, 'b' },
 		{ "stay", 0, 0, 'k' }, { 0 } };
 	struct alloc memory[16] = { { 64 << 20, 0, 0, 0, 0 } };
 	int nalloc = 0, dups = 0, shared = 0, fork_too = 0, pass = 0, elder = 0, both = 0, stay = 0, talk, i, o;
 	const char *name = NULL;
+	unsigned long how = SET_NAME;
 	char other[300];
 	struct load l = { .nfd = 1 };
 	pid_t heir = 0, sharer = 0, receiver = 0;
@@ -354,7 +357,8 @@ int main(int argc, char **argv)
 			memory[nalloc++] = parse_alloc(optarg);
 			break;
 		case 's': shared = 1; break;
-		case 'n': name = optarg; break;
+		case 'n': name = optarg; how = SET_NAME; break;
+		case 'c': name = optarg; how = CORE_NAME; break;
 		case 'd': dups = atoi(optarg); break;
 		case 'f': fork_too = 1; break;
 		case 'p': pass = 1; break;
@@ -398,7 +402,7 @@ int main(int argc, char **argv)
 	if (name) {
 		struct client_name n = { strlen(name), (uintptr_t)name };
 
-		if (ioctl(l.fd[0], SET_NAME, &n))
+		if (ioctl(l.fd[0], how, &n))
 			die("name");
 	}
 	for (i = 0; i < dups; i++)

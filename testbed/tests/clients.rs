@@ -5,6 +5,7 @@
 use gpuscope_testbed::{Churn, Client, Gpu, Idle, Load, Memory, bind, gpu, gpus, kernel_since, unbind, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -268,8 +269,26 @@ fn both_nodes_are_two_clients() {
 
 #[test]
 #[ignore = "needs the testbed's guest"]
-fn names_hold_spaces() {
+fn a_driver_may_print_a_name_with_spaces_and_no_program_may_choose_one() {
+    // What the core says to a program that names its client.
+    let by_the_core = |gpu: &Gpu, name: &str| {
+        let cache = std::env::var("TESTBED_CACHE").unwrap_or_else(|_| "/var/cache/gpu-testbed".to_string());
+        let mut load = Command::new(format!("{cache}/bin/vgpu-load"));
+        load.args(["--core-name", name, &gpu.render, "0", "0", "1000", "0"]).output().unwrap()
+    };
     for gpu in printing() {
+        for refused in ["my app", "my\tapp", "app "] {
+            let said = by_the_core(&gpu, refused);
+            assert!(!said.status.success(), "{}: {refused:?} is taken: {said:?}", gpu.identity);
+            assert_eq!(String::from_utf8_lossy(&said.stderr), "name: Invalid argument\n");
+        }
+        if kernel_since(6, 14) {
+            let load = Load::with(&["--core-name", "my:app"], &gpu.render, engine(&gpu), 0.0, 1000, 20.0);
+            assert_eq!(of_client(load.pid(), load.clients()[0].id)["drm-client-name"], "my:app");
+        } else {
+            assert!(!by_the_core(&gpu, "my:app").status.success(), "this kernel has no such ioctl");
+        }
+        // The module's ioctl stands for a driver that names its clients itself.
         let load = Load::with(&["--name", "my  app name 1"], &gpu.render, engine(&gpu), 0.0, 1000, 20.0);
         let client = &load.clients()[0];
         assert_eq!(gpu.clients().client(client.id).unwrap().name, "my  app name 1");

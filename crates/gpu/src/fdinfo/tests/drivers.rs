@@ -253,3 +253,11 @@ fn the_name_that_a_client_gave_itself_is_one_word_and_may_have_colons() {
     assert_eq!(info.client_name, "drm-engine-rcs:9");
     assert_eq!((info.engines.len(), info.engines[0].busy_ns, info.engines[0].cycles), (1, None, Some(1)));
 }
+
+/// No program can choose such a name, and a driver that sets `client_name` itself could: `drm_show_fdinfo` prints whatever is there.
+#[test]
+fn a_name_with_spaces_is_taken_whole() {
+    let text = head("xe", 5, "0000:03:00.0") + "drm-client-name:\tmy  app: 1\ndrm-cycles-rcs:\t1\n";
+    let info = parsed(&text);
+    assert_eq!((info.client_name.as_str(), info.engines.len(), info.unknown_keys), ("my  app: 1", 1, 0));
+}
