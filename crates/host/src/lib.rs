@@ -10,12 +10,13 @@ mod debugfs;
 mod dmem;
 mod parse;
 mod processes;
+mod source;
 mod text;
 mod users;
 
 pub use container::container_of;
 pub use debugfs::{DebugfsClient, DebugfsClients, debugfs_clients, parse_debugfs_clients};
-pub use dmem::{DmemRegion, dmem_capacity, dmem_current, dmem_report, parse_dmem};
+pub use dmem::{Dmem, DmemRegion, parse_dmem};
 pub use parse::{Cgroups, Stat, parse_cgroup, parse_cmdline, parse_stat, parse_statm, parse_uid};
 pub use processes::Processes;
 pub use users::Users;

@@ -2,13 +2,13 @@
 
 use crate::container::container_of;
 use crate::parse::{Cgroups, Stat, parse_cgroup, parse_cmdline, parse_stat, parse_statm, parse_uid};
+use crate::source::Source;
 use crate::text::{gone, read_lossy, why};
 use crate::users::Users;
 use gpuscope_model::{Counter, ProcessSample, Reading, Reason, Text, Why};
-use gpuscope_sys::{Error, KernelFile, Roots, monotonic_ns};
+use gpuscope_sys::{Error, Roots, monotonic_ns};
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::PathBuf;
 
 /// Facts that hardly change (user, command line, cgroup) are read again after this time: a process may be moved or change its user.
 const REREAD_NS: u64 = 5_000_000_000;
@@ -55,39 +55,6 @@ struct Known {
     /// When its facts are to be read again.
     due_ns: u64,
     seen: bool,
-}
-
-/// A file held open, or the path of one that is opened at each reading.
-#[derive(Debug)]
-enum Source {
-    Held(KernelFile),
-    Path(PathBuf),
-}
-
-impl Source {
-    fn open(path: PathBuf, hold: bool) -> Result<Self, Error> {
-        if !hold {
-            return Ok(Source::Path(path));
-        }
-        match KernelFile::open(path.clone()) {
-            Ok(file) => Ok(Source::Held(file)),
-            // No descriptor to spare, perhaps: a reading that opens and closes may still find one.
-            Err(Error::Io { .. }) => Ok(Source::Path(path)),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn read<'b>(&self, buf: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
-        match self {
-            Source::Held(file) => file.read(buf),
-            Source::Path(path) => {
-                buf.clear();
-                let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(buf));
-                read.map_err(|e| gone(path, e))?;
-                Ok(buf)
-            }
-        }
-    }
 }
 
 impl Processes {

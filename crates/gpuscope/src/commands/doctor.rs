@@ -16,7 +16,7 @@ pub(crate) fn doctor(common: &Common) -> anyhow::Result<()> {
     let rights = set.rights();
     let gpus: Vec<DeviceInfo> = set.infos().cloned().collect();
     let mut sources = set.reports();
-    sources.push(gpuscope_host::dmem_report(&roots));
+    sources.push(gpuscope_host::Dmem::new(roots.clone()).report());
     let capabilities = rights.capability_names();
     let found = Doctor {
         kernel: Some(rights.kernel.as_str()).filter(|k| !k.is_empty()),
