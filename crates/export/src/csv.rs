@@ -69,6 +69,9 @@ pub fn procs_rows(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
         let gpu = gpu.map_or("", |gpu| gpu.as_str());
         writeln!(w, "{start},{},clients,,,,{}", quoted(gpu), why.reason)?;
     }
+    for (gpu, by) in &procs.kept_awake {
+        writeln!(w, "{start},{},kept_awake,,{},,", quoted(gpu.as_str()), by.as_str())?;
+    }
     for row in &procs.rows {
         let start = format!("{start},{}", quoted(row.client.gpu.as_str()));
         let key = row.client.key.to_string();

@@ -1,8 +1,8 @@
 //! Who uses the GPUs, as somebody asked to see it: picked, sorted, joined with the processes, added up by container.
 
 use gpuscope_model::{
-    CgroupSample, ClientMemory, ClientSnapshot, ClientsGap, EngineClass, GpuId, ProcessSnapshot, Reading, Reason,
-    RuntimeStatus, Snapshot, Text, Why,
+    AlwaysOn, CgroupSample, ClientMemory, ClientSnapshot, ClientsGap, EngineClass, GpuId, ProcessSnapshot, Reading,
+    Reason, RuntimeStatus, Snapshot, Text, Why,
 };
 use std::cmp::Ordering;
 use std::ops::Add;
@@ -97,8 +97,8 @@ pub struct Group<'a> {
 /// Who used the GPUs over an interval.
 ///
 /// A client *keeps a GPU awake* when it has used none of its engines over the interval while the GPU's runtime state is `active` and
-/// no other client was seen working either: of such clients one (or `power/control`, a display, an audio function) is why the GPU
-/// does not sleep. It is not known where the client's engine use is not.
+/// no other client was seen working either: of such clients one (or a display, an audio function) is why the GPU does not sleep. It is
+/// not known where the client's engine use is not. Where a setting keeps the GPU awake ([`AlwaysOn`]), no client does.
 #[derive(Clone, Debug)]
 pub struct Procs<'a> {
     pub(crate) snapshot: &'a Snapshot,
@@ -106,6 +106,8 @@ pub struct Procs<'a> {
     pub rows: Vec<ClientRow<'a>>,
     /// Sums per container, when asked for.
     pub groups: Option<Vec<Group<'a>>>,
+    /// The GPUs that are awake, with nobody seen working on them, because a setting keeps them so.
+    pub kept_awake: Vec<(&'a GpuId, AlwaysOn)>,
     /// Processes that were asked for; all when empty.
     pids: Vec<u32>,
 }
@@ -158,7 +160,16 @@ impl<'a> Procs<'a> {
             }
             groups
         });
-        Procs { snapshot, rows, groups, pids: query.pids.clone() }
+        let awake = |id: &GpuId| {
+            let active = Reading::Value(RuntimeStatus::Active);
+            let mut engines = snapshot.clients.clients.iter().filter(|c| c.gpu == *id).flat_map(|c| &c.engines);
+            !busy.contains(&id)
+                && engines.all(|e| e.busy_ratio.is_known())
+                && snapshot.gpus.iter().any(|g| g.id == *id && g.runtime_status == active)
+        };
+        let kept_awake = snapshot.clients.always_on.iter().filter(|(id, _)| awake(id));
+        let kept_awake = kept_awake.map(|(id, by)| (id, *by)).collect();
+        Procs { snapshot, rows, groups, kept_awake, pids: query.pids.clone() }
     }
 
     /// The cgroups of the clients that are shown, with their device memory.
@@ -208,7 +219,7 @@ fn keeps_awake(snapshot: &Snapshot, client: &ClientSnapshot, busy: &[&GpuId]) ->
         Reading::Value(RuntimeStatus::Active) => {}
         Reading::Value(_) => return Reading::Value(false),
     }
-    if busy.contains(&&client.gpu) {
+    if busy.contains(&&client.gpu) || snapshot.clients.always_on.iter().any(|(id, _)| *id == client.gpu) {
         return Reading::Value(false);
     }
     if client.engines.is_empty() {

@@ -4,10 +4,11 @@
 use gpuscope_export::text::{self, Style};
 use gpuscope_export::{Procs, Query, Sort, csv, json};
 use gpuscope_model::{
-    BandwidthSnapshot, CgroupMemory, CgroupSample, ClassSnapshot, ClientEngineSnapshot, ClientKey, ClientMemory,
-    ClientSnapshot, ClientsGap, ClientsSnapshot, Counter, DeviceEvent, DeviceEventKind, DeviceSnapshot, EngineClass,
-    EngineSnapshot, FanSample, GpuId, GtSnapshot, MemorySample, PowerSnapshot, ProcessSample, ProcessSnapshot, Reading,
-    Reason, RuntimeStatus, Snapshot, TemperatureSample, Text, ThrottleReason, ThrottleReasons, Why,
+    AlwaysOn, BandwidthSnapshot, CgroupMemory, CgroupSample, ClassSnapshot, ClientEngineSnapshot, ClientKey,
+    ClientMemory, ClientSnapshot, ClientsGap, ClientsSnapshot, Counter, DeviceEvent, DeviceEventKind, DeviceSnapshot,
+    EngineClass, EngineSnapshot, FanSample, GpuId, GtSnapshot, MemorySample, PowerSnapshot, ProcessSample,
+    ProcessSnapshot, Reading, Reason, RuntimeStatus, Snapshot, TemperatureSample, Text, ThrottleReason,
+    ThrottleReasons, Why,
 };
 use gpuscope_testkit::golden;
 use std::io::{self, Write};
@@ -212,6 +213,7 @@ fn users() -> ClientsSnapshot {
                 capacity_bytes: Reading::absent(Reason::NoPermission, "dmem.capacity is hidden"),
             }]),
         }],
+        always_on: Vec::new(),
         denied_processes: 3,
         gaps: vec![
             ClientsGap {
@@ -269,6 +271,40 @@ fn an_idle_client_keeps_a_gpu_awake_when_nobody_works_on_it() {
     assert_eq!(awake(&snapshot), [Some(true), Some(true), Some(true), None]);
     snapshot.gpus[0].runtime_status = Reading::Value(RuntimeStatus::Suspended);
     assert_eq!(awake(&snapshot), [Some(false); 4]);
+}
+
+#[test]
+fn a_setting_keeps_a_gpu_awake_and_no_client_does() {
+    let mut snapshot = with_users();
+    let gpu = snapshot.gpus[0].id.clone();
+    snapshot.clients.always_on.push((gpu.clone(), AlwaysOn::PowerControl));
+    let kept = |snapshot: &Snapshot| Procs::new(snapshot, &Query::default()).kept_awake.len();
+    assert_eq!(kept(&snapshot), 0, "somebody works on it");
+    snapshot.gpus[0].engines = Reading::absent(Reason::NotSupported, "");
+    snapshot.gpus[0].classes = Reading::absent(Reason::NotSupported, "");
+    for engine in snapshot.clients.clients.iter_mut().flat_map(|c| &mut c.engines) {
+        engine.busy_ratio = engine.busy_ratio.clone().map(|_| 0.0);
+    }
+    assert_eq!(kept(&snapshot), 0, "what one client does is not known");
+    snapshot.clients.clients.retain(|c| c.engines.iter().all(|e| e.busy_ratio.is_known()));
+    let procs = Procs::new(&snapshot, &Query::default());
+    assert_eq!(procs.kept_awake, [(&gpu, AlwaysOn::PowerControl)]);
+    assert!(procs.rows.iter().all(|row| row.keeps_awake == Reading::Value(false)));
+    let json = written(|w| json::procs_line(w, &procs, wall()));
+    assert!(json.contains(r#""kept_awake":[{"gpu":"0000:03:00.0","by":"power_control"}]"#), "{json}");
+    let csv = written(|w| csv::procs_rows(w, &procs, wall()));
+    assert!(csv.contains(",0000:03:00.0,kept_awake,,power_control,,\n"), "{csv}");
+    let mut lines = text::Procs::new(Style::default());
+    let text = written(|w| lines.sample(w, &procs));
+    assert!(text.contains("its power/control") && !text.contains("holds awake"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let again = written(|w| lines.sample(w, &procs));
+    assert!(!again.contains("power/control"), "told once: {again}");
+    snapshot.clients.always_on[0].1 = AlwaysOn::AutosuspendDelay;
+    let changed = written(|w| lines.sample(w, &Procs::new(&snapshot, &Query::default())));
+    assert!(changed.contains("autosuspend_delay_ms"), "{changed}");
+    snapshot.gpus[0].runtime_status = Reading::Value(RuntimeStatus::Suspended);
+    assert_eq!(kept(&snapshot), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Runtime power state of a device, and whether it is still bound. Reading any of this wakes nothing.
 
 use crate::held::{Held, parse_i64};
-use gpuscope_model::{Reading, Reason, RuntimeStatus, Why};
+use gpuscope_model::{AlwaysOn, Reading, Reason, RuntimeStatus, Why};
 use std::path::{Path, PathBuf};
 
 /// The device was unbound from its driver or unplugged.
@@ -18,6 +18,8 @@ pub(crate) struct PowerState {
     /// It never suspends by itself: `power/control` says `on`, the autosuspend delay is negative, or there is no runtime power
     /// management.
     pub(crate) always_on: bool,
+    /// The setting that keeps it from suspending.
+    pub(crate) forced: Option<AlwaysOn>,
 }
 
 /// Whether `power/control` forbids runtime suspend: `control_show` in drivers/base/power/sysfs.c prints `auto` or `on`.
@@ -85,7 +87,7 @@ impl PowerFiles {
         }
         if self.no_runtime_pm {
             let status = Reading::Absent(self.status.why().cloned().unwrap_or(Why::FIRST_SAMPLE));
-            return Ok(PowerState { status, autosuspend_delay_ns: None, always_on: true });
+            return Ok(PowerState { status, autosuspend_delay_ns: None, always_on: true, forced: None });
         }
         let status = self.status.read(RuntimeStatus::parse);
         if status.as_ref().is_err_and(|why| why.reason == Reason::Gone) {
@@ -98,8 +100,13 @@ impl PowerFiles {
             self.delay = delay.ok().flatten();
         }
         self.calls = self.calls.wrapping_add(1);
-        let always_on = on || self.never || status == Ok(RuntimeStatus::Unsupported);
-        Ok(PowerState { status: status.into(), autosuspend_delay_ns: self.delay, always_on })
+        let forced = match (on, self.never) {
+            (true, _) => Some(AlwaysOn::PowerControl),
+            (false, true) => Some(AlwaysOn::AutosuspendDelay),
+            (false, false) => None,
+        };
+        let always_on = forced.is_some() || status == Ok(RuntimeStatus::Unsupported);
+        Ok(PowerState { status: status.into(), autosuspend_delay_ns: self.delay, always_on, forced })
     }
 }
 
@@ -124,6 +131,7 @@ mod tests {
         assert_eq!(state.status, Reading::Value(RuntimeStatus::Suspended));
         assert_eq!(state.autosuspend_delay_ns, Some(1_000_000_000));
         assert!(!state.always_on);
+        assert_eq!(state.forced, None);
     }
 
     #[test]
@@ -133,6 +141,7 @@ mod tests {
         assert_eq!(state.status, Reading::Value(RuntimeStatus::Active));
         assert_eq!(state.autosuspend_delay_ns, None);
         assert!(state.always_on);
+        assert_eq!(state.forced, Some(AlwaysOn::PowerControl));
     }
 
     #[test]
@@ -141,6 +150,7 @@ mod tests {
         let state = PowerFiles::open(dir.path(), None).read().unwrap();
         assert_eq!(state.autosuspend_delay_ns, None);
         assert!(state.always_on);
+        assert_eq!(state.forced, Some(AlwaysOn::AutosuspendDelay));
     }
 
     #[test]

@@ -314,6 +314,9 @@ impl GpuSet {
                 .collect();
             samples::fill(scanner, &devices, &mut out.clients);
             self.add_processes(&mut out.clients);
+            let forced = |slot: &Slot| Some((slot.device.info().id.clone(), slot.power.forced?));
+            out.clients.always_on.clear();
+            out.clients.always_on.extend(self.slots.iter().filter_map(forced));
         }
     }
 

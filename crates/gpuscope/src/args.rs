@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Doctor,
     /// Sample the GPUs: engines, frequency, power, idle residency, temperature, fans, memory
     Stat(Stat),
-    /// Show who uses the GPUs: processes, their engine time and memory, user and container
+    /// Show who uses the GPUs: processes, their engine time and memory, user and container, and who keeps an idle GPU awake
     Procs(Procs),
     /// Write the completions of a shell to stdout
     #[command(hide = true)]

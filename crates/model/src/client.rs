@@ -145,6 +145,25 @@ pub struct ClientsGap {
     pub why: Why,
 }
 
+/// What keeps a GPU awake whoever holds it: a setting of its runtime power management.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlwaysOn {
+    /// `power/control` is `on`.
+    PowerControl,
+    /// `power/autosuspend_delay_ms` is negative.
+    AutosuspendDelay,
+}
+
+impl AlwaysOn {
+    /// The word that JSON carries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlwaysOn::PowerControl => "power_control",
+            AlwaysOn::AutosuspendDelay => "autosuspend_delay",
+        }
+    }
+}
+
 /// Who uses the GPUs, at one tick.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientsSample {
@@ -160,6 +179,8 @@ pub struct ClientsSample {
     pub gaps: Vec<ClientsGap>,
     /// Clients beyond the limit, which were left out.
     pub left_out: usize,
+    /// The GPUs that a setting keeps awake, whoever holds them.
+    pub always_on: Vec<(GpuId, AlwaysOn)>,
 }
 
 /// Engine use of one client over the interval.
@@ -222,6 +243,8 @@ pub struct ClientsSnapshot {
     pub gaps: Vec<ClientsGap>,
     /// Clients beyond the limit.
     pub left_out: usize,
+    /// The GPUs that a setting keeps awake, whoever holds them.
+    pub always_on: Vec<(GpuId, AlwaysOn)>,
 }
 
 impl ClientsSnapshot {

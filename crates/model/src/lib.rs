@@ -22,8 +22,8 @@ mod throttle;
 mod unavailable;
 
 pub use client::{
-    CgroupMemory, CgroupSample, ClientEngineSample, ClientEngineSnapshot, ClientKey, ClientMemory, ClientSample,
-    ClientSnapshot, ClientsGap, ClientsSample, ClientsSnapshot, ProcessSample, ProcessSnapshot,
+    AlwaysOn, CgroupMemory, CgroupSample, ClientEngineSample, ClientEngineSnapshot, ClientKey, ClientMemory,
+    ClientSample, ClientSnapshot, ClientsGap, ClientsSample, ClientsSnapshot, ProcessSample, ProcessSnapshot,
 };
 pub use device::{
     DeviceInfo, EngineClass, EngineInfo, GpuId, GtInfo, GtKind, PciAddress, PciId, RuntimeStatus, Sriov, Vendor,

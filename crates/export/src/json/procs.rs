@@ -5,7 +5,7 @@ use crate::procs::{ClientRow, Group, GroupEngine, GroupMemory, Procs, private_by
 use crate::procs_fields::{each_client_field, each_group_field};
 use crate::time::Rfc3339;
 use crate::units::{percent, seconds};
-use gpuscope_model::{CgroupMemory, CgroupSample, ClientEngineSnapshot, ClientMemory, Reading};
+use gpuscope_model::{AlwaysOn, CgroupMemory, CgroupSample, ClientEngineSnapshot, ClientMemory, GpuId, Reading};
 use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
@@ -40,11 +40,12 @@ pub fn procs_line(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
 /// The fields that both documents have.
 pub(super) fn users<'a>(procs: &'a Procs<'a>) -> impl Serialize + use<'a> {
     #[derive(Serialize)]
-    struct Users<'a, C, G, D> {
+    struct Users<'a, C, G, D, K> {
         clients: C,
         cgroups: D,
         #[serde(skip_serializing_if = "Option::is_none")]
         containers: Option<G>,
+        kept_awake: K,
         denied_processes: usize,
         left_out: usize,
         unavailable: Absences<'a>,
@@ -53,10 +54,20 @@ pub(super) fn users<'a>(procs: &'a Procs<'a>) -> impl Serialize + use<'a> {
         clients: each(&procs.rows, client),
         cgroups: procs.cgroups().map(cgroup).collect::<Vec<_>>(),
         containers: procs.groups.as_deref().map(|groups| each(groups, group)),
+        kept_awake: procs.kept_awake.iter().map(kept_awake).collect::<Vec<_>>(),
         denied_processes: procs.denied_processes(),
         left_out: procs.left_out(),
         unavailable: Absences(procs),
     }
+}
+
+fn kept_awake<'a>(&(gpu, by): &(&'a GpuId, AlwaysOn)) -> impl Serialize + use<'a> {
+    #[derive(Serialize)]
+    struct KeptAwake<'a> {
+        gpu: &'a str,
+        by: &'static str,
+    }
+    KeptAwake { gpu: gpu.as_str(), by: by.as_str() }
 }
 
 fn client<'a>(row: &'a ClientRow<'a>) -> impl Serialize + use<'a> {

@@ -2,7 +2,7 @@
 
 use super::{Absences, Style, Tone, dressed, paragraph};
 use crate::procs::{ClientRow, Group, Procs as View};
-use gpuscope_model::{EngineClass, GpuId, Reading, Reason, Text, Why};
+use gpuscope_model::{AlwaysOn, EngineClass, GpuId, Reading, Reason, Text, Why};
 use std::collections::HashSet;
 use std::io::{self, Write};
 
@@ -11,15 +11,16 @@ use std::io::{self, Write};
 pub struct Procs {
     style: Style,
     told: HashSet<(&'static str, Option<Reason>)>,
-    /// Why clients may be missing, and of which GPU.
-    /// Why clients may be missing, as said last.
+    /// Why clients may be missing, and of which GPU, as said last.
     gaps: Vec<(Option<GpuId>, String)>,
+    /// The GPUs that a setting keeps awake, as said last.
+    kept_awake: Vec<(GpuId, AlwaysOn)>,
 }
 
 impl Procs {
     /// Nothing told yet.
     pub fn new(style: Style) -> Self {
-        Procs { style, told: HashSet::new(), gaps: Vec::new() }
+        Procs { style, told: HashSet::new(), gaps: Vec::new(), kept_awake: Vec::new() }
     }
 
     /// Writes one snapshot: the clients, or the sums of the containers where these were asked for.
@@ -52,6 +53,7 @@ impl Procs {
             }
         }
         absences.write(w, self.style)?;
+        self.kept_awake(w, &procs.kept_awake)?;
         if procs.left_out() > 0 {
             let text = format!("{} more clients were left out: too many to sample", procs.left_out());
             paragraph(w, self.style, "", 2, &text)?;
@@ -72,6 +74,21 @@ impl Procs {
             told.push(key);
         }
         self.gaps = told;
+        Ok(())
+    }
+
+    /// Which GPUs do not sleep whoever holds them; while they do not, once.
+    fn kept_awake(&mut self, w: &mut dyn Write, kept: &[(&GpuId, AlwaysOn)]) -> io::Result<()> {
+        let kept: Vec<(GpuId, AlwaysOn)> = kept.iter().map(|&(gpu, by)| (gpu.clone(), by)).collect();
+        for (gpu, by) in kept.iter().filter(|one| !self.kept_awake.contains(one)) {
+            let setting = match by {
+                AlwaysOn::PowerControl => "its power/control is on (auto would let it sleep)",
+                AlwaysOn::AutosuspendDelay => "its power/autosuspend_delay_ms is negative",
+            };
+            let text = format!("{gpu} is awake, and nobody was seen working on it: {setting}; no client keeps it so");
+            paragraph(w, self.style, "", 2, &text)?;
+        }
+        self.kept_awake = kept;
         Ok(())
     }
 

@@ -33,6 +33,7 @@ impl ClientsBaseline {
         out.denied_processes = now.denied_processes;
         out.left_out = now.left_out;
         out.gaps.clone_from(&now.gaps);
+        out.always_on.clone_from(&now.always_on);
         out.cgroups.clone_from(&now.cgroups);
         self.clients.values_mut().for_each(|c| c.seen = false);
         self.processes.values_mut().for_each(|p| p.seen = false);

@@ -143,7 +143,8 @@ impl Nvidia {
             (Some(address), true) => Nvml::new(library, address, version),
         };
         let mut power = PowerFiles::open(&found.device, found.minor());
-        let unknown = PowerState { status: info.runtime_status.clone(), autosuspend_delay_ns: None, always_on: false };
+        let status = info.runtime_status.clone();
+        let unknown = PowerState { status, autosuspend_delay_ns: None, always_on: false, forced: None };
         Nvidia {
             live,
             state: power.read().unwrap_or(unknown),
