@@ -8,6 +8,7 @@ mod background;
 mod processes;
 mod sampler;
 mod ticker;
+mod unseen;
 
 pub use background::{Handle, Report, spawn};
 pub use sampler::Sampler;

@@ -37,7 +37,7 @@ impl Sampler {
     pub fn tick(&mut self) -> &Snapshot {
         self.set.sample(&mut self.sample);
         if let Some(holders) = &mut self.holders {
-            holders.sample(&mut self.sample.clients);
+            holders.sample(self.set.infos(), &mut self.sample.clients);
         }
         self.baseline.step(&self.sample, &mut self.snapshot);
         &self.snapshot

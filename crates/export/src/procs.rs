@@ -114,15 +114,23 @@ pub struct Procs<'a> {
 
 /// The reason of a gap, with the processes that it is about.
 fn explain(gap: &ClientsGap) -> Why {
-    let who = match gap.holders.as_slice() {
-        [] => return gap.why.clone(),
-        [pid] => format!("process {pid} holds it open"),
-        pids => {
-            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-            format!("processes {} hold it open", pids.join(", "))
-        }
+    let pids: Vec<String> = gap.holders.iter().map(u32::to_string).collect();
+    let unseen: Vec<&str> = gap.unseen.iter().map(Text::as_str).collect();
+    let mut who = match pids.as_slice() {
+        [] => String::new(),
+        [pid] => format!("process {pid}"),
+        pids => format!("processes {}", pids.join(", ")),
     };
-    let detail = format!("{who} with clients that cannot be read: {}", gap.why.detail);
+    if !unseen.is_empty() {
+        let and = if who.is_empty() { "" } else { " and " };
+        who = format!("{who}{and}{} outside of this PID namespace", unseen.join(", "));
+    }
+    let hold = match pids.len() + unseen.len() {
+        0 => return gap.why.clone(),
+        1 => "holds",
+        _ => "hold",
+    };
+    let detail = format!("{who} {hold} it open with clients that cannot be read: {}", gap.why.detail);
     Why { detail: detail.into(), ..gap.why.clone() }
 }
 

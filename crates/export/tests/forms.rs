@@ -219,11 +219,13 @@ fn users() -> ClientsSnapshot {
             ClientsGap {
                 gpu: None,
                 holders: Vec::new(),
+                unseen: Vec::new(),
                 why: Why::new(Reason::NoPermission, "3 processes of other users cannot be read").remedy("run as root"),
             },
             ClientsGap {
                 gpu: Some(GpuId::new("fb000000.gpu")),
                 holders: vec![77, 4711],
+                unseen: Vec::new(),
                 why: Why::new(Reason::NotSupported, "the driver prints nothing about its clients in fdinfo"),
             },
         ],
@@ -305,6 +307,20 @@ fn a_setting_keeps_a_gpu_awake_and_no_client_does() {
     assert!(changed.contains("autosuspend_delay_ms"), "{changed}");
     snapshot.gpus[0].runtime_status = Reading::Value(RuntimeStatus::Suspended);
     assert_eq!(kept(&snapshot), 0);
+}
+
+#[test]
+fn processes_of_another_namespace_are_named_by_their_command() {
+    let mut snapshot = with_users();
+    let gap = snapshot.clients.gaps.last_mut().unwrap();
+    gap.unseen.push("blender (uid 1000)".into());
+    let said = |snapshot: &Snapshot| Procs::new(snapshot, &Query::default()).gaps().last().unwrap().1.detail;
+    let both = said(&snapshot);
+    let start = "processes 77, 4711 and blender (uid 1000) outside of this PID namespace hold it open with clients";
+    assert!(both.starts_with(start), "{both}");
+    snapshot.clients.gaps.last_mut().unwrap().holders.clear();
+    let one = said(&snapshot);
+    assert!(one.starts_with("blender (uid 1000) outside of this PID namespace holds it open"), "{one}");
 }
 
 #[test]

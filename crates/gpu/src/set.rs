@@ -337,7 +337,8 @@ impl GpuSet {
                 // Another user's: counted among the processes that cannot be read.
                 (None, _) => continue,
             };
-            out.gaps.push(ClientsGap { gpu: Some(slot.device.info().id.clone()), holders, why });
+            let gpu = Some(slot.device.info().id.clone());
+            out.gaps.push(ClientsGap { gpu, holders, unseen: Vec::new(), why });
         }
         samples::merge(&mut added, out);
     }

@@ -1,7 +1,7 @@
 //! The clients of a device as debugfs lists them.
 
 use crate::text::{read_lossy, why};
-use gpuscope_model::{GpuId, Reading, Reason, Why};
+use gpuscope_model::{DeviceInfo, GpuId, Reading, Reason, SourceReport, Why};
 use gpuscope_sys::{Error, Roots};
 
 /// A line of debugfs `clients`: an open file of the device, by the process that opened it or was given it.
@@ -9,7 +9,8 @@ use gpuscope_sys::{Error, Roots};
 pub struct DebugfsClient {
     /// Name of the process; `None` when it has ended and others hold the file.
     pub command: Option<String>,
-    /// The process that uses the file. Source: the column `tgid`; 0, a process outside of the reader's PID namespace, is `None`.
+    /// The process that uses the file. Source: the column `tgid`; 0, a process outside of the reader's PID namespace, is `None`. Where
+    /// there is no such column [`debugfs_clients`] asks `/proc` for the process of the thread.
     pub process: Option<u32>,
     /// The thread that opened the file. Source: the column `pid` of older kernels, 6.1 among them.
     pub thread: Option<u32>,
@@ -97,7 +98,10 @@ fn flag(word: &str) -> Option<bool> {
 }
 
 /// Reads the list of a device: `dri/BUS-NAME/clients` in debugfs, or `dri/MINOR/clients` on kernels that have no folder by the bus
-/// name (6.1). Does not wake the device; for root only. `minors` are the device's card and render node.
+/// name (6.1). For root only. `minors` are the device's card and render node.
+///
+/// It does not wake the device: `drm_clients_info` walks the device's list of files under a lock and prints what stands in memory; there
+/// is no callback of the driver and no `pm_runtime_get` on its way.
 pub fn debugfs_clients(roots: &Roots, gpu: &GpuId, minors: &[u32]) -> Reading<DebugfsClients> {
     let mut text = read_lossy(roots.sys(format!("kernel/debug/dri/{gpu}/clients")));
     for minor in minors {
@@ -107,14 +111,53 @@ pub fn debugfs_clients(roots: &Roots, gpu: &GpuId, minors: &[u32]) -> Reading<De
     }
     match text {
         Ok(text) => match parse_debugfs_clients(&text) {
-            Some(clients) => Reading::Value(clients),
+            Some(mut found) => {
+                for client in found.clients.iter_mut().filter(|c| c.process.is_none()) {
+                    client.process = client.thread.and_then(|thread| process_of(roots, thread));
+                }
+                Reading::Value(found)
+            }
             None => Reading::absent(Reason::Failed, "debugfs clients begins with a line that is no known header"),
         },
-        Err(Error::NotFound { .. }) => Why::new(Reason::NotSupported, format!("debugfs lists no clients of {gpu}"))
+        Err(Error::NotFound { .. }) if roots.sys("kernel/debug/dri").exists() => {
+            Reading::absent(Reason::NotSupported, format!("debugfs lists no clients of {gpu}"))
+        }
+        Err(Error::NotFound { .. }) => Why::new(Reason::NotSupported, "debugfs is not mounted, or the kernel has none")
             .remedy("mount -t debugfs none /sys/kernel/debug")
             .into(),
         Err(error) => why(&error, Reason::NotSupported).into(),
     }
+}
+
+/// The process of a thread. Source: `Tgid:` in `/proc/TID/status` (`task_state`, fs/proc/array.c), which threads have too.
+fn process_of(roots: &Roots, thread: u32) -> Option<u32> {
+    let status = read_lossy(roots.proc(format!("{thread}/status"))).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Whether debugfs names who has the GPUs open, for `gpuscope doctor`; nothing without a GPU.
+pub fn debugfs_report(roots: &Roots, gpus: &[DeviceInfo]) -> Option<SourceReport> {
+    const SOURCE: &str = "debugfs clients";
+    let mut clients = gpus.iter().filter(|gpu| gpu.card.is_some()).map(|gpu| clients_of(roots, gpu));
+    let first = clients.next()?;
+    Some(match std::iter::once(first.clone()).chain(clients).find(Reading::is_known).unwrap_or(first) {
+        Reading::Value(_) => SourceReport::works(
+            SOURCE,
+            None,
+            "names who has a GPU open where its driver, or a PID namespace, hides them; wakes nothing",
+        ),
+        Reading::Absent(why) => SourceReport::absent(SOURCE, None, why),
+    })
+}
+
+/// The list of a device, by its nodes.
+pub fn clients_of(roots: &Roots, gpu: &DeviceInfo) -> Reading<DebugfsClients> {
+    let minor = |node: &Option<String>| {
+        let name = node.as_deref()?.rsplit('/').next()?;
+        name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok()
+    };
+    let minors: Vec<u32> = [&gpu.card, &gpu.render].into_iter().filter_map(minor).collect();
+    debugfs_clients(roots, &gpu.id, &minors)
 }
 
 #[cfg(test)]
@@ -196,9 +239,17 @@ mod tests {
         let dri = dir.path().join("sys/kernel/debug/dri");
         let read = || debugfs_clients(&roots, &gpu, &[0, 128]);
         assert_eq!(read().why().unwrap().reason, Reason::NotSupported);
+        assert!(read().why().unwrap().remedy.as_deref().unwrap().contains("mount"));
         std::fs::create_dir_all(dri.join("128")).unwrap();
+        assert_eq!(read().why().unwrap().remedy, None, "it is mounted");
         std::fs::write(dri.join("128/clients"), V6_1).unwrap();
         assert_eq!(read().value().unwrap().clients[0].thread, Some(1200));
+        assert_eq!(read().value().unwrap().clients[0].process, None);
+        std::fs::create_dir_all(dir.path().join("proc/1200")).unwrap();
+        // As `proc_pid_status` begins: `task_name`, then `task_state` (fs/proc/array.c).
+        let status = "Name:\tXorg:gdrv0\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1190\nNgid:\t0\nPid:\t1200\n";
+        std::fs::write(dir.path().join("proc/1200/status"), status).unwrap();
+        assert_eq!(read().value().unwrap().clients[0].process, Some(1190));
         std::fs::create_dir_all(dri.join("0000:03:00.0")).unwrap();
         std::fs::write(dri.join("0000:03:00.0/clients"), V6_12).unwrap();
         assert_eq!(read().value().unwrap().clients[0].process, Some(1200));

@@ -15,7 +15,7 @@ mod text;
 mod users;
 
 pub use container::container_of;
-pub use debugfs::{DebugfsClient, DebugfsClients, debugfs_clients, parse_debugfs_clients};
+pub use debugfs::{DebugfsClient, DebugfsClients, clients_of, debugfs_clients, debugfs_report, parse_debugfs_clients};
 pub use dmem::{Dmem, DmemRegion, parse_dmem};
 pub use parse::{Cgroups, Stat, parse_cgroup, parse_cmdline, parse_stat, parse_statm, parse_uid};
 pub use processes::Processes;

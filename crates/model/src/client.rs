@@ -141,6 +141,9 @@ pub struct ClientsGap {
     /// Processes that hold this GPU open by files of which no client could be read, ascending: how many clients these are, and what
     /// they use, is not known. Empty where the processes are not known either.
     pub holders: Vec<u32>,
+    /// Processes that hold it open and have no number here, being outside of this PID namespace: `COMMAND (uid N)`, sorted. Known to
+    /// root only, from debugfs.
+    pub unseen: Vec<Text>,
     /// Why.
     pub why: Why,
 }

@@ -38,7 +38,8 @@ pub(crate) fn fill(scanner: &ClientScanner, devices: &[ClientsOf], out: &mut Cli
     order.truncate(LIMIT);
     out.denied_processes = scanner.denied_processes();
     out.gaps.clear();
-    out.gaps.extend(scanner.incomplete().map(|why| ClientsGap { gpu: None, holders: Vec::new(), why: why.clone() }));
+    let gap = |why: &Why| ClientsGap { gpu: None, holders: Vec::new(), unseen: Vec::new(), why: why.clone() };
+    out.gaps.extend(scanner.incomplete().map(gap));
     // What drivers added at the last tick stands between them.
     out.clients.retain(|c| matches!(c.key, ClientKey::Drm(_)));
     out.clients.truncate(order.len());

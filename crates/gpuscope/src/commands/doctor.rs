@@ -16,6 +16,7 @@ pub(crate) fn doctor(common: &Common) -> anyhow::Result<()> {
     let rights = set.rights();
     let gpus: Vec<DeviceInfo> = set.infos().cloned().collect();
     let mut sources = set.reports();
+    sources.extend(gpuscope_host::debugfs_report(&roots, &gpus));
     sources.push(gpuscope_host::Dmem::new(roots.clone()).report());
     let capabilities = rights.capability_names();
     let found = Doctor {
