@@ -1,4 +1,5 @@
-//! The clock of a device as devfreq governs it (drivers/devfreq/devfreq.c): panfrost, panthor, lima, msm and others.
+//! The clock of a device as devfreq governs it (drivers/devfreq/devfreq.c): panfrost, panthor, lima; msm only where
+//! the DRM device is the GPU, and not the display controller before it.
 //!
 //! `devfreq/NAME` in the device's folder has `cur_freq`, `target_freq`, `min_freq` and `max_freq`, in hertz. None of them wakes the
 //! device: `cur_freq_show` asks the driver for the rate its clock is set to, or gives the last one that was chosen. A suspended device's
