@@ -6,17 +6,13 @@
 //! clock is off, whatever rate it is set to. The load that a governor acts upon is in no file.
 
 use crate::held::{Held, why_of};
-use gpuscope_model::{Clock, GtInfo, GtKind, GtSample, Reading, Reason, RuntimeStatus, Text, Why};
+use gpuscope_model::{Clock, GtInfo, GtKind, GtSample, Reading, RuntimeStatus, Why};
 use gpuscope_sys::list_dir;
 use std::path::Path;
 
-const NO_IDLE: Why = not_told("devfreq does not tell the time in idle states");
-const NO_THROTTLE: Why = not_told("devfreq does not tell what limits the clock");
-const NONE: Why = not_told("the driver has no devfreq device, which would tell its clock");
-
-const fn not_told(detail: &'static str) -> Why {
-    Why { reason: Reason::NotSupported, detail: Text::Static(detail), remedy: None }
-}
+const NO_IDLE: Why = Why::not_supported("devfreq does not tell the time in idle states");
+const NO_THROTTLE: Why = Why::not_supported("devfreq does not tell what limits the clock");
+const NONE: Why = Why::not_supported("the driver has no devfreq device, which would tell its clock");
 
 /// The files of one device's clock, held open.
 pub(crate) struct Devfreq {

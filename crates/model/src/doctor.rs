@@ -63,6 +63,14 @@ impl SourceReport {
         }
     }
 
+    /// One or the other: what was found, or why there is nothing.
+    pub fn of(source: impl Into<Text>, gpu: Option<&GpuId>, found: Result<impl Into<Text>, Why>) -> Self {
+        match found {
+            Ok(detail) => SourceReport::works(source, gpu, detail),
+            Err(why) => SourceReport::absent(source, gpu, why),
+        }
+    }
+
     /// The same with the metrics it unlocks.
     #[must_use]
     pub fn unlocks(mut self, metrics: &[&'static str]) -> Self {

@@ -158,6 +158,11 @@ impl Why {
         Why { reason, detail: detail.into(), remedy: None }
     }
 
+    /// The reason of what a driver or kernel does not offer, fixed in the program.
+    pub const fn not_supported(detail: &'static str) -> Self {
+        Why { reason: Reason::NotSupported, detail: Text::Static(detail), remedy: None }
+    }
+
     /// The same with a remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<Text>) -> Self {

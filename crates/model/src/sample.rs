@@ -1,6 +1,6 @@
 //! What the kernel said: raw and cumulative, each counter with the time at which it was read.
 
-use crate::{ClientsSample, EngineClass, GpuId, Reading, RuntimeStatus, Text, ThrottleReasons};
+use crate::{ClientsSample, EngineClass, GpuId, Reading, RuntimeStatus, Text, ThrottleReasons, Why};
 
 /// A cumulative value and the time of its reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,14 @@ pub struct PowerSample {
     pub longest_gap_ns: Option<u64>,
 }
 
+impl PowerSample {
+    /// Energy of no domain, for one reason.
+    pub fn absent(why: &Why) -> Self {
+        let none = || Reading::Absent(why.clone());
+        PowerSample { gpu_uj: none(), card_uj: none(), package_uj: none(), psys_uj: none(), longest_gap_ns: None }
+    }
+}
+
 /// A temperature sensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TemperatureSample {
@@ -135,6 +143,13 @@ pub struct BandwidthSample {
     pub read_bytes: Reading<Counter>,
     /// Bytes written.
     pub write_bytes: Reading<Counter>,
+}
+
+impl BandwidthSample {
+    /// No traffic known, for one reason.
+    pub fn absent(why: &Why) -> Self {
+        BandwidthSample { read_bytes: why.clone().into(), write_bytes: why.clone().into() }
+    }
 }
 
 /// Everything the kernel said about one GPU at one tick.

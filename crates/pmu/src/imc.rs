@@ -86,7 +86,7 @@ impl Imc {
             Ok((read, write)) => {
                 BandwidthSample { read_bytes: Reading::Value(read), write_bytes: Reading::Value(write) }
             }
-            Err(why) => BandwidthSample { read_bytes: Reading::Absent(why.clone()), write_bytes: Reading::Absent(why) },
+            Err(why) => BandwidthSample::absent(&why),
         }
     }
 

@@ -98,7 +98,7 @@ impl Device for Generic {
     }
 
     fn blank(&self) -> DeviceSample {
-        let mut power = blank_power(&self.why);
+        let mut power = PowerSample::absent(&self.why);
         self.hwmon.blank_power(&mut power);
         DeviceSample {
             id: self.info.id.clone(),
@@ -113,7 +113,7 @@ impl Device for Generic {
             temperatures: self.hwmon.blank_temperatures(),
             fans: self.hwmon.blank_fans(),
             memory: self.why.clone().into(),
-            bandwidth: BandwidthSample { read_bytes: self.why.clone().into(), write_bytes: self.why.clone().into() },
+            bandwidth: BandwidthSample::absent(&self.why),
         }
     }
 
@@ -129,27 +129,13 @@ impl Device for Generic {
     fn reports(&self) -> Vec<SourceReport> {
         let id = Some(&self.info.id);
         let source = Text::from(format!("{} driver", self.info.driver));
-        let clock = match &self.devfreq {
-            Ok(_) => SourceReport::works("devfreq", id, "the clock, its target and limits, which wake nothing"),
-            Err(why) => SourceReport::absent("devfreq", id, why.clone()),
-        };
-        let clock = clock.unlocks(&[
+        let clock = self.devfreq.as_ref().map(|_| "the clock, its target and limits, which wake nothing");
+        let clock = SourceReport::of("devfreq", id, clock.map_err(Why::clone)).unlocks(&[
             "gpuscope_frequency_actual_hertz",
             "gpuscope_frequency_requested_hertz",
             "gpuscope_frequency_min_hertz",
             "gpuscope_frequency_max_hertz",
         ]);
         vec![SourceReport::absent(source, id, no_engines(&self.info.driver)), clock, self.hwmon.report(&self.info)]
-    }
-}
-
-/// Energy of no domain, for one reason.
-pub(super) fn blank_power(why: &Why) -> PowerSample {
-    PowerSample {
-        gpu_uj: why.clone().into(),
-        card_uj: why.clone().into(),
-        package_uj: why.clone().into(),
-        longest_gap_ns: None,
-        psys_uj: why.clone().into(),
     }
 }

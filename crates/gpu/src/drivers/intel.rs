@@ -132,13 +132,13 @@ pub(super) fn blank_power(info: &DeviceInfo) -> PowerSample {
         // The register has 32 bits of 2^-14 J, and the driver adds it up at its own readings only (hwm_energy, xe_hwmon_energy_get): one
         // turn lasts 4.4 minutes at 1000 W.
         const TURN_NS: u64 = 240_000_000_000;
-        let power = super::generic::blank_power(&NOT_THE_PROCESSORS);
+        let power = PowerSample::absent(&NOT_THE_PROCESSORS);
         return PowerSample { longest_gap_ns: Some(TURN_NS), ..power };
     }
     if info.sriov.is_virtual() {
-        return super::generic::blank_power(&VIRTUAL);
+        return PowerSample::absent(&VIRTUAL);
     }
-    PowerSample { card_uj: NO_CARD.into(), ..super::generic::blank_power(&Why::FIRST_SAMPLE) }
+    PowerSample { card_uj: NO_CARD.into(), ..PowerSample::absent(&Why::FIRST_SAMPLE) }
 }
 
 /// Memory controller traffic: the machine's, filled in by its owner for an integrated GPU.
@@ -153,7 +153,7 @@ pub(super) fn blank_bandwidth(info: &DeviceInfo) -> BandwidthSample {
     } else {
         Why::FIRST_SAMPLE
     };
-    BandwidthSample { read_bytes: why.clone().into(), write_bytes: why.into() }
+    BandwidthSample::absent(&why)
 }
 
 /// Device memory, which this version does not ask for: the queries are ioctls on the DRM node.
@@ -180,10 +180,5 @@ pub(super) fn no_hwmon(discrete: bool) -> Why {
 /// One report a GT.
 pub(super) fn gt_report(info: &DeviceInfo, gt: u8, works: bool, detail: String, why: Why) -> SourceReport {
     let source = format!("GT {gt} frequency and idle files");
-    let report = if works {
-        SourceReport::works(source, Some(&info.id), detail)
-    } else {
-        SourceReport::absent(source, Some(&info.id), why)
-    };
-    report.unlocks(&GT_METRICS)
+    SourceReport::of(source, Some(&info.id), if works { Ok(detail) } else { Err(why) }).unlocks(&GT_METRICS)
 }

@@ -5,14 +5,13 @@
 //! clock is asked for only while the NPU is active. That, however, begins its autosuspend delay anew (`pm_runtime_put_autosuspend`), so
 //! the clock is read like a file that wakes. fdinfo tells the memory of each client.
 
-use super::generic::blank_power;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::Found;
 use crate::held::{Held, parse_u64};
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
     BandwidthSample, Clock, DeviceInfo, DeviceSample, EngineClass, EngineInfo, EngineSample, GtInfo, GtKind, GtSample,
-    MemorySample, Reading, Reason, Share, SourceReport, Text, Unavailable, Why,
+    MemorySample, PowerSample, Reading, Reason, Share, SourceReport, Text, Unavailable, Why,
 };
 use gpuscope_sys::monotonic_ns;
 
@@ -21,21 +20,18 @@ const MEMORY: &str = "npu_memory_utilization";
 const CLOCK: &str = "npu_current_frequency_mhz";
 const HIGHEST: &str = "npu_max_frequency_mhz";
 
-const fn not_supported(detail: &'static str) -> Why {
-    Why { reason: Reason::NotSupported, detail: Text::Static(detail), remedy: None }
-}
-
-const NO_WAITING: Why = not_supported("the driver counts no waiting time");
-const NO_REQUEST: Why = not_supported("the driver does not tell the frequency that was asked for");
-const NO_MINIMUM: Why = not_supported("the driver does not tell the lowest frequency");
-const NO_IDLE: Why = not_supported("the driver does not tell the time in idle states");
-const NO_THROTTLE: Why = not_supported("the driver does not tell what limits the clock");
-const NO_SENSORS: Why = not_supported("the driver has no hwmon device");
-const NO_POWER: Why = not_supported("the driver does not tell the NPU's power; it is part of the package's");
-const NO_CLASSES: Why = not_supported("the driver counts the NPU as a whole, and prints no use of engines in fdinfo");
+const NO_WAITING: Why = Why::not_supported("the driver counts no waiting time");
+const NO_REQUEST: Why = Why::not_supported("the driver does not tell the frequency that was asked for");
+const NO_MINIMUM: Why = Why::not_supported("the driver does not tell the lowest frequency");
+const NO_IDLE: Why = Why::not_supported("the driver does not tell the time in idle states");
+const NO_THROTTLE: Why = Why::not_supported("the driver does not tell what limits the clock");
+const NO_SENSORS: Why = Why::not_supported("the driver has no hwmon device");
+const NO_POWER: Why = Why::not_supported("the driver does not tell the NPU's power; it is part of the package's");
+const NO_CLASSES: Why =
+    Why::not_supported("the driver counts the NPU as a whole, and prints no use of engines in fdinfo");
 const NO_SIZE: Why =
     Why { reason: Reason::NoHardware, detail: Text::Static("the NPU has no memory of its own"), remedy: None };
-const NO_BANDWIDTH: Why = not_supported("the driver does not count memory traffic");
+const NO_BANDWIDTH: Why = Why::not_supported("the driver does not count memory traffic");
 
 pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
     let mut info = found.identity(context.options);
@@ -48,7 +44,7 @@ pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
         instance: Reading::Value(0),
         gt: Reading::Value(0),
     }];
-    info.unavailable.push(Unavailable::new("pmu", not_supported("the driver registers no perf PMU")));
+    info.unavailable.push(Unavailable::new("pmu", Why::not_supported("the driver registers no perf PMU")));
     info
 }
 
@@ -149,11 +145,11 @@ impl Device for Ivpu {
             engines: Reading::Value(vec![engine]),
             classes: NO_CLASSES.into(),
             gts: vec![gt],
-            power: blank_power(&NO_POWER),
+            power: PowerSample::absent(&NO_POWER),
             temperatures: NO_SENSORS.into(),
             fans: NO_SENSORS.into(),
             memory: Reading::Value(vec![memory]),
-            bandwidth: BandwidthSample { read_bytes: NO_BANDWIDTH.into(), write_bytes: NO_BANDWIDTH.into() },
+            bandwidth: BandwidthSample::absent(&NO_BANDWIDTH),
         }
     }
 

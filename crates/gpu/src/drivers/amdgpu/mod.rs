@@ -10,70 +10,41 @@
 //! times between readings, and their source is named `(sampled)`. Power, which hwmon gives at the moment, becomes energy in the
 //! same way.
 
+mod files;
 pub mod kfd;
 pub mod metrics;
 pub mod parse;
 
-use self::metrics::parse_gpu_metrics;
-use self::parse::{Clocks, clocks, parse_percent};
-use super::generic::blank_power;
-use super::over_time::OverTime;
+use self::files::{Busy, ClockFiles, NO_LEVELS, NO_POWER, PowerSensor, Region, Table, busy_files, refused, regions};
+use self::parse::parse_percent;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::{Found, numbered};
-use crate::held::{Held, parse_u64, small_text, why_of};
+use crate::held::small_text;
 use crate::hwmon::{Hwmon, Meanings};
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
-    BandwidthSample, ClientSample, Clock, DeviceInfo, DeviceSample, EngineClass, EngineSample, GtInfo, GtKind,
-    GtSample, MemorySample, PciId, Reading, Reason, SourceReport, Text, ThrottleReasons, Unavailable, Why,
+    BandwidthSample, ClientSample, DeviceInfo, DeviceSample, EngineSample, GtInfo, GtKind, GtSample, MemorySample,
+    PciId, PowerSample, Reading, Reason, SourceReport, Text, Unavailable, Why,
 };
-use gpuscope_sys::{Error, KernelFile, Roots, monotonic_ns};
+use gpuscope_sys::{Roots, monotonic_ns};
 use std::path::{Path, PathBuf};
 
 /// MI300A: an APU whose sensors are those of a card.
 const MI300A: PciId = PciId { vendor: 0x1002, device: 0x74a0 };
 
-/// The levels of a clock hardly ever change: where they are not the source of the clock itself, they are read at every so many
-/// readings.
-const LEVELS_EVERY: u32 = 16;
-
-const fn not_supported(detail: &'static str) -> Why {
-    Why { reason: Reason::NotSupported, detail: Text::Static(detail), remedy: None }
-}
-
-const REFUSED: Why = Why {
-    reason: Reason::Asleep,
-    detail: Text::Static("the driver refuses this while the device is suspended"),
-    remedy: None,
-};
-
-const NO_LEVEL: Why = not_supported("the driver marks no level of this clock as the one in force");
-const NO_LEVELS: Why = not_supported("the driver lists no levels of this clock");
-const CLOCK_OFF: Why = Why {
-    reason: Reason::NotCounting,
-    detail: Text::Static("the clock is off, and the driver lists its levels as 0 MHz"),
-    remedy: None,
-};
-const NO_REQUEST: Why = not_supported("amdgpu does not tell the frequency that was asked for");
-const NO_IDLE: Why = not_supported("amdgpu does not tell the time in idle states");
-const NO_THROTTLE: Why = not_supported("the firmware's table does not tell what limits the clocks now");
-const THROTTLE_OF_GT0: Why = not_supported("throttling is told of the whole GPU, which is shown with GT 0");
-const NO_GT: Why = not_supported("memory has a clock of its own, which is no GT's");
-const NO_WAITING: Why = not_supported("amdgpu counts no waiting time");
-const NO_POWER: Why = not_supported("the driver's hwmon device has no power sensor");
-const CARD_ONLY: Why = not_supported("amdgpu tells the power of the whole card");
-const APU_ONLY: Why = not_supported("amdgpu tells the power of the whole APU");
+const NO_REQUEST: Why = Why::not_supported("amdgpu does not tell the frequency that was asked for");
+const NO_IDLE: Why = Why::not_supported("amdgpu does not tell the time in idle states");
+const THROTTLE_OF_GT0: Why = Why::not_supported("throttling is told of the whole GPU, which is shown with GT 0");
+const NO_GT: Why = Why::not_supported("memory has a clock of its own, which is no GT's");
+const NO_WAITING: Why = Why::not_supported("amdgpu counts no waiting time");
+const CARD_ONLY: Why = Why::not_supported("amdgpu tells the power of the whole card");
+const APU_ONLY: Why = Why::not_supported("amdgpu tells the power of the whole APU");
 const NO_CARD: Why =
     Why { reason: Reason::NoHardware, detail: Text::Static("an APU has no card of its own"), remedy: None };
-const NO_BANDWIDTH: Why = not_supported("amdgpu does not count memory traffic");
+const NO_BANDWIDTH: Why = Why::not_supported("amdgpu does not count memory traffic");
 
 /// Engines of fdinfo, which has only those that a client has used (`amdgpu_show_fdinfo`, drivers/gpu/drm/amd/amdgpu/amdgpu_fdinfo.c).
 const HIDDEN_ENGINES: [&str; 8] = ["gfx", "compute", "dma", "dec", "enc", "enc_1", "jpeg", "vpe"];
-
-/// Refusals that mean a sleeping card.
-fn refused(error: &Error) -> Option<Why> {
-    matches!(error, Error::Permission { .. }).then_some(REFUSED)
-}
 
 /// The folder of the sensors.
 fn hwmon_folder(device: &Path) -> Option<PathBuf> {
@@ -106,183 +77,13 @@ pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
             info.gts.push(GtInfo { gt: 1, tile: 0, kind: GtKind::Media });
         }
     } else {
-        let why = not_supported("the device has no pp_dpm_sclk: the driver does not manage its clocks");
+        let why = Why::not_supported("the device has no pp_dpm_sclk: the driver does not manage its clocks");
         info.unavailable.push(Unavailable::new("gts", why));
     }
-    let engines = not_supported("amdgpu names its engines in its clients' fdinfo only");
+    let engines = Why::not_supported("amdgpu names its engines in its clients' fdinfo only");
     info.unavailable.push(Unavailable::new("engines", engines));
-    info.unavailable.push(Unavailable::new("pmu", not_supported("amdgpu registers no perf PMU for engines")));
+    info.unavailable.push(Unavailable::new("pmu", Why::not_supported("amdgpu registers no perf PMU for engines")));
     info
-}
-
-/// A file of a percentage.
-struct Busy {
-    name: &'static str,
-    source: &'static str,
-    class: EngineClass,
-    gt: Option<u8>,
-    file: Held,
-    time: OverTime,
-}
-
-fn busy_files(device: &Path, gts: &[GtInfo]) -> Vec<Busy> {
-    // The share of time in which any graphics or compute work ran; in which memory was read or written; of video coding.
-    const FILES: [(&str, &str, &str, EngineClass, Option<u8>); 3] = [
-        ("gpu", "gpu_busy_percent", "gpu_busy_percent (sampled)", EngineClass::Render, Some(0)),
-        ("vcn", "vcn_busy_percent", "vcn_busy_percent (sampled)", EngineClass::Video, Some(1)),
-        ("mem", "mem_busy_percent", "mem_busy_percent (sampled)", EngineClass::Other, None),
-    ];
-    let all = FILES.into_iter().map(|(name, file, source, class, gt)| Busy {
-        name,
-        source,
-        class,
-        gt: gt.filter(|gt| gts.iter().any(|g| g.gt == *gt)),
-        file: Held::open(device.join(file)),
-        time: OverTime::default(),
-    });
-    all.filter(|b| b.file.is_open()).collect()
-}
-
-/// A clock: its levels, and where there is one, the file that tells the clock itself.
-struct ClockFiles {
-    levels: Held,
-    /// hwmon's `freqN_input`, hertz.
-    now: Held,
-    known: Result<Clocks, Why>,
-    readings: u32,
-}
-
-impl ClockFiles {
-    fn open(levels: PathBuf, now: Option<PathBuf>) -> Self {
-        let none = || Held::absent(not_supported("this clock has no sensor of its own"));
-        ClockFiles {
-            levels: Held::open(levels),
-            now: now.map_or_else(none, Held::open),
-            known: Err(Why::FIRST_SAMPLE),
-            readings: 0,
-        }
-    }
-
-    fn read(&mut self, slot: &mut GtSample) {
-        let now = self.now.read_with(parse_u64, refused);
-        if now.is_err() || self.known.is_err() || self.readings % LEVELS_EVERY == 0 {
-            self.known = self.levels.read_with(|text| Some(clocks(text)), refused);
-        }
-        self.readings = self.readings.wrapping_add(1);
-        let marked = |c: &Clocks| c.current.map(|mhz| f64::from(mhz) * 1e6).ok_or(NO_LEVEL);
-        let known = self.known.as_ref().map_err(Why::clone);
-        let actual = now.map(|hz| hz as f64).or_else(|_| known.clone().and_then(marked));
-        slot.actual = actual.map(Clock::Now).into();
-        let limit = |mhz: fn(&Clocks) -> Option<u32>| match known.clone().map(|c| (mhz(c), c.highest)) {
-            Ok((_, Some(0))) => Err(CLOCK_OFF),
-            Ok((Some(mhz), _)) => Ok(f64::from(mhz) * 1e6),
-            Ok((None, _)) => Err(NO_LEVELS),
-            Err(why) => Err(why),
-        };
-        slot.min_hz = limit(|c| c.lowest).into();
-        slot.max_hz = limit(|c| c.highest).into();
-    }
-}
-
-/// The binary table, held open.
-struct Table {
-    file: Result<KernelFile, Why>,
-    buf: Vec<u8>,
-    /// The structure that was read last.
-    structure: Option<&'static str>,
-    /// The last failure, explained once.
-    failed: Option<(Option<i32>, Why)>,
-}
-
-impl Table {
-    fn open(path: PathBuf) -> Self {
-        Table {
-            file: KernelFile::open(path).map_err(|e| why_of(&e)),
-            // Room for a page: what is asked for in pieces may be of several moments.
-            buf: Vec::with_capacity(4097),
-            structure: None,
-            failed: None,
-        }
-    }
-
-    fn throttle(&mut self) -> Result<ThrottleReasons, Why> {
-        let file = self.file.as_ref().map_err(Why::clone)?;
-        let bytes = match file.read(&mut self.buf) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let number = error.errno();
-                if let Some((_, why)) = self.failed.as_ref().filter(|(last, _)| *last == number) {
-                    return Err(why.clone());
-                }
-                let why = refused(&error).unwrap_or_else(|| why_of(&error));
-                self.failed = Some((number, why.clone()));
-                return Err(why);
-            }
-        };
-        match parse_gpu_metrics(bytes) {
-            Ok(metrics) => {
-                self.failed = None;
-                self.structure = Some(metrics.structure());
-                metrics.throttle().ok_or(NO_THROTTLE)
-            }
-            Err(error) => match &self.failed {
-                // A table of a version that is not known stays one.
-                Some((None, why)) => Err(why.clone()),
-                _ => {
-                    let why = Why::new(Reason::NotSupported, error.to_string());
-                    self.failed = Some((None, why.clone()));
-                    Err(why)
-                }
-            },
-        }
-    }
-}
-
-/// Power at the moment, in microwatts: some chips have an average over the firmware's window, some a momentary value, some both.
-struct PowerSensor {
-    average: Held,
-    input: Held,
-    sum: OverTime,
-}
-
-impl PowerSensor {
-    fn open(hwmon: Option<&Path>) -> Self {
-        let file = |name: &str| hwmon.map_or_else(|| Held::absent(NO_POWER), |f| Held::open(f.join(name)));
-        PowerSensor { average: file("power1_average"), input: file("power1_input"), sum: OverTime::default() }
-    }
-
-    fn is_open(&self) -> bool {
-        self.average.is_open() || self.input.is_open()
-    }
-
-    fn microwatts(&mut self) -> Result<u64, Why> {
-        if !self.is_open() {
-            return Err(NO_POWER);
-        }
-        let average = self.average.read_with(parse_u64, refused);
-        match average {
-            Err(_) if self.input.is_open() => self.input.read_with(parse_u64, refused),
-            average => average,
-        }
-    }
-}
-
-/// A region's files. Its size does not change while the driver is bound.
-struct Region {
-    name: &'static str,
-    total: Reading<u64>,
-    used: Held,
-}
-
-fn regions(device: &Path) -> Vec<Region> {
-    // All of the card's memory; the part of it that the processor can reach; system memory mapped for the GPU.
-    const REGIONS: [(&str, &str); 3] = [("vram", "vram"), ("visible_vram", "vis_vram"), ("gtt", "gtt")];
-    let all = REGIONS.into_iter().map(|(name, file)| Region {
-        name,
-        total: Held::open(device.join(format!("mem_info_{file}_total"))).number().into(),
-        used: Held::open(device.join(format!("mem_info_{file}_used"))),
-    });
-    all.filter(|r| r.used.is_open()).collect()
 }
 
 struct Amdgpu {
@@ -308,7 +109,7 @@ pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
         name: Some("amdgpu"),
         first_temperature: "edge",
         refusal_is_sleep: true,
-        none: not_supported("the driver has no hwmon device: it does not manage this device's power"),
+        none: Why::not_supported("the driver has no hwmon device: it does not manage this device's power"),
     };
     let clock = |gt: &GtInfo| match gt.gt {
         0 => ClockFiles::open(device.join("pp_dpm_sclk"), folder.as_ref().map(|f| f.join("freq1_input"))),
@@ -389,13 +190,13 @@ impl Amdgpu {
     }
 
     fn no_memory(&self) -> Why {
-        not_supported(
+        Why::not_supported(
             "the device has no mem_info files: it has no memory of its own, or this is a capture without them",
         )
     }
 
     fn no_busy(&self) -> Why {
-        not_supported("the device has no gpu_busy_percent")
+        Why::not_supported("the device has no gpu_busy_percent")
     }
 }
 
@@ -453,7 +254,7 @@ impl Device for Amdgpu {
             used_bytes: Why::FIRST_SAMPLE.into(),
         });
         let only = if self.is_apu() { APU_ONLY } else { CARD_ONLY };
-        let mut power = blank_power(&only);
+        let mut power = PowerSample::absent(&only);
         let energy = if self.watts.is_open() { Why::FIRST_SAMPLE } else { NO_POWER };
         if self.is_apu() {
             power.card_uj = NO_CARD.into();
@@ -475,7 +276,7 @@ impl Device for Amdgpu {
             temperatures: self.hwmon.blank_temperatures(),
             fans: self.hwmon.blank_fans(),
             memory: list_or(self.memory.is_empty(), self.no_memory()).map(|()| memory.collect()).into(),
-            bandwidth: BandwidthSample { read_bytes: NO_BANDWIDTH.into(), write_bytes: NO_BANDWIDTH.into() },
+            bandwidth: BandwidthSample::absent(&NO_BANDWIDTH),
         }
     }
 
@@ -502,9 +303,8 @@ impl Device for Amdgpu {
 
     fn reports(&self) -> Vec<SourceReport> {
         let id = Some(&self.info.id);
-        let report = |source: &'static str, found: Result<String, Why>, unlocks: &[&'static str]| match found {
-            Ok(detail) => SourceReport::works(source, id, detail).unlocks(unlocks),
-            Err(why) => SourceReport::absent(source, id, why).unlocks(unlocks),
+        let report = |source: &'static str, found: Result<String, Why>, unlocks: &[&'static str]| {
+            SourceReport::of(source, id, found).unlocks(unlocks)
         };
         let names: Vec<&str> = self.busy.iter().map(|b| b.source.trim_end_matches(" (sampled)")).collect();
         let busy = match names.as_slice() {
@@ -553,7 +353,7 @@ impl Amdgpu {
     /// The processes behind /dev/kfd, which fdinfo does not show.
     fn compute(&self) -> Result<String, Why> {
         if self.kfd_ids.is_empty() {
-            return Err(not_supported("the kernel fusion driver (KFD) does not have this GPU"));
+            return Err(Why::not_supported("the kernel fusion driver (KFD) does not have this GPU"));
         }
         let all = kfd::processes(&self.roots, &self.kfd_ids);
         let bytes = all.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));

@@ -4,7 +4,8 @@ use super::*;
 use crate::Options;
 use crate::testing::Tree;
 use gpuscope_model::delta::Baseline;
-use gpuscope_model::{ClientKey, Sample, Snapshot, ThrottleReason};
+use gpuscope_model::{ClientKey, Clock, EngineClass, Sample, Snapshot, ThrottleReason};
+use gpuscope_sys::Error;
 
 /// `gpu_metrics_v1_3` with nothing but `indep_throttle_status` (offset 112).
 fn table(throttle: u64) -> Vec<u8> {

@@ -435,19 +435,11 @@ impl Device for I915 {
 
     fn reports(&self) -> Vec<SourceReport> {
         let id = Some(&self.info.id);
-        let mut all = Vec::new();
         let pmu = self.info.pmu.as_deref().unwrap_or("i915");
         let source = format!("i915 PMU ({pmu})");
-        all.push(match &self.counters {
-            Ok(_) => {
-                let detail = format!("{} engines and RC6 in one group", self.engines.len());
-                SourceReport::works(source, id, detail)
-            }
-            Err(why) => SourceReport::absent(source, id, why.clone()),
-        });
-        if let Some(report) = all.last_mut() {
-            report.unlocks = intel::ENGINE_METRICS.to_vec();
-        }
+        let detail = |_: &_| format!("{} engines and RC6 in one group", self.engines.len());
+        let counters = self.counters.as_ref().map(detail).map_err(Why::clone);
+        let mut all = vec![SourceReport::of(source, id, counters).unlocks(&intel::ENGINE_METRICS)];
         let on_request = [
             ("i915 PMU wait events", "gpuscope_engine_wait_ratio", true),
             ("i915 PMU sema events", "gpuscope_engine_sema_ratio", false),

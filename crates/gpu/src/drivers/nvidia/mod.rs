@@ -19,7 +19,6 @@ use self::nvml::Nvml;
 use self::parse::{Readings, hertz, percentage, throttle_reasons};
 use self::processes::Processes;
 use self::release::Release;
-use super::generic::blank_power;
 use super::over_time::OverTime;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::Found;
@@ -27,8 +26,8 @@ use crate::held::small_text;
 use crate::power_state::PowerFiles;
 use gpuscope_model::{
     BandwidthSample, ClientSample, Clock, Counter, DeviceInfo, DeviceSample, EngineClass, EngineInfo, EngineSample,
-    FanSample, GtInfo, GtKind, GtSample, MemorySample, Reading, Reason, RuntimeStatus, SourceReport, TemperatureSample,
-    Text, Unavailable, Why,
+    FanSample, GtInfo, GtKind, GtSample, MemorySample, PowerSample, Reading, Reason, RuntimeStatus, SourceReport,
+    TemperatureSample, Text, Unavailable, Why,
 };
 use gpuscope_sys::monotonic_ns;
 
@@ -65,20 +64,16 @@ const METRICS: [&str; 10] = [
     "gpuscope_memory_used_bytes",
 ];
 
-const fn not_supported(detail: &'static str) -> Why {
-    Why { reason: Reason::NotSupported, detail: Text::Static(detail), remedy: None }
-}
-
-const NO_GT: Why = not_supported("device memory has a clock of its own, which is no GT's");
-const NO_WAITING: Why = not_supported("NVML counts no waiting time");
-const NO_REQUEST: Why = not_supported("NVML does not tell the frequency that the driver asked for");
-const NO_MINIMUM: Why = not_supported("NVML does not tell the lower limit in force");
-const NO_IDLE: Why = not_supported("NVML does not tell the time in idle states");
-const NO_THROTTLE: Why = not_supported("NVML tells throttling of the whole GPU, which is shown with GT 0");
-const CARD_ONLY: Why = not_supported("NVML tells the power of the whole card");
+const NO_GT: Why = Why::not_supported("device memory has a clock of its own, which is no GT's");
+const NO_WAITING: Why = Why::not_supported("NVML counts no waiting time");
+const NO_REQUEST: Why = Why::not_supported("NVML does not tell the frequency that the driver asked for");
+const NO_MINIMUM: Why = Why::not_supported("NVML does not tell the lower limit in force");
+const NO_IDLE: Why = Why::not_supported("NVML does not tell the time in idle states");
+const NO_THROTTLE: Why = Why::not_supported("NVML tells throttling of the whole GPU, which is shown with GT 0");
+const CARD_ONLY: Why = Why::not_supported("NVML tells the power of the whole card");
 const NO_FDINFO: Why =
     Why { reason: Reason::NotSupported, detail: Text::Static("the driver prints no fdinfo"), remedy: None };
-const NO_BANDWIDTH: Why = not_supported("the processor's memory controllers do not serve this GPU's memory");
+const NO_BANDWIDTH: Why = Why::not_supported("the processor's memory controllers do not serve this GPU's memory");
 
 pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
     let mut info = found.identity(context.options);
@@ -96,7 +91,7 @@ pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
             gt: gt.ok_or(NO_GT).into(),
         })
         .collect();
-    info.unavailable.push(Unavailable::new("pmu", not_supported("the driver registers no perf PMU")));
+    info.unavailable.push(Unavailable::new("pmu", Why::not_supported("the driver registers no perf PMU")));
     info
 }
 
@@ -139,7 +134,7 @@ impl Nvidia {
         let version = small_text(context.roots.sys("module/nvidia/version")).filter(|v| !v.is_empty());
         let nvml = match (info.pci_address, live) {
             (_, false) => Err(Why::new(Reason::NotCounting, "a captured tree has no NVML to ask")),
-            (None, _) => Err(not_supported("NVML knows its GPUs by their PCI address, and this one has none")),
+            (None, _) => Err(Why::not_supported("NVML knows its GPUs by their PCI address, and this one has none")),
             (Some(address), true) => Nvml::new(library, address, version),
         };
         let mut power = PowerFiles::open(&found.device, found.minor());
@@ -396,7 +391,7 @@ impl Device for Nvidia {
             throttle: if gt.gt == 0 { Why::FIRST_SAMPLE.into() } else { NO_THROTTLE.into() },
         });
         let temperature = TemperatureSample { label: Text::Static("gpu"), celsius: Why::FIRST_SAMPLE.into() };
-        let mut power = blank_power(&CARD_ONLY);
+        let mut power = PowerSample::absent(&CARD_ONLY);
         power.card_uj = Why::FIRST_SAMPLE.into();
         DeviceSample {
             id: self.info.id.clone(),
@@ -411,7 +406,7 @@ impl Device for Nvidia {
             temperatures: Reading::Value(vec![temperature]),
             fans: Why::FIRST_SAMPLE.into(),
             memory: Reading::Value(vec![blank_memory("vram"), blank_memory("reserved")]),
-            bandwidth: BandwidthSample { read_bytes: NO_BANDWIDTH.into(), write_bytes: NO_BANDWIDTH.into() },
+            bandwidth: BandwidthSample::absent(&NO_BANDWIDTH),
         }
     }
 
@@ -440,11 +435,7 @@ impl Device for Nvidia {
             Ok(_) if self.sleeps() => Err(Why::ASLEEP),
             Ok(nvml) => nvml.describe(),
         };
-        let report = match found {
-            Ok(detail) => SourceReport::works("NVML", id, detail),
-            Err(why) => SourceReport::absent("NVML", id, why),
-        };
-        vec![report.unlocks(&METRICS)]
+        vec![SourceReport::of("NVML", id, found).unlocks(&METRICS)]
     }
 }
 

@@ -5,7 +5,7 @@
 use super::super::over_time::OverTime;
 use super::nvml::Nvml;
 use super::parse::{Process, percentage};
-use super::{ENGINES, SOURCE, not_supported};
+use super::{ENGINES, SOURCE};
 use gpuscope_model::{ClientEngineSample, ClientKey, ClientMemory, ClientSample, GpuId, Reading, Text, Why};
 
 /// One process between readings: kernels, encoder, decoder.
@@ -69,7 +69,7 @@ fn client(gpu: &GpuId, process: &Process, known: &mut Known, read_ns: u64) -> Cl
         let share = percent.and_then(|p| percentage(p.get(i).copied().unwrap_or(0))).map(|p| busy.percent(p, read_ns));
         ClientEngineSample { class: *class, name: Text::Static(name), capacity: 1, busy: share.into() }
     });
-    let no = || Reading::Absent(not_supported("NVML tells what a process has allocated, and no more"));
+    let no = || Reading::Absent(Why::not_supported("NVML tells what a process has allocated, and no more"));
     let memory = ClientMemory {
         region: Text::Static("vram"),
         total_bytes: no(),

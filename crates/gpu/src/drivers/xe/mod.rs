@@ -418,14 +418,9 @@ impl Device for Xe {
     fn reports(&self) -> Vec<SourceReport> {
         let id = Some(&self.info.id);
         let source = format!("xe PMU ({})", self.info.pmu.as_deref().unwrap_or("xe"));
-        let counters = match &self.counters {
-            Ok(_) => {
-                let detail = format!("{} engines; opened on request: the GPU does not sleep", self.engines.len());
-                SourceReport::works(source, id, detail)
-            }
-            Err(why) => SourceReport::absent(source, id, why.clone()),
-        };
-        let mut all = vec![counters.unlocks(&intel::ENGINE_METRICS)];
+        let detail = |_: &_| format!("{} engines; opened on request: the GPU does not sleep", self.engines.len());
+        let counters = self.counters.as_ref().map(detail).map_err(Why::clone);
+        let mut all = vec![SourceReport::of(source, id, counters).unlocks(&intel::ENGINE_METRICS)];
         for (info, gt) in self.info.gts.iter().zip(&self.gts) {
             let why = gt.actual.why().cloned().unwrap_or(Why::FIRST_SAMPLE);
             let detail = "read only while the device is awake and in use: each reading resumes it".to_string();
