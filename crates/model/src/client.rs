@@ -74,7 +74,7 @@ pub struct ClientSample {
     pub source: Text,
     /// `drm-client-name`, when the client gave itself one.
     pub client_name: Option<Text>,
-    /// CLOCK_MONOTONIC right after it was read, in nanoseconds; absent where it was not read at this tick.
+    /// CLOCK_MONOTONIC when it was read (of fdinfo right after), in nanoseconds; absent where it was not read at this tick.
     pub read_ns: Reading<u64>,
     /// The process that it is counted for: of its holders the one that was started first.
     pub pid: u32,

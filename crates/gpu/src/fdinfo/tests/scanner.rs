@@ -2,9 +2,10 @@
 //! character device.
 
 use super::{i915, xe};
+use crate::fdinfo::samples::{ClientsOf, fill};
 use crate::fdinfo::scanner::{ClientScanner, Holder, Target};
-use gpuscope_model::Reason;
-use gpuscope_sys::Roots;
+use gpuscope_model::{ClientsSample, GpuId, Reading, Reason, Why};
+use gpuscope_sys::{Roots, monotonic_ns};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -94,6 +95,26 @@ fn a_young_process_that_puts_a_client_in_the_place_of_a_file_is_seen_at_the_next
     tree.open(10, 4, NULL, &xe(7, 1, 0, 100));
     scanner.refresh(&[xe_target(true)], 3 * S);
     assert_eq!(ids(&scanner, 0), [7]);
+}
+
+#[test]
+fn a_client_says_when_it_was_read_and_why_it_was_not() {
+    let tree = Tree::new();
+    tree.process(10, 0);
+    tree.open(10, 4, NULL, &xe(7, 1, 0, 100));
+    let mut scanner = tree.scanner(true);
+    let (mut times, mut out) = (vec![monotonic_ns()], ClientsSample::default());
+    for tick in 1..4 {
+        scanner.refresh(&[xe_target(true)], tick * S);
+        let withheld = (tick == 3).then_some(Why::ASLEEP);
+        fill(&scanner, &[ClientsOf { gpu: GpuId::new("0000:03:00.0"), withheld, hidden: &[] }], &mut out);
+        let [client] = out.clients.as_slice() else { panic!("{out:?}") };
+        match &client.read_ns {
+            Reading::Value(ns) => times.extend([*ns, monotonic_ns()]),
+            Reading::Absent(why) => assert_eq!((tick, why.reason), (3, Reason::Asleep)),
+        }
+    }
+    assert!(times.len() == 5 && times.is_sorted(), "{times:?}");
 }
 
 fn node(dev: &str) -> u64 {
