@@ -120,9 +120,18 @@ impl Truth {
     ///
     /// The device is not bound, or this is no guest.
     pub fn try_read(bdf: &str) -> io::Result<Self> {
+        let text = Self::try_read_text(bdf)?;
+        Self::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{bdf}: {text}")))
+    }
+
+    /// Reads the text that [`parse`](Self::parse) takes apart.
+    ///
+    /// # Errors
+    ///
+    /// The device is not bound, or this is no guest.
+    pub fn try_read_text(bdf: &str) -> io::Result<String> {
         let path = format!("/sys/kernel/debug/vgpu-{bdf}");
-        let text = fs::read_to_string(&path).map_err(|e| named(&path, &e))?;
-        Self::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {text}")))
+        fs::read_to_string(&path).map_err(|e| named(&path, &e))
     }
 
     /// Takes the text of a truth file apart; lines with unknown keys pass.

@@ -57,14 +57,16 @@ impl Books {
     /// Reads the books of these GPUs until closed.
     pub fn keep(gpus: &[Gpu]) -> Keeper {
         // A GPU that is unplugged has no books.
-        let page = |t: Truth| (t.monotonic_ns, t.engines.iter().map(|(name, e)| (name.clone(), e.busy_ns)).collect());
-        Self::keep_pages(gpus, |bdf| Truth::try_read(bdf).ok(), page)
+        let page = |text: String| {
+            let t = Truth::parse(&text).unwrap_or_else(|| panic!("{text}"));
+            (t.monotonic_ns, t.engines.iter().map(|(name, e)| (name.clone(), e.busy_ns)).collect())
+        };
+        Self::keep_pages(gpus, |bdf| Truth::try_read_text(bdf).ok(), page)
     }
 
     /// Reads the books of these GPUs' clients until closed: the engines by their names, and those of each client as [`of_client`]
     /// names them.
     pub fn keep_clients(gpus: &[Gpu]) -> Keeper {
-        // What takes long waits until they are closed.
         let page = |text: String| {
             let all = Clients::parse(&text).unwrap_or_else(|| panic!("{text}"));
             let mut busy = all.engines_ns;
@@ -76,17 +78,18 @@ impl Books {
         Self::keep_pages(gpus, |bdf| Some(Clients::read_text(bdf)), page)
     }
 
-    fn keep_pages<T: Send>(
+    /// Keeps what `read` gives of a GPU, and takes it apart when they are closed: that takes long.
+    fn keep_pages(
         gpus: &[Gpu],
-        read: impl Fn(&str) -> Option<T> + Send + 'static,
-        page: impl Fn(T) -> Page + Send + 'static,
+        read: impl Fn(&str) -> Option<String> + Send + 'static,
+        page: impl Fn(String) -> Page + Send + 'static,
     ) -> Keeper {
         let bdfs: Vec<String> = gpus.iter().map(|g| g.bdf.clone()).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             run_first();
-            let mut read_so_far: BTreeMap<String, Vec<T>> = BTreeMap::new();
+            let mut read_so_far: BTreeMap<String, Vec<String>> = BTreeMap::new();
             while !stopped.load(Ordering::Relaxed) {
                 for bdf in &bdfs {
                     let Some(one) = read(bdf) else { continue };
@@ -94,7 +97,7 @@ impl Books {
                 }
                 thread::sleep(EVERY);
             }
-            let pages = |all: Vec<T>| all.into_iter().map(&page).collect();
+            let pages = |all: Vec<String>| all.into_iter().map(&page).collect();
             Books { rows: read_so_far.into_iter().map(|(bdf, all)| (bdf, pages(all))).collect() }
         });
         Keeper { stop, thread }
