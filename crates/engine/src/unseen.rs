@@ -122,6 +122,7 @@ mod tests {
             runtime_status: Reading::absent(Reason::NotSupported, ""),
             gts: Vec::new(),
             engines: Vec::new(),
+            clients_from: Vec::new(),
             unavailable: Vec::new(),
         }
     }

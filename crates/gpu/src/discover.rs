@@ -64,6 +64,7 @@ impl Found {
             runtime_status: runtime_status(&self.device),
             gts: Vec::new(),
             engines: Vec::new(),
+            clients_from: vec![Text::Static("fdinfo")],
             unavailable: Vec::new(),
         };
         if let Reading::Absent(why) = &info.runtime_status {

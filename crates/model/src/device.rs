@@ -302,6 +302,9 @@ pub struct DeviceInfo {
     pub gts: Vec<GtInfo>,
     /// Engines, or classes, in the driver's order.
     pub engines: Vec<EngineInfo>,
+    /// Where its clients are known from, as its driver is known: `fdinfo`, `nvml`, `kfd`. Whether they show here, only looking at
+    /// processes or loading NVML would tell. Empty with the reason in `unavailable` where from nothing.
+    pub clients_from: Vec<Text>,
     /// What could not be found out.
     pub unavailable: Vec<Unavailable>,
 }

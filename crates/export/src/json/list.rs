@@ -40,6 +40,7 @@ fn gpu(info: &DeviceInfo) -> impl Serialize + use<'_> {
         sriov: Function,
         gts: G,
         engines: E,
+        clients_from: Option<Vec<&'a str>>,
         unavailable: Vec<Missing<'a, String>>,
     }
     Gpu {
@@ -57,6 +58,7 @@ fn gpu(info: &DeviceInfo) -> impl Serialize + use<'_> {
         sriov: function(&info.sriov),
         gts: known(info, "gts").then(|| each(&info.gts, gt)),
         engines: known(info, "engines").then(|| each(&info.engines, engine)),
+        clients_from: known(info, "clients_from").then(|| info.clients_from.iter().map(Text::as_str).collect()),
         unavailable: absences(info),
     }
 }

@@ -33,6 +33,7 @@ fn block(w: &mut dyn Write, info: &DeviceInfo, style: Style) -> io::Result<()> {
     row(w, style, "GTs", &or_dash(gts.collect()))?;
     let engines = info.engines.iter().map(|e| format!("{} {}", e.name, e.class.as_str()));
     row(w, style, "engines", &or_dash(engines.collect()))?;
+    row(w, style, "clients", &or_dash(info.clients_from.iter().map(ToString::to_string).collect()))?;
     let role = match info.sriov {
         Sriov::None => None,
         Sriov::Physical { enabled, total } => {

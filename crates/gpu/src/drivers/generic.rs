@@ -23,8 +23,22 @@ struct Generic {
 
 /// Drivers that print nothing into fdinfo (those without `show_fdinfo` among drivers/gpu/drm and drivers/accel of Linux 7.2). This
 /// words a reason and decides nothing: what is printed is read.
-const SILENT: [&str; 10] =
-    ["ethosu", "lima", "nouveau", "powervr", "rocket", "vc4-drm", "virtio-pci", "virtio_gpu", "vkms", "vmwgfx"];
+const SILENT: [&str; 14] = [
+    "ethosu",
+    "habanalabs",
+    "lima",
+    "nouveau",
+    "powervr",
+    "qaic",
+    "qxl",
+    "radeon",
+    "rocket",
+    "vc4-drm",
+    "virtio-pci",
+    "virtio_gpu",
+    "vkms",
+    "vmwgfx",
+];
 
 /// Those that print memory there, and no use of engines (`drm_show_memory_stats` alone).
 const MEMORY_ONLY: [&str; 2] = ["amdxdna", "etnaviv"];
@@ -56,6 +70,10 @@ pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
     }
     info.unavailable.push(Unavailable::new("pmu", not_yet(&info.driver)));
     info.unavailable.push(Unavailable::new("engines", no_engines(&info.driver)));
+    if SILENT.contains(&info.driver.as_str()) {
+        info.clients_from.clear();
+        info.unavailable.push(Unavailable::new("clients_from", no_engines(&info.driver)));
+    }
     info
 }
 
@@ -137,5 +155,26 @@ impl Device for Generic {
             "gpuscope_frequency_max_hertz",
         ]);
         vec![SourceReport::absent(source, id, no_engines(&self.info.driver)), clock, self.hwmon.report(&self.info)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Tree;
+
+    #[test]
+    fn a_driver_that_prints_nothing_into_fdinfo_tells_no_clients() {
+        for (driver, from) in [("lima", &[][..]), ("panfrost", &["fdinfo"])] {
+            const DEVICE: &str = "sys/devices/platform/ff400000.gpu";
+            let tree = Tree::new();
+            tree.files(DEVICE, &[("uevent", &format!("DRIVER={driver}\nOF_NAME=gpu\n"))])
+                .folder(&format!("{DEVICE}/drm/card0"))
+                .link(&format!("{DEVICE}/drm/card0/device"), "../..")
+                .link("sys/class/drm/card0", "../../devices/platform/ff400000.gpu/drm/card0");
+            let info = crate::list(&tree.roots()).remove(0);
+            assert_eq!(info.clients_from.iter().map(|t| t.as_str()).collect::<Vec<_>>(), from);
+            let why = info.unavailable.iter().find(|u| u.metric == "clients_from");
+            assert_eq!(why.is_some(), from.is_empty(), "{driver}: {why:?}");
+        }
     }
 }

@@ -82,6 +82,9 @@ pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
     }
     let engines = Why::not_supported("amdgpu names its engines in its clients' fdinfo only");
     info.unavailable.push(Unavailable::new("engines", engines));
+    if info.pci_address.is_some_and(|a| !kfd::gpu_ids(context.roots, a).is_empty()) {
+        info.clients_from.push(Text::Static("kfd"));
+    }
     info.unavailable.push(Unavailable::new("pmu", Why::not_supported("amdgpu registers no perf PMU for engines")));
     info
 }

@@ -267,7 +267,10 @@ fn compute(tree: &Tree) {
 #[test]
 fn a_kfd_process_is_a_client_of_its_own_unless_its_drm_client_is_seen() {
     let (tree, _) = card();
+    let from = || crate::list(&tree.roots()).remove(0).clients_from.iter().map(|t| t.to_string()).collect::<Vec<_>>();
+    assert_eq!(from(), ["fdinfo"]);
     compute(&tree);
+    assert_eq!(from(), ["fdinfo", "kfd"]);
     let mut set = crate::GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() });
     let mut sample = Sample::default();
     for _ in 0..2 {

@@ -91,6 +91,8 @@ pub(super) fn identify(context: &Context<'_>, found: &Found) -> DeviceInfo {
             gt: gt.ok_or(NO_GT).into(),
         })
         .collect();
+    // Its nvidia-drm prints nothing in fdinfo. Whether NVML is there, only loading it would tell, which wakes the card.
+    info.clients_from = vec![Text::Static("nvml")];
     info.unavailable.push(Unavailable::new("pmu", Why::not_supported("the driver registers no perf PMU")));
     info
 }
