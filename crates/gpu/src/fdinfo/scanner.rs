@@ -476,8 +476,7 @@ impl ClientScanner {
 
 /// `/proc/PID/fd` is a folder of its owner's (0500): the right to trace opens its files, and another one the folder itself.
 fn remedy(roots: &Roots) -> String {
-    let setcap = Rights::read(roots).setcap(&[Capability::SysPtrace, Capability::DacReadSearch]);
-    format!("run as root, or give the program CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: {setcap}")
+    Rights::read(roots).remedy_for(&[Capability::SysPtrace, Capability::DacReadSearch])
 }
 
 fn decimal(name: &[u8]) -> Option<u32> {

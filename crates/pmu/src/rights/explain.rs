@@ -17,6 +17,54 @@ impl Rights {
         format!("sudo setcap {}=ep {BINARY}", names.join(","))
     }
 
+    /// What gives this process these capabilities, or what else to do where it has them and is refused all the same.
+    ///
+    /// A file's capabilities beyond the bounding set keep a program from starting at all (`bprm_caps_from_vfs_caps` in
+    /// security/commoncap.c answers EPERM), and root has none beyond it either: setcap and root are offered only where they help.
+    pub fn remedy_for(&self, needed: &[Capability]) -> String {
+        if self.user_namespace {
+            return "run gpuscope on the host (capabilities inside a user namespace do not count)".into();
+        }
+        let missing: Vec<Capability> = needed.iter().copied().filter(|c| !self.serves_as(*c)).collect();
+        if missing.is_empty() {
+            return self.remedy_for_filter(needed);
+        }
+        if missing.iter().any(|c| !c.is_in(self.bounding)) {
+            let add: Vec<String> = missing.iter().map(|c| format!("--cap-add {}", docker_name(*c))).collect();
+            let root = if self.uid == 0 { "" } else { " --user 0" };
+            return format!(
+                "start the container with {}{root} (a systemd unit: CapabilityBoundingSet=), or run gpuscope on the host",
+                add.join(" ")
+            );
+        }
+        if self.no_new_privs {
+            let root = if self.uid == 0 { "" } else { " as root" };
+            return format!("start gpuscope{root} from a session that may gain privileges (NoNewPrivs is set here)");
+        }
+        let names: Vec<String> = missing.iter().map(|c| c.name().to_ascii_uppercase()).collect();
+        let root = if self.uid == 0 { "" } else { "run as root, or " };
+        format!("{root}give the program {}: {}", names.join(" and "), self.setcap(needed))
+    }
+
+    /// Whether a capability, or one that the kernel takes for it (`bpf_capable`, `perfmon_capable`), is there.
+    fn serves_as(&self, capability: Capability) -> bool {
+        let by_admin = matches!(capability, Capability::Bpf | Capability::Perfmon);
+        self.has(capability) || by_admin && self.has(Capability::SysAdmin)
+    }
+
+    /// For a process that is refused what its capabilities allow.
+    fn remedy_for_filter(&self, needed: &[Capability]) -> String {
+        // Files of /proc are opened by calls that no filter takes away.
+        if self.seccomp && needed.contains(&Capability::Bpf) {
+            return "the capabilities are there: allow the system call bpf in the seccomp filter (docker, podman: --security-opt \
+                    seccomp=unconfined; a systemd unit: SystemCallFilter=bpf) or in the security module's policy"
+                .into();
+        }
+        "the capabilities are there: allow it in the security module's policy (docker: --security-opt apparmor=unconfined), see \
+         sudo dmesg, sudo ausearch -m avc"
+            .into()
+    }
+
     /// Explains why `perf_event_open` refused `what` (a PMU or an event, as a person reads it).
     ///
     /// Being in a group (render, video) never changes the answer, so no remedy speaks of one.
@@ -195,7 +243,10 @@ impl Rights {
 /// Container engines spell capabilities in capitals and without the prefix.
 fn docker_name(capability: Capability) -> &'static str {
     match capability {
+        Capability::DacReadSearch => "DAC_READ_SEARCH",
+        Capability::SysPtrace => "SYS_PTRACE",
         Capability::SysAdmin => "SYS_ADMIN",
-        _ => "PERFMON",
+        Capability::Perfmon => "PERFMON",
+        Capability::Bpf => "BPF",
     }
 }

@@ -59,6 +59,70 @@ fn setcap_keeps_what_the_program_has() {
     assert!(command.starts_with("sudo setcap cap_bpf,cap_perfmon=ep "), "{command}");
 }
 
+const BPF_NEEDS: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
+const TRACE_NEEDS: [Capability; 2] = [Capability::SysPtrace, Capability::DacReadSearch];
+/// What Docker gives root by default, and leaves in the bounding set.
+const DOCKER: u64 = 0xa804_25fb;
+
+#[test]
+fn remedy_for_capabilities_on_the_host_is_root_or_setcap() {
+    let remedy = user_at(2).remedy_for(&BPF_NEEDS);
+    assert!(
+        remedy.starts_with("run as root, or give the program CAP_BPF and CAP_PERFMON: sudo setcap cap_bpf,"),
+        "{remedy}"
+    );
+    let half = Rights { capabilities: PERFMON, ..user_at(2) }.remedy_for(&BPF_NEEDS);
+    assert!(half.contains("give the program CAP_BPF: sudo setcap cap_bpf,cap_perfmon=ep"), "{half}");
+}
+
+#[test]
+fn remedy_beyond_the_bounding_set_is_cap_add_and_never_setcap() {
+    for uid in [0, 1000] {
+        let docker = Rights { seccomp: true, bounding: DOCKER, capabilities: DOCKER, uid, ..user_at(2) };
+        for (needs, add) in [
+            (&BPF_NEEDS, "--cap-add BPF --cap-add PERFMON"),
+            (&TRACE_NEEDS, "--cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH"),
+        ] {
+            let remedy = docker.remedy_for(needs);
+            assert!(remedy.contains(add), "{remedy}");
+            assert!(!remedy.contains("setcap") && !remedy.contains("root"), "{remedy}");
+        }
+    }
+}
+
+#[test]
+fn remedy_in_a_user_namespace_is_the_host() {
+    let rootless = Rights { capabilities: u64::MAX, user_namespace: true, uid: 0, ..user_at(2) };
+    for needs in [&BPF_NEEDS, &TRACE_NEEDS] {
+        let remedy = rootless.remedy_for(needs);
+        assert!(remedy.contains("on the host"), "{remedy}");
+        for word in ["setcap", "root", "cap-add"] {
+            assert!(!remedy.contains(word), "{remedy}");
+        }
+    }
+}
+
+#[test]
+fn remedy_of_who_has_the_capabilities_names_who_refuses() {
+    let all = Rights { capabilities: u64::MAX, uid: 0, ..user_at(2) };
+    let admin = Rights { capabilities: SYS_ADMIN, ..user_at(2) };
+    for rights in [&all, &admin] {
+        assert!(rights.remedy_for(&BPF_NEEDS).contains("security module"));
+        let filtered = Rights { seccomp: true, ..rights.clone() }.remedy_for(&BPF_NEEDS);
+        assert!(filtered.contains("seccomp filter") && !filtered.contains("setcap"), "{filtered}");
+    }
+    assert!(all.remedy_for(&TRACE_NEEDS).contains("security module"));
+    assert!(admin.remedy_for(&TRACE_NEEDS).contains("setcap"), "CAP_SYS_ADMIN opens no process");
+}
+
+#[test]
+fn remedy_where_no_privileges_can_be_gained_is_another_session() {
+    let remedy = Rights { no_new_privs: true, ..user_at(2) }.remedy_for(&BPF_NEEDS);
+    assert!(remedy.contains("NoNewPrivs") && !remedy.contains("setcap"), "{remedy}");
+    let dropped = Rights { uid: 0, ..user_at(2) }.remedy_for(&BPF_NEEDS);
+    assert!(dropped.starts_with("give the program CAP_BPF"), "{dropped}");
+}
+
 #[test]
 fn refusal_that_level_and_capabilities_do_not_explain_is_a_security_module() {
     for rights in [user_at(0), user_at(-1), Rights { capabilities: PERFMON, ..user_at(2) }] {

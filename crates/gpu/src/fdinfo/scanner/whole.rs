@@ -95,9 +95,8 @@ fn reason(error: &BpfError, roots: &Roots) -> Why {
     let why = |reason| Why::new(reason, error.to_string());
     match error {
         BpfError::Permission { .. } => {
-            let setcap = Rights::read(roots).setcap(&[Capability::Bpf, Capability::Perfmon]);
-            why(Reason::NoPermission)
-                .remedy(format!("run as root, or give the program CAP_BPF and CAP_PERFMON: {setcap}"))
+            let remedy = Rights::read(roots).remedy_for(&[Capability::Bpf, Capability::Perfmon]);
+            why(Reason::NoPermission).remedy(remedy)
         }
         BpfError::NoBtf { .. } | BpfError::Unsupported { .. } => why(Reason::NotSupported),
         BpfError::InnerPidNamespace => {
