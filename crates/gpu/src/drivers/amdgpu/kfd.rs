@@ -2,13 +2,15 @@
 //!
 //! `/sys/class/kfd/kfd/topology/nodes/N` describes the nodes, processors among them; `/sys/class/kfd/kfd/proc/PID` has a file
 //! `vram_GPUID` a GPU. Reading these wakes nothing: `kfd_procfs_show` (drivers/gpu/drm/amd/amdkfd/kfd_process.c) prints a counter of the driver's.
+//! A process with several contexts (newer kernels) has a folder `context_N` in its own for each after the first, with the same files
+//! (`kfd_create_process_sysfs`).
 //! The files `sdma_GPUID` and `stats_GPUID/cu_occupancy` beside them make it ask the queues, and are left alone.
 //!
 //! Memory comes from the address space of a DRM file that the process opened and handed over (`kfd_process_device_init_vm`), so fdinfo
 //! of that file counts it too (`amdgpu_vm_get_memory`). A process whose DRM client can be seen is therefore that client, and not
 //! another one; one whose fdinfo may not be read, or which has closed the file, is a client by its process number.
 
-use crate::held::{parse_u64, small_text};
+use crate::held::{Held, parse_u64, small_text};
 use gpuscope_model::{ClientKey, ClientMemory, ClientSample, DeviceInfo, PciAddress, Reading, Reason, Text, Why};
 use gpuscope_sys::{Roots, list_dir, monotonic_ns};
 
@@ -51,21 +53,97 @@ pub(super) fn gpu_ids(roots: &Roots, address: PciAddress) -> Vec<u32> {
     names.iter().filter_map(id_of).collect()
 }
 
-/// The processes that hold memory of a GPU through /dev/kfd, with the bytes of it, by process number.
-pub(super) fn processes(roots: &Roots, gpu_ids: &[u32]) -> Vec<(u32, u64)> {
-    let folder = roots.sys("class/kfd/kfd/proc");
-    let names = list_dir(&folder).unwrap_or_default();
-    let of_process = |name: &String| {
-        let pid = name.parse().ok()?;
-        let process = folder.join(name);
-        let files = list_dir(&process).unwrap_or_default();
-        let ours = files.iter().filter(|f| gpu_of_file(f).is_some_and(|id| gpu_ids.contains(&id)));
-        let bytes = ours.filter_map(|f| parse_u64(&small_text(process.join(f))?));
-        bytes.reduce(u64::saturating_add).map(|bytes| (pid, bytes))
-    };
-    let mut all: Vec<(u32, u64)> = names.iter().filter_map(of_process).collect();
-    all.sort_unstable();
-    all
+/// How often processes that came are looked for, and the GPU itself while KFD does not have it.
+const LOOK_EVERY_NS: u64 = 2_000_000_000;
+
+/// A process and its files of one GPU: one a partition, and those of its further contexts.
+struct Process {
+    pid: u32,
+    files: Vec<Held>,
+    bytes: u64,
+}
+
+/// What KFD tells of one GPU.
+pub(super) struct Kfd {
+    roots: Roots,
+    address: Option<PciAddress>,
+    /// The names of the GPU and its partitions; empty while KFD does not have it.
+    ids: Vec<u32>,
+    looked_ns: u64,
+    /// By process number. Their files are held open: a tick reads them and lists no folder.
+    processes: Vec<Process>,
+}
+
+impl Kfd {
+    /// Looks for the GPU and its processes.
+    pub(super) fn open(roots: &Roots, address: Option<PciAddress>) -> Self {
+        let looked_ns = monotonic_ns();
+        let mut kfd = Kfd { roots: roots.clone(), address, ids: Vec::new(), looked_ns, processes: Vec::new() };
+        kfd.look();
+        kfd.read();
+        kfd
+    }
+
+    /// Whether KFD has the GPU.
+    pub(super) fn has_gpu(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
+    /// The processes that hold memory of the GPU through /dev/kfd, with the bytes of it, by process number.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.processes.iter().map(|p| (p.pid, p.bytes))
+    }
+
+    /// Reads what the processes hold now; looks for new ones where the last look was long ago.
+    pub(super) fn refresh(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.looked_ns) >= LOOK_EVERY_NS {
+            self.looked_ns = now_ns;
+            self.look();
+        }
+        self.read();
+    }
+
+    fn look(&mut self) {
+        if let (Some(address), true) = (self.address, self.ids.is_empty()) {
+            // KFD may register long after the driver was bound.
+            self.ids = gpu_ids(&self.roots, address);
+        }
+        self.processes.clear();
+        if self.ids.is_empty() {
+            return;
+        }
+        let folder = self.roots.sys("class/kfd/kfd/proc");
+        for name in list_dir(&folder).unwrap_or_default() {
+            let Ok(pid) = name.parse() else { continue };
+            let process = folder.join(name);
+            let inside = list_dir(&process).unwrap_or_default();
+            let contexts = inside.iter().filter(|n| n.starts_with("context_")).map(|n| process.join(n));
+            let folders = std::iter::once(process.clone()).chain(contexts);
+            let names: Vec<String> = self.ids.iter().map(|id| format!("vram_{id}")).collect();
+            let files = folders.flat_map(|f| names.iter().map(move |n| Held::open(f.join(n)))).filter(Held::is_open);
+            self.processes.push(Process { pid, files: files.collect(), bytes: 0 });
+        }
+        self.processes.sort_unstable_by_key(|p| p.pid);
+    }
+
+    fn read(&mut self) {
+        self.processes.retain_mut(|process| {
+            let bytes = process.files.iter_mut().filter_map(|file| file.number().ok());
+            // None of its files answers: it has ended.
+            let sum = bytes.reduce(u64::saturating_add);
+            process.bytes = sum.unwrap_or(0);
+            sum.is_some()
+        });
+    }
+
+    /// Adds the processes that hold memory of the GPU and are none of its DRM clients.
+    pub(super) fn clients(&self, gpu: &DeviceInfo, drm: &[ClientSample], out: &mut Vec<ClientSample>) {
+        for (pid, bytes) in self.processes() {
+            if !drm.iter().any(|client| client.gpu == gpu.id && client.holders.contains(&pid)) {
+                out.push(client(gpu, pid, bytes));
+            }
+        }
+    }
 }
 
 const NOT_TOLD: Why = Why {
@@ -74,37 +152,25 @@ const NOT_TOLD: Why = Why {
     remedy: None,
 };
 
-/// Adds the processes that hold memory of a GPU and are none of its DRM clients.
-pub(super) fn clients(
-    roots: &Roots,
-    gpu: &DeviceInfo,
-    gpu_ids: &[u32],
-    drm: &[ClientSample],
-    out: &mut Vec<ClientSample>,
-) {
-    for (pid, bytes) in processes(roots, gpu_ids) {
-        if drm.iter().any(|client| client.gpu == gpu.id && client.holders.contains(&pid)) {
-            continue;
-        }
-        let memory = ClientMemory {
-            region: Text::Static("vram"),
-            total_bytes: Reading::Value(bytes),
-            shared_bytes: NOT_TOLD.into(),
-            resident_bytes: NOT_TOLD.into(),
-            active_bytes: NOT_TOLD.into(),
-            purgeable_bytes: NOT_TOLD.into(),
-        };
-        out.push(ClientSample {
-            gpu: gpu.id.clone(),
-            key: ClientKey::Process(pid),
-            source: Text::Static("kfd"),
-            client_name: None,
-            read_ns: Reading::Value(monotonic_ns()),
-            pid,
-            holders: vec![pid],
-            engines: Vec::new(),
-            memory: vec![memory],
-        });
+fn client(gpu: &DeviceInfo, pid: u32, bytes: u64) -> ClientSample {
+    let memory = ClientMemory {
+        region: Text::Static("vram"),
+        total_bytes: Reading::Value(bytes),
+        shared_bytes: NOT_TOLD.into(),
+        resident_bytes: NOT_TOLD.into(),
+        active_bytes: NOT_TOLD.into(),
+        purgeable_bytes: NOT_TOLD.into(),
+    };
+    ClientSample {
+        gpu: gpu.id.clone(),
+        key: ClientKey::Process(pid),
+        source: Text::Static("kfd"),
+        client_name: None,
+        read_ns: Reading::Value(monotonic_ns()),
+        pid,
+        holders: vec![pid],
+        engines: Vec::new(),
+        memory: vec![memory],
     }
 }
 
@@ -139,6 +205,14 @@ mod tests {
         assert_eq!(pci_address("location_id 0\ndomain 0\n"), None);
     }
 
+    fn processes(kfd: &Kfd) -> Vec<(u32, u64)> {
+        kfd.processes().collect()
+    }
+
+    fn open(tree: &Tree) -> Kfd {
+        Kfd::open(&tree.roots(), "0000:03:00.0".parse().ok())
+    }
+
     #[test]
     fn memory_of_a_process_is_summed_over_the_partitions() {
         let tree = tree();
@@ -150,8 +224,52 @@ mod tests {
             .file(&format!("{folder}/1234/sdma_8784"), "55\n")
             .file(&format!("{folder}/99/vram_8784"), "0\n")
             .file(&format!("{folder}/7/vram_99"), "7\n");
-        assert_eq!(processes(&tree.roots(), &[8784, 41]), [(99, 0), (1234, 4196)]);
-        assert!(processes(&Tree::new().roots(), &[8784]).is_empty());
+        assert_eq!(processes(&open(&tree)), [(99, 0), (1234, 4196)]);
+        let empty = Tree::new();
+        assert!(processes(&open(&empty)).is_empty() && !open(&empty).has_gpu());
+    }
+
+    /// A process with several contexts has a folder `context_N` for each after its first, with the same files as its own.
+    #[test]
+    fn memory_of_a_process_is_summed_over_its_contexts() {
+        let tree = tree();
+        let folder = "sys/class/kfd/kfd/proc/1234";
+        tree.file(&format!("{folder}/vram_8784"), "4096\n")
+            .file(&format!("{folder}/context_1/vram_8784"), "100\n")
+            .file(&format!("{folder}/context_2/vram_41"), "20\n")
+            .file(&format!("{folder}/context_2/vram_99"), "7\n")
+            .file(&format!("{folder}/stats_8784/vram_8784"), "7\n");
+        assert_eq!(processes(&open(&tree)), [(1234, 4216)]);
+    }
+
+    #[test]
+    fn a_tick_lists_no_folder_and_allocates_nothing() {
+        let tree = tree();
+        let folder = "sys/class/kfd/kfd/proc";
+        tree.file(&format!("{folder}/1234/vram_8784"), "4096\n").file(&format!("{folder}/1234/vram_41"), "0\n");
+        let mut kfd = open(&tree);
+        let opened_ns = kfd.looked_ns;
+        tree.file(&format!("{folder}/99/vram_8784"), "5\n").file(&format!("{folder}/1234/vram_8784"), "8192\n");
+        let counted = allocation_counter::measure(|| kfd.refresh(opened_ns + LOOK_EVERY_NS - 1));
+        assert_eq!((processes(&kfd), counted.count_total), (vec![(1234, 8192)], 0));
+        kfd.refresh(opened_ns + LOOK_EVERY_NS);
+        assert_eq!(processes(&kfd), [(99, 5), (1234, 8192)]);
+        std::fs::remove_dir_all(tree.path(&format!("{folder}/1234"))).unwrap();
+        kfd.refresh(opened_ns + 2 * LOOK_EVERY_NS);
+        assert_eq!(processes(&kfd), [(99, 5)]);
+    }
+
+    #[test]
+    fn a_gpu_that_kfd_registers_later_is_found() {
+        let tree = Tree::new();
+        let mut kfd = open(&tree);
+        let opened_ns = kfd.looked_ns;
+        assert!(!kfd.has_gpu());
+        tree.file(&format!("{NODES}/1/gpu_id"), "8784\n")
+            .file(&format!("{NODES}/1/properties"), "location_id 768\ndomain 0\n")
+            .file("sys/class/kfd/kfd/proc/1234/vram_8784", "4096\n");
+        kfd.refresh(opened_ns + LOOK_EVERY_NS);
+        assert_eq!((kfd.has_gpu(), processes(&kfd)), (true, vec![(1234, 4096)]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod parse;
 
 use self::files::{Busy, ClockFiles, NO_LEVELS, NO_POWER, PowerSensor, Region, Table, busy_files, refused, regions};
+use self::kfd::Kfd;
 use self::parse::parse_percent;
 use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::{Found, numbered};
@@ -100,8 +101,7 @@ struct Amdgpu {
     watts: PowerSensor,
     memory: Vec<Region>,
     hwmon: Hwmon,
-    /// The names of the GPU and its partitions in KFD.
-    kfd_ids: Vec<u32>,
+    kfd: Kfd,
 }
 
 pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
@@ -128,7 +128,7 @@ pub(super) fn open(context: &Context<'_>, found: Found) -> Box<dyn Device> {
         watts: PowerSensor::open(folder.as_deref()),
         memory: regions(device),
         hwmon: Hwmon::open(device, meanings),
-        kfd_ids: info.pci_address.map(|a| kfd::gpu_ids(context.roots, a)).unwrap_or_default(),
+        kfd: Kfd::open(context.roots, info.pci_address),
         info,
     })
 }
@@ -229,6 +229,7 @@ impl Device for Amdgpu {
             }
         }
         self.hwmon.sample(access, out);
+        self.kfd.refresh(monotonic_ns());
     }
 
     fn blank(&self) -> DeviceSample {
@@ -289,15 +290,13 @@ impl Device for Amdgpu {
     }
 
     fn processes(&mut self, drm: &[ClientSample], out: &mut Vec<ClientSample>) -> Option<Result<(), Why>> {
-        if !self.kfd_ids.is_empty() {
-            kfd::clients(&self.roots, &self.info, &self.kfd_ids, drm, out);
-        }
+        self.kfd.clients(&self.info, drm, out);
         // Its DRM clients are told by fdinfo.
         None
     }
 
     fn knows_processes(&self) -> bool {
-        !self.kfd_ids.is_empty()
+        self.kfd.has_gpu()
     }
 
     fn holds_awake(&self) -> bool {
@@ -355,12 +354,12 @@ impl Device for Amdgpu {
 impl Amdgpu {
     /// The processes behind /dev/kfd, which fdinfo does not show.
     fn compute(&self) -> Result<String, Why> {
-        if self.kfd_ids.is_empty() {
+        let now = Kfd::open(&self.roots, self.info.pci_address);
+        if !now.has_gpu() {
             return Err(Why::not_supported("the kernel fusion driver (KFD) does not have this GPU"));
         }
-        let all = kfd::processes(&self.roots, &self.kfd_ids);
-        let bytes = all.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        Ok(format!("{} processes compute through /dev/kfd and hold {} MiB of its memory", all.len(), bytes >> 20))
+        let (count, bytes) = now.processes().fold((0, 0u64), |(n, sum), (_, bytes)| (n + 1, sum.saturating_add(bytes)));
+        Ok(format!("{count} processes compute through /dev/kfd and hold {} MiB of its memory", bytes >> 20))
     }
 }
 
