@@ -4,7 +4,7 @@
 use crate::Options;
 use crate::discover;
 use crate::drivers::{self, Access, Context, Device, PowerState};
-use crate::fdinfo::classes::{ClassSums, ClientUse};
+use crate::fdinfo::classes::{self, ClassSums, ClientUse};
 use crate::fdinfo::is_inner_namespace;
 use crate::fdinfo::samples::{self, ClientsOf};
 use crate::fdinfo::scanner::{ClientScanner, Target};
@@ -297,9 +297,12 @@ impl GpuSet {
             let uses = scanner.clients_of(i).map(|c| ClientUse { id: c.id, read_ns: c.read_ns, info: &c.info });
             slot.clients_busy = slot.sums.update(now, largest, uses);
             slot.sums.fill(scanner.incomplete_of(i), scanner.is_mute(i), &mut gpu.classes);
+            if let Some(beside) = slot.device.beside_fdinfo() {
+                classes::withhold(&mut gpu.classes, beside.engines, &beside.why);
+            }
         }
         if self.options.clients {
-            let devices: Vec<ClientsOf> = self
+            let devices: Vec<ClientsOf<'_>> = self
                 .slots
                 .iter()
                 .zip(&self.targets)
@@ -309,7 +312,8 @@ impl GpuSet {
                         _ => None,
                     };
                     let gpu = slot.device.info().id.clone();
-                    ClientsOf { gpu, withheld, hidden: slot.device.fdinfo().hidden }
+                    let (hidden, beside) = (slot.device.fdinfo().hidden, slot.device.beside_fdinfo());
+                    ClientsOf { gpu, withheld, hidden, beside, inner_namespace: self.inner_namespace }
                 })
                 .collect();
             samples::fill(scanner, &devices, &mut out.clients);

@@ -49,6 +49,11 @@ pub(crate) trait Device: Send {
         false
     }
 
+    /// Work that is in no client's fdinfo; `None` while no process works that way. Asked after [`sample`](Self::sample).
+    fn beside_fdinfo(&self) -> Option<Beside<'_>> {
+        None
+    }
+
     /// Whether this monitor's own open sources keep the device awake: then leaving it alone would not let it fall asleep.
     fn holds_awake(&self) -> bool;
 
@@ -75,6 +80,17 @@ pub(crate) struct FdinfoNeed {
     /// Engines that are printed only once a client has used them: one that is not printed stands at 0, and one that appears began there.
     /// Empty where the driver prints all.
     pub(crate) hidden: &'static [&'static str],
+}
+
+/// Work that reaches a device past the files of its DRM clients.
+#[derive(Debug)]
+pub(crate) struct Beside<'a> {
+    /// The processes that may work so, by the host's numbers.
+    pub(crate) pids: &'a [u32],
+    /// The engines that do this work, as fdinfo names them: what it says of these processes' use of them is not all of it.
+    pub(crate) engines: &'static [&'static str],
+    /// Why their use is not known.
+    pub(crate) why: Why,
 }
 
 /// What a driver is opened with.

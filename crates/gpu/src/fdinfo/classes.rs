@@ -350,6 +350,14 @@ impl ClassSums {
     }
 }
 
+/// Takes back what was written of the classes of these engines: not all work that they do is in fdinfo.
+pub(crate) fn withhold(classes: &mut Reading<Vec<ClassSample>>, engines: &[&str], why: &Why) {
+    if let Reading::Value(classes) = classes {
+        let concerned = |c: &&mut ClassSample| engines.iter().any(|e| class_of(e).0 == c.class);
+        classes.iter_mut().filter(concerned).for_each(|c| c.busy = Reading::Absent(why.clone()));
+    }
+}
+
 /// `value * to / from`, or 0 where nothing has elapsed.
 fn scale(value: u64, to: u64, from: u64) -> u64 {
     let product = u128::from(value).saturating_mul(u128::from(to));

@@ -3,6 +3,7 @@
 use super::classes::class_of;
 use super::parse::{EngineUsage, FdInfo, RegionUsage};
 use super::scanner::{Client, ClientScanner};
+use crate::drivers::Beside;
 use gpuscope_model::{
     ClientEngineSample, ClientKey, ClientMemory, ClientSample, ClientsGap, ClientsSample, GpuId, Reading, Reason,
     Share, Text, Why,
@@ -12,13 +13,25 @@ use gpuscope_model::{
 const LIMIT: usize = 4096;
 
 /// What clients are sampled for.
-pub(crate) struct ClientsOf {
+pub(crate) struct ClientsOf<'a> {
     /// The device.
     pub(crate) gpu: GpuId,
     /// Why its clients could not be read at this tick, if so.
     pub(crate) withheld: Option<Why>,
     /// Engines that stand at 0 where they are not printed, see [`FdinfoNeed`](crate::drivers::FdinfoNeed).
     pub(crate) hidden: &'static [&'static str],
+    /// Work that is in no fdinfo.
+    pub(crate) beside: Option<Beside<'a>>,
+    /// Processes have other numbers here than on the host.
+    pub(crate) inner_namespace: bool,
+}
+
+impl ClientsOf<'_> {
+    /// What fdinfo does not tell of a client: its process works in another way too, or may.
+    fn beside(&self, client: &Client) -> Option<&Beside<'_>> {
+        let works = |b: &Beside<'_>| self.inner_namespace || client.holders.iter().any(|h| b.pids.contains(&h.pid));
+        self.beside.as_ref().filter(|b| works(b))
+    }
 }
 
 const NOT_PRINTED: Why = Why {
@@ -28,8 +41,8 @@ const NOT_PRINTED: Why = Why {
 };
 
 /// Writes the clients into `out`, sorted by device, owner and id. `devices` has an entry for each of the scanner's targets.
-pub(crate) fn fill(scanner: &ClientScanner, devices: &[ClientsOf], out: &mut ClientsSample) {
-    let mut order: Vec<(&Client, &ClientsOf, u32)> = scanner
+pub(crate) fn fill(scanner: &ClientScanner, devices: &[ClientsOf<'_>], out: &mut ClientsSample) {
+    let mut order: Vec<(&Client, &ClientsOf<'_>, u32)> = scanner
         .clients()
         .filter_map(|client| Some((client, devices.get(client.target)?, owner(scanner, client)?)))
         .collect();
@@ -49,11 +62,11 @@ pub(crate) fn fill(scanner: &ClientScanner, devices: &[ClientsOf], out: &mut Cli
             of.withheld.clone().or_else(|| (!fresh).then(|| Why::new(Reason::Failed, "its fdinfo could not be read")));
         match out.clients.get_mut(i) {
             Some(slot) if slot.key == ClientKey::Drm(client.id) && slot.gpu == of.gpu => {
-                update(slot, client, of.hidden, pid, why.as_ref())
+                update(slot, client, of, pid, why.as_ref())
             }
             slot => {
                 let mut sample = blank(&of.gpu, client.id);
-                update(&mut sample, client, of.hidden, pid, why.as_ref());
+                update(&mut sample, client, of, pid, why.as_ref());
                 match slot {
                     Some(slot) => *slot = sample,
                     None => out.clients.push(sample),
@@ -94,7 +107,7 @@ fn blank(gpu: &GpuId, client_id: u64) -> ClientSample {
     }
 }
 
-fn update(slot: &mut ClientSample, client: &Client, hidden: &[&str], pid: u32, why: Option<&Why>) {
+fn update(slot: &mut ClientSample, client: &Client, of: &ClientsOf<'_>, pid: u32, why: Option<&Why>) {
     slot.pid = pid;
     slot.read_ns = why.map_or(Reading::Value(client.read_ns), |why| Reading::Absent(why.clone()));
     slot.holders.clear();
@@ -105,18 +118,20 @@ fn update(slot: &mut ClientSample, client: &Client, hidden: &[&str], pid: u32, w
     if slot.client_name.as_deref() != name {
         slot.client_name = name.map(|n| Text::from(n.to_string()));
     }
-    engines(&mut slot.engines, client, hidden, why);
+    engines(&mut slot.engines, client, of, why);
     memory(&mut slot.memory, &client.info, why);
 }
 
-fn engines(out: &mut Vec<ClientEngineSample>, client: &Client, hidden: &[&str], why: Option<&Why>) {
+fn engines(out: &mut Vec<ClientEngineSample>, client: &Client, of: &ClientsOf<'_>, why: Option<&Why>) {
     let info = &client.info;
+    let beside = of.beside(client);
     let printed = info.engines.iter().map(|e| (e.name.as_str(), Some(e)));
     let unprinted =
-        hidden.iter().filter(|name| info.engines.iter().all(|e| e.name != **name)).map(|name| (*name, None));
+        of.hidden.iter().filter(|name| info.engines.iter().all(|e| e.name != **name)).map(|name| (*name, None));
     let mut count = 0;
     for (name, usage) in printed.chain(unprinted) {
         let capacity = usage.map_or(1, EngineUsage::capacity);
+        let why = why.or(beside.filter(|b| b.engines.contains(&name)).map(|b| &b.why));
         let busy = match (why, usage) {
             (Some(why), _) => Reading::Absent(why.clone()),
             (None, Some(usage)) => busy(usage, client.read_ns),

@@ -10,6 +10,7 @@
 //! of that file counts it too (`amdgpu_vm_get_memory`). A process whose DRM client can be seen is therefore that client, and not
 //! another one; one whose fdinfo may not be read, or which has closed the file, is a client by its process number.
 
+use super::Beside;
 use crate::held::{Held, parse_u64, small_text};
 use gpuscope_model::{ClientKey, ClientMemory, ClientSample, DeviceInfo, PciAddress, Reading, Reason, Text, Why};
 use gpuscope_sys::{Roots, list_dir, monotonic_ns};
@@ -63,6 +64,15 @@ struct Process {
     bytes: u64,
 }
 
+/// Engines of fdinfo that KFD's queues run on: `compute` and `sdma` (`KFD_QUEUE_TYPE_COMPUTE`, `KFD_QUEUE_TYPE_SDMA`).
+const ENGINES: [&str; 2] = ["compute", "dma"];
+
+const NOT_COUNTED: Why = Why {
+    reason: Reason::NotCounting,
+    detail: Text::Static("work through /dev/kfd is in no client's fdinfo"),
+    remedy: None,
+};
+
 /// What KFD tells of one GPU.
 pub(super) struct Kfd {
     roots: Roots,
@@ -72,13 +82,16 @@ pub(super) struct Kfd {
     looked_ns: u64,
     /// By process number. Their files are held open: a tick reads them and lists no folder.
     processes: Vec<Process>,
+    /// Their numbers, in the same order.
+    pids: Vec<u32>,
 }
 
 impl Kfd {
     /// Looks for the GPU and its processes.
     pub(super) fn open(roots: &Roots, address: Option<PciAddress>) -> Self {
         let looked_ns = monotonic_ns();
-        let mut kfd = Kfd { roots: roots.clone(), address, ids: Vec::new(), looked_ns, processes: Vec::new() };
+        let roots = roots.clone();
+        let mut kfd = Kfd { roots, address, ids: Vec::new(), looked_ns, processes: Vec::new(), pids: Vec::new() };
         kfd.look();
         kfd.read();
         kfd
@@ -134,6 +147,14 @@ impl Kfd {
             process.bytes = sum.unwrap_or(0);
             sum.is_some()
         });
+        self.pids.clear();
+        self.pids.extend(self.processes.iter().map(|p| p.pid));
+    }
+
+    /// What these processes use of the GPU is not known.
+    pub(super) fn beside_fdinfo(&self) -> Option<Beside<'_>> {
+        let beside = Beside { pids: &self.pids, engines: &ENGINES, why: NOT_COUNTED };
+        (!self.pids.is_empty()).then_some(beside)
     }
 
     /// Adds the processes that hold memory of the GPU and are none of its DRM clients.

@@ -18,7 +18,7 @@ pub mod parse;
 use self::files::{Busy, ClockFiles, NO_LEVELS, NO_POWER, PowerSensor, Region, Table, busy_files, refused, regions};
 use self::kfd::Kfd;
 use self::parse::parse_percent;
-use super::{Access, Context, Device, FdinfoNeed, Gone, PowerState};
+use super::{Access, Beside, Context, Device, FdinfoNeed, Gone, PowerState};
 use crate::discover::{Found, numbered};
 use crate::held::small_text;
 use crate::hwmon::{Hwmon, Meanings};
@@ -293,6 +293,10 @@ impl Device for Amdgpu {
         self.kfd.clients(&self.info, drm, out);
         // Its DRM clients are told by fdinfo.
         None
+    }
+
+    fn beside_fdinfo(&self) -> Option<Beside<'_>> {
+        self.kfd.beside_fdinfo()
     }
 
     fn knows_processes(&self) -> bool {

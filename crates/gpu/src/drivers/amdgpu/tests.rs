@@ -294,3 +294,52 @@ fn kfd_processes_are_left_out_in_an_inner_pid_namespace() {
     set.sample(&mut sample);
     assert_eq!(sample.clients.clients.iter().map(|c| c.pid).collect::<Vec<_>>(), [4400]);
 }
+
+#[test]
+fn what_a_process_uses_through_kfd_is_not_taken_for_nothing() {
+    let (tree, _) = card();
+    compute(&tree);
+    // A client that uses no KFD, and one that does beside a little work of the ordinary kind.
+    let drm = |pid: u32, id: u32, engines: &str| {
+        tree.file(&format!("proc/{pid}/stat"), &format!("{pid} (a) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n"))
+            .file(
+                &format!("proc/{pid}/fdinfo/17"),
+                &format!(
+                    "pos:\t0\nflags:\t02100002\nmnt_id:\t27\nino:\t1\ndrm-driver:\tamdgpu\ndrm-client-id:\t{id}\n\
+                 drm-pdev:\t0000:03:00.0\n{engines}"
+                ),
+            );
+    };
+    drm(500, 40, "drm-engine-gfx:\t7 ns\ndrm-engine-compute:\t5 ns\n");
+    drm(600, 41, "drm-engine-compute:\t6 ns\n");
+    tree.file("sys/class/kfd/kfd/proc/600/vram_8784", "0\n");
+    let options = || Options { clients: true, ..Options::default() };
+    let mut sample = Sample::default();
+    crate::GpuSet::open(tree.roots(), options()).sample(&mut sample);
+    let engine = |sample: &Sample, pid: u32, name: &str| {
+        let client = sample.clients.clients.iter().find(|c| c.pid == pid).unwrap();
+        let engine = client.engines.iter().find(|e| e.name.as_str() == name).unwrap();
+        engine.busy.get().map(|share| share.part).ok_or(engine.busy.why().map(|why| why.reason))
+    };
+    let not_counted = Err(Some(Reason::NotCounting));
+    for name in ["compute", "dma"] {
+        assert_eq!((engine(&sample, 4400, name), engine(&sample, 600, name)), (not_counted, not_counted), "{name}");
+    }
+    assert_eq!((engine(&sample, 4400, "gfx"), engine(&sample, 500, "compute")), (Ok(0), Ok(5)));
+    let class = |sample: &Sample, class| {
+        let classes = sample.gpus[0].classes.value().unwrap();
+        classes.iter().find(|c| c.class == class).unwrap().busy.is_known()
+    };
+    assert!(!class(&sample, EngineClass::Compute) && class(&sample, EngineClass::Render));
+    // Nobody works through /dev/kfd any more.
+    std::fs::remove_dir_all(tree.path("sys/class/kfd/kfd/proc")).unwrap();
+    crate::GpuSet::open(tree.roots(), options()).sample(&mut sample);
+    assert_eq!((engine(&sample, 4400, "compute"), class(&sample, EngineClass::Compute)), (Ok(0), true));
+    // Where numbers mean other processes, each client may be one of those.
+    let (tree, _) = card();
+    compute(&tree);
+    tree.link("proc/self/ns/pid", "pid:[4026532999]");
+    tree.file("sys/class/kfd/kfd/proc/4400/vram_8784", "x").file("sys/class/kfd/kfd/proc/77/vram_8784", "1\n");
+    crate::GpuSet::open(tree.roots(), options()).sample(&mut sample);
+    assert_eq!((engine(&sample, 4400, "compute"), engine(&sample, 4400, "gfx")), (not_counted, Ok(0)));
+}
