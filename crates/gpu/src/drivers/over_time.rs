@@ -21,6 +21,16 @@ impl OverTime {
     /// Adds a percentage: busy nanoseconds of all nanoseconds.
     pub(crate) fn percent(&mut self, percent: u8, now_ns: u64) -> Share {
         self.add(u64::from(percent), now_ns);
+        self.share()
+    }
+
+    /// Adds nothing: the next percentage stands for the time since the last one, or since now where there is none.
+    pub(crate) fn so_far(&mut self, now_ns: u64) -> Share {
+        self.last_ns.get_or_insert(now_ns);
+        self.share()
+    }
+
+    fn share(&self) -> Share {
         Share { part: u64::try_from(self.sum / 100).unwrap_or(u64::MAX), whole: self.ns }
     }
 
@@ -48,6 +58,11 @@ mod tests {
         busy.interrupt();
         assert_eq!(busy.percent(100, 9_000), Share { part: 250, whole: 1_000 });
         assert_eq!(busy.percent(100, 9_500), Share { part: 750, whole: 1_500 });
+        assert_eq!(busy.so_far(9_600), Share { part: 750, whole: 1_500 });
+        assert_eq!(busy.percent(50, 10_000), Share { part: 1_000, whole: 2_000 });
+        let mut new = OverTime::default();
+        assert_eq!(new.so_far(1_000), Share { part: 0, whole: 0 });
+        assert_eq!(new.percent(100, 1_100), Share { part: 100, whole: 100 });
     }
 
     #[test]

@@ -15,6 +15,9 @@ use std::path::PathBuf;
 /// A function that was refused for good is asked again at every so many readings.
 const ASK_AGAIN: u32 = 60;
 
+/// The longest sample period of NVML's utilisation; 1/6 s by other products.
+const LONGEST_PERIOD_NS: u64 = 1_000_000_000;
+
 /// One function of NVML, and why it last gave nothing.
 struct Call {
     name: &'static str,
@@ -98,6 +101,20 @@ struct Session {
     index: u32,
     /// Time of the newest process utilisation that was seen.
     seen: u64,
+    /// When processes were read last, and when their utilisation was told last.
+    read_ns: Option<u64>,
+    told_ns: u64,
+}
+
+impl Session {
+    /// Whether a reading without a new sample means that nobody worked, and not that the sample period has not ended. A reading later
+    /// than the period waits for one more, where readings are frequent: the sample may be written just after it.
+    fn is_quiet(&self, now_ns: u64) -> bool {
+        self.read_ns.is_none_or(|read_ns| {
+            read_ns.saturating_sub(self.told_ns) >= LONGEST_PERIOD_NS
+                || now_ns.saturating_sub(read_ns) >= LONGEST_PERIOD_NS / 10 * 9
+        })
+    }
 }
 
 /// NVML for one card.
@@ -197,7 +214,7 @@ impl Nvml {
             .device_by_pci_bus_id(self.address.as_str())
             .and_then(|device| device.index())
             .map_err(|e| why_of("nvmlDeviceGetHandleByPciBusId_v2", &e))?;
-        Ok(Session { library, index, seen: 0 })
+        Ok(Session { library, index, seen: 0, read_ns: None, told_ns: 0 })
     }
 
     /// Loads and initializes it. This wakes the card.
@@ -272,7 +289,7 @@ impl Nvml {
     }
 
     /// Which processes use the card, by pid. Pids are those of the host, in containers too.
-    pub(super) fn processes(&mut self, out: &mut Vec<Process>) -> Result<(), Why> {
+    pub(super) fn processes(&mut self, now_ns: u64, out: &mut Vec<Process>) -> Result<(), Why> {
         out.clear();
         let Some(session) = &mut self.session else {
             return Err(Why::new(Reason::NotCounting, "NVML is not loaded"));
@@ -300,10 +317,14 @@ impl Nvml {
                 self.samples = samples;
                 Ok(())
             }
-            // Nobody worked since the last time.
+            // No sample since the last time.
             Err(NvmlError::NotFound) => Ok(()),
             Err(error) => Err(error),
         });
+        self.samples.retain(|s| s.timestamp > session.seen);
+        let tells = !self.samples.is_empty() || session.is_quiet(now_ns);
+        session.told_ns = if tells { now_ns } else { session.told_ns };
+        session.read_ns = Some(now_ns);
         session.seen = self.samples.iter().map(|s| s.timestamp).max().unwrap_or(session.seen).max(session.seen);
         for process in &all {
             let used = match process.used_gpu_memory {
@@ -323,7 +344,7 @@ impl Nvml {
                 None => out.push(Process {
                     pid: process.pid,
                     used_bytes: used,
-                    percent: percent.clone().map(|()| mean(&self.samples, process.pid)),
+                    percent: percent.clone().map(|()| tells.then(|| mean(&self.samples, process.pid))),
                 }),
             }
         }

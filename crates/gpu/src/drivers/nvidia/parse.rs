@@ -74,7 +74,7 @@ pub(super) struct Process {
     /// Device memory in bytes; over all MIG instances.
     pub(super) used_bytes: Result<u64, Why>,
     /// Percent of the engines' time: kernels, encoder, decoder.
-    pub(super) percent: Result<[u32; 3], Why>,
+    pub(super) percent: Result<Option<[u32; 3]>, Why>,
 }
 
 const NO_PERCENTAGE: Why =

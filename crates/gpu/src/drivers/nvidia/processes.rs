@@ -32,7 +32,7 @@ impl Default for Processes {
 impl Processes {
     /// Asks NVML, which has to be open.
     pub(super) fn read(&mut self, nvml: &mut Nvml, now_ns: u64) {
-        self.listed = nvml.processes(&mut self.list);
+        self.listed = nvml.processes(now_ns, &mut self.list);
         self.read_ns = now_ns;
     }
 
@@ -65,8 +65,12 @@ impl Processes {
 
 fn client(gpu: &GpuId, process: &Process, known: &mut Known, read_ns: u64) -> ClientSample {
     let engines = ENGINES.iter().zip(&mut known.busy).enumerate().map(|(i, ((name, class, _, _), busy))| {
-        let percent = process.percent.as_ref().map_err(Why::clone);
-        let share = percent.and_then(|p| percentage(p.get(i).copied().unwrap_or(0))).map(|p| busy.percent(p, read_ns));
+        let share = match &process.percent {
+            Ok(Some(p)) => percentage(p.get(i).copied().unwrap_or(0)).map(|p| busy.percent(p, read_ns)),
+            // The next mean stands for the time since the last one.
+            Ok(None) => Ok(busy.so_far(read_ns)),
+            Err(why) => Err(why.clone()),
+        };
         ClientEngineSample { class: *class, name: Text::Static(name), capacity: 1, busy: share.into() }
     });
     let no = || Reading::Absent(Why::not_supported("NVML tells what a process has allocated, and no more"));

@@ -441,6 +441,34 @@ fn processes_with_memory_and_utilisation() {
     assert_eq!(clients[0].engines[1].busy.get().unwrap().part, 0);
 }
 
+/// A busy process at ten readings a second, of a card whose sample period is a second.
+#[test]
+fn readings_between_two_samples_do_not_count_as_idle() {
+    let machine = Machine::new(ALL);
+    let mut device = machine.open_for_clients();
+    let mut sample = device.blank();
+    let mut clients = Vec::new();
+    let mut at = |tenth: u64, utilization: &str| {
+        machine.answers(&with(&[("compute", "200:4096,300:0"), ("utilization", utilization)]));
+        tick(&mut device, tenth * SECOND / 10, &mut sample);
+        clients.clear();
+        device.processes(&[], &mut clients).unwrap().unwrap();
+        [0, 1].map(|i| clients[i].engines[0].busy.get().unwrap())
+    };
+    at(10, "200:9:80:0:0");
+    for tenth in 11..=20 {
+        let [busy, idle] = at(tenth, "200:9:80:0:0");
+        assert_eq!((busy.whole, idle.whole), (0, 0), "{tenth}: nothing new");
+    }
+    let told = Share { part: 11 * SECOND / 10 * 80 / 100, whole: 11 * SECOND / 10 };
+    assert_eq!(at(21, "200:21:80:0:0"), [told, Share { part: 0, ..told }]);
+    // It stops: after a period without a sample of any process, that is known.
+    for tenth in 22..=31 {
+        assert_eq!(at(tenth, "200:21:80:0:0")[0], told, "{tenth}");
+    }
+    assert_eq!(at(32, "200:21:80:0:0")[0], Share { part: told.part, whole: 22 * SECOND / 10 });
+}
+
 #[test]
 fn the_processes_of_an_idle_card_are_read_before_nvml_is_let_go() {
     let idle = with(&[("gpu", "0"), ("encoder", "0"), ("compute", "200:4096"), ("utilization", "200:5:0:0:0")]);

@@ -29,7 +29,7 @@ impl Nvml {
         match *self {}
     }
 
-    pub(super) fn processes(&mut self, _out: &mut Vec<Process>) -> Result<(), Why> {
+    pub(super) fn processes(&mut self, _now_ns: u64, _out: &mut Vec<Process>) -> Result<(), Why> {
         match *self {}
     }
 
