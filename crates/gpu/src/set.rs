@@ -41,6 +41,8 @@ pub struct GpuSet {
     nodes: Vec<String>,
     /// A device left: it may come back under the very same names, so the next look is made whatever the names say.
     stale: bool,
+    /// A device was opened anew, with other nodes.
+    reopened: bool,
     looked_at_ns: u64,
     /// Devices seen for the first time after the start, and when: see [`SETTLE_NS`].
     arriving: Vec<(GpuId, u64)>,
@@ -86,6 +88,7 @@ impl GpuSet {
             slots: Vec::new(),
             nodes: Vec::new(),
             stale: true,
+            reopened: false,
             looked_at_ns: 0,
             arriving: Vec::new(),
             machine: None,
@@ -234,8 +237,16 @@ impl GpuSet {
         self.stale = false;
         let context = Context { roots: &self.roots, rights: &self.rights, options: &self.options };
         for found in discover::find(&self.roots) {
-            let known = self.slots.iter().any(|s| s.device.info().id == found.id);
-            if known || !self.options.wants(found.id.as_str()) {
+            let rdevs: Vec<u64> = found.nodes.iter().map(|&(major, minor)| rustix::fs::makedev(major, minor)).collect();
+            if let Some(slot) = self.slots.iter_mut().find(|s| s.device.info().id == found.id) {
+                if slot.rdevs != rdevs {
+                    // Nodes may be made by a module of its own, long after the device was bound.
+                    slot.reopen(drivers::open(&context, found), rdevs);
+                    self.reopened = true;
+                }
+                continue;
+            }
+            if !self.options.wants(found.id.as_str()) {
                 continue;
             }
             let seen_ns = arriving.iter().find(|(id, _)| *id == found.id).map_or(now, |(_, seen)| *seen);
@@ -244,7 +255,6 @@ impl GpuSet {
                 self.stale = true;
                 continue;
             }
-            let rdevs = found.nodes.iter().map(|&(major, minor)| rustix::fs::makedev(major, minor)).collect();
             let mut device = drivers::open(&context, found);
             // Between being found and being opened it may have left again.
             let Ok(power) = device.power() else {
@@ -266,12 +276,13 @@ impl GpuSet {
     fn align(&mut self, out: &mut Sample) {
         let same = out.gpus.len() == self.slots.len()
             && out.gpus.iter().zip(&self.slots).all(|(g, s)| g.id == s.device.info().id);
-        // A device that left and came back between two ticks has a new layout under its old id.
-        if !same || !out.events.is_empty() {
+        // A device that left and came back between two ticks, or got other nodes, has a new layout under its old id.
+        let reopened = std::mem::take(&mut self.reopened);
+        if !same || reopened || !out.events.is_empty() {
             out.gpus.clear();
             out.gpus.extend(self.slots.iter().map(|s| s.device.blank()));
         }
-        if self.targets.len() != self.slots.len() || !out.events.is_empty() {
+        if self.targets.len() != self.slots.len() || reopened || !out.events.is_empty() {
             self.targets.clear();
             self.targets.extend(self.slots.iter().map(Slot::target));
         }
@@ -404,6 +415,15 @@ impl Slot {
             access: Access::Allowed,
             clients_busy: false,
             work: None,
+        }
+    }
+
+    /// Takes the same device with other nodes, unless it is leaving: then the next tick tells.
+    fn reopen(&mut self, mut device: Box<dyn Device>, rdevs: Vec<u64>) {
+        if let Ok(power) = device.power() {
+            self.device = device;
+            self.rdevs = rdevs;
+            self.power = power;
         }
     }
 

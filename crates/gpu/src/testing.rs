@@ -66,7 +66,7 @@ impl Tree {
         device
     }
 
-    fn node(&self, device: &str, name: &str, minor: u32) {
+    pub(crate) fn node(&self, device: &str, name: &str, minor: u32) {
         let target = device.strip_prefix("sys/").unwrap();
         self.file(&format!("{device}/drm/{name}/dev"), &format!("226:{minor}\n"))
             .link(&format!("{device}/drm/{name}/device"), "../..")

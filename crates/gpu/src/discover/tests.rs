@@ -229,6 +229,17 @@ fn a_card_without_drm_nodes_is_found_through_its_driver() {
     let mut sample = gpuscope_model::Sample::default();
     set.sample(&mut sample);
     assert_eq!(sample.gpus.len(), 3);
+    // nvidia-drm is loaded later.
+    tree.node(device, "card2", 2);
+    tree.node(device, "renderD130", 130);
+    set.sample(&mut sample);
+    assert_eq!((sample.events.len(), sample.gpus.len()), (0, 3));
+    assert_eq!(set.infos().nth(1).unwrap().card.as_deref(), Some("/dev/dri/card2"));
+    for name in ["card2", "renderD130"] {
+        std::fs::remove_file(tree.path(&format!("sys/class/drm/{name}"))).unwrap();
+    }
+    set.sample(&mut sample);
+    assert_eq!((sample.events.len(), set.infos().nth(1).unwrap().card.as_deref()), (0, None));
     // Unbound: without a minor it is the link to the driver that tells.
     std::fs::remove_file(tree.path(&format!("{device}/driver"))).unwrap();
     std::fs::remove_file(tree.path("sys/bus/pci/drivers/nvidia/0000:01:00.0")).unwrap();
