@@ -59,7 +59,7 @@ const HELD_AT_MOST: usize = 8192;
 /// With this many processes the first walk costs more than loading the BPF program does.
 const MANY: usize = 300;
 
-/// With fewer the program is loaded at this refresh: whoever looks once or twice does without it.
+/// With fewer the program is loaded after this refresh: whoever looks once or twice does without it.
 const STREAM: u64 = 3;
 
 /// All processes are listed again after this time; in between only those with a number that has not been given out before.

@@ -24,7 +24,10 @@ impl ClientScanner {
         }
         let mut processes = std::mem::take(&mut self.processes);
         let mut pids = std::mem::take(&mut self.pids);
-        self.scans = self.scan_is_due(pids.len(), now_ns);
+        if self.tick <= 1 && pids.len() >= MANY {
+            self.load_whole();
+        }
+        self.scans = self.scan_is_due(now_ns);
         for &pid in &pids {
             self.visit(pid, &mut processes, now_ns);
         }
@@ -52,9 +55,20 @@ impl ClientScanner {
             }
         }
         self.denied = processes.values().filter(|p| p.access == Access::Denied).count();
+        if self.tick >= STREAM || pids.len() >= MANY {
+            self.load_whole();
+        }
         pids.retain(|pid| processes.contains_key(pid));
         self.processes = processes;
         self.pids = pids;
+    }
+
+    /// Loads what a scan of the whole machine takes. It may take as long as an interval does: it comes after the readings, whose own
+    /// intervals would end late otherwise, and the next ones be short.
+    fn load_whole(&mut self) {
+        if self.whole.is_none() {
+            self.whole = Some(WholeScan::load(&self.roots, &self.rdevs()));
+        }
     }
 
     /// Fills `pids`, ascending: all of them, or where that is enough those that are new.
@@ -286,11 +300,8 @@ impl ClientScanner {
         self.identify(pid, process, now_ns);
     }
 
-    /// Whether this refresh looks through the open files of the whole machine. Loads what that takes, once it pays.
-    fn scan_is_due(&mut self, processes: usize, now_ns: u64) -> bool {
-        if self.whole.is_none() && (processes >= MANY || self.tick >= STREAM) {
-            self.whole = Some(WholeScan::load(&self.roots, &self.rdevs()));
-        }
+    /// Whether this refresh looks through the open files of the whole machine.
+    fn scan_is_due(&self, now_ns: u64) -> bool {
         let Some(Ok(whole)) = &self.whole else { return false };
         let (spacing, at_least_ns) =
             if self.counts_files { (SCAN_SPACING, RECHECK_NS) } else { (SCAN_SPACING_BLIND, CHECK_NS) };

@@ -107,7 +107,17 @@ fn a_client_says_when_it_was_read_and_why_it_was_not() {
     for tick in 1..4 {
         scanner.refresh(&[xe_target(true)], tick * S);
         let withheld = (tick == 3).then_some(Why::ASLEEP);
-        fill(&scanner, &[ClientsOf { gpu: GpuId::new("0000:03:00.0"), withheld, hidden: &[] }], &mut out);
+        fill(
+            &scanner,
+            &[ClientsOf {
+                gpu: GpuId::new("0000:03:00.0"),
+                withheld,
+                hidden: &[],
+                beside: None,
+                inner_namespace: false,
+            }],
+            &mut out,
+        );
         let [client] = out.clients.as_slice() else { panic!("{out:?}") };
         match &client.read_ns {
             Reading::Value(ns) => times.extend([*ns, monotonic_ns()]),
