@@ -195,11 +195,14 @@ impl Procs {
     }
 
     fn note_groups(&mut self, groups: &[Group<'_>], absences: &mut Absences) {
+        // The column stands only where one of them is known.
+        let charged = groups.iter().any(|g| g.charged_bytes.is_known());
         for g in groups {
             if g.engines.iter().all(|e| !e.busy_ratio.is_known()) {
                 self.note("ENGINES", g.engines.iter().find_map(|e| e.busy_ratio.why()), absences);
             }
             self.note("MEM", g.resident_bytes().and_then(|r| r.why().cloned()).as_ref(), absences);
+            self.note("CHARGED", g.charged_bytes.why().filter(|_| charged), absences);
             self.note("CPU%", g.cpu_ratio.why(), absences);
             self.note("RSS", g.rss_bytes.why(), absences);
         }
