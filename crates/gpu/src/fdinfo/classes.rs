@@ -32,10 +32,17 @@ const NO_ENGINES: Why = Why {
 };
 
 /// panfrost and panthor (Documentation/gpu/panfrost.rst, panthor.rst): names and frequencies are printed at all times.
-const PROFILING_OFF: Why = Why {
+pub(super) const PROFILING_OFF: Why = Why {
     reason: Reason::NotCounting,
     detail: Text::Static("the driver names its engines in fdinfo and does not count the time that clients use them"),
     remedy: Some(Text::Static("switch job profiling on, as root: the file profiling in the device's folder in sysfs")),
+};
+
+/// xe where it cannot wake the GT.
+pub(super) const NOT_PRINTED_NOW: Why = Why {
+    reason: Reason::NotCounting,
+    detail: Text::Static("a client's use of engines was not printed at this reading"),
+    remedy: None,
 };
 
 impl Class {
@@ -219,7 +226,7 @@ impl ClassSums {
             return Some(Why::FIRST_SAMPLE);
         }
         if self.uncounted {
-            return Some(Why::new(Reason::NotCounting, "a client's use of engines was not printed at this reading"));
+            return Some(NOT_PRINTED_NOW);
         }
         self.classes.is_empty().then(|| {
             let what = if self.clients_seen {

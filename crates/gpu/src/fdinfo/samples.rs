@@ -1,6 +1,6 @@
 //! The scanner's clients as samples: sorted, bounded, laid out in place.
 
-use super::classes::class_of;
+use super::classes::{NOT_PRINTED_NOW, PROFILING_OFF, class_of};
 use super::parse::{EngineUsage, FdInfo, RegionUsage};
 use super::scanner::{Client, ClientScanner};
 use crate::drivers::Beside;
@@ -55,25 +55,23 @@ pub(crate) fn fill(scanner: &ClientScanner, devices: &[ClientsOf<'_>], out: &mut
     out.gaps.extend(scanner.incomplete().map(gap));
     // What drivers added at the last tick stands between them.
     out.clients.retain(|c| matches!(c.key, ClientKey::Drm(_)));
-    out.clients.truncate(order.len());
+    let wanted = order.len();
     for (i, (client, of, pid)) in order.into_iter().enumerate() {
         let fresh = scanner.is_fresh(client);
         let why =
             of.withheld.clone().or_else(|| (!fresh).then(|| Why::new(Reason::Failed, "its fdinfo could not be read")));
-        match out.clients.get_mut(i) {
-            Some(slot) if slot.key == ClientKey::Drm(client.id) && slot.gpu == of.gpu => {
-                update(slot, client, of, pid, why.as_ref())
-            }
-            slot => {
-                let mut sample = blank(&of.gpu, client.id);
-                update(&mut sample, client, of, pid, why.as_ref());
-                match slot {
-                    Some(slot) => *slot = sample,
-                    None => out.clients.push(sample),
-                }
-            }
+        // It keeps what is known of it when others come and go before it.
+        let is = |s: &ClientSample| s.key == ClientKey::Drm(client.id) && s.gpu == of.gpu;
+        match out.clients.get_mut(i..).and_then(|rest| Some((rest.iter().position(is)?, rest))) {
+            Some((0, _)) => {}
+            Some((at, rest)) => rest.get_mut(..=at).into_iter().for_each(|r| r.rotate_right(1)),
+            None => out.clients.insert(i, blank(&of.gpu, client.id)),
+        }
+        if let Some(slot) = out.clients.get_mut(i) {
+            update(slot, client, of, pid, why.as_ref());
         }
     }
+    out.clients.truncate(wanted);
 }
 
 /// Adds the clients that drivers know otherwise, where they belong in the order.
@@ -125,6 +123,11 @@ fn update(slot: &mut ClientSample, client: &Client, of: &ClientsOf<'_>, pid: u32
 fn engines(out: &mut Vec<ClientEngineSample>, client: &Client, of: &ClientsOf<'_>, why: Option<&Why>) {
     let info = &client.info;
     let beside = of.beside(client);
+    if info.engines.is_empty() && of.hidden.is_empty() {
+        // Those that it had are still there.
+        out.iter_mut().for_each(|e| e.busy = Reading::Absent(why.cloned().unwrap_or(NOT_PRINTED_NOW)));
+        return;
+    }
     let printed = info.engines.iter().map(|e| (e.name.as_str(), Some(e)));
     let unprinted =
         of.hidden.iter().filter(|name| info.engines.iter().all(|e| e.name != **name)).map(|name| (*name, None));
@@ -159,7 +162,8 @@ fn busy(usage: &EngineUsage, read_ns: u64) -> Reading<Share> {
     match (usage.busy_ns, usage.cycles, usage.total_cycles) {
         (Some(part), ..) => Reading::Value(Share { part, whole: read_ns.saturating_mul(capacity) }),
         (None, Some(part), Some(total)) => Reading::Value(Share { part, whole: total.saturating_mul(capacity) }),
-        _ => Reading::Absent(NOT_PRINTED),
+        // Named by its frequency alone.
+        _ => Reading::Absent(PROFILING_OFF),
     }
 }
 
@@ -194,5 +198,69 @@ fn blank_region(region: &RegionUsage) -> ClientMemory {
         resident_bytes: NOT_PRINTED.into(),
         active_bytes: NOT_PRINTED.into(),
         purgeable_bytes: NOT_PRINTED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Tree;
+    use crate::{GpuSet, Options};
+    use gpuscope_model::{Reason, Sample};
+
+    fn client(tree: &Tree, pid: u32, driver: &str, engines: &str) {
+        tree.file(&format!("proc/{pid}/stat"), &format!("{pid} (a) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n"))
+            .file(
+                &format!("proc/{pid}/fdinfo/17"),
+                &format!(
+                    "pos:\t0\nflags:\t02100002\nmnt_id:\t27\nino:\t1\ndrm-driver:\t{driver}\ndrm-client-id:\t{pid}\n\
+                 drm-pdev:\t0000:03:00.0\n{engines}"
+                ),
+            );
+    }
+
+    /// `show_run_ticks` (drivers/gpu/drm/xe/xe_drm_client.c) prints nothing when it cannot wake the GT.
+    #[test]
+    fn engines_of_a_client_stay_when_they_are_not_printed_and_when_others_come() {
+        let tree = Tree::new();
+        tree.pci_gpu("0000:03:00.0", "xe", ("8086", "E20B"), 0);
+        let rcs = "drm-cycles-rcs:\t4\ndrm-total-cycles-rcs:\t9\n";
+        client(&tree, 20, "xe", rcs);
+        client(&tree, 30, "xe", rcs);
+        let mut set = GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() });
+        let mut sample = Sample::default();
+        set.sample(&mut sample);
+        let engines = |sample: &Sample, pid: u32| -> Vec<(String, Option<Reason>)> {
+            let of_pid = sample.clients.clients.iter().find(|c| c.pid == pid).unwrap();
+            of_pid.engines.iter().map(|e| (e.name.to_string(), e.busy.why().map(|why| why.reason))).collect()
+        };
+        assert_eq!(engines(&sample, 30), [("rcs".to_string(), None)]);
+        client(&tree, 10, "xe", rcs);
+        client(&tree, 20, "xe", "");
+        client(&tree, 30, "xe", "");
+        let mut seen = sample.clone();
+        let mut again = GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() });
+        again.sample(&mut seen);
+        let pids: Vec<u32> = seen.clients.clients.iter().map(|c| c.pid).collect();
+        assert_eq!(pids, [10, 20, 30]);
+        for pid in [20, 30] {
+            assert_eq!(engines(&seen, pid), [("rcs".to_string(), Some(Reason::NotCounting))], "{pid}");
+        }
+        std::fs::remove_dir_all(tree.path("proc/10")).unwrap();
+        GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() }).sample(&mut seen);
+        assert_eq!(seen.clients.clients.len(), 2);
+        assert_eq!(engines(&seen, 30), [("rcs".to_string(), Some(Reason::NotCounting))]);
+    }
+
+    /// `panthor_gpu_show_fdinfo` (drivers/gpu/drm/panthor/panthor_drv.c) with 0 in `profiling`.
+    #[test]
+    fn an_engine_that_is_named_and_not_counted_has_profiling_for_a_remedy() {
+        let tree = Tree::new();
+        tree.pci_gpu("0000:03:00.0", "panthor", ("13B5", "0001"), 0);
+        client(&tree, 20, "panthor", "drm-maxfreq-panthor:\t1000000000 Hz\n");
+        let mut sample = Sample::default();
+        GpuSet::open(tree.roots(), Options { clients: true, ..Options::default() }).sample(&mut sample);
+        let why = sample.clients.clients[0].engines[0].busy.why().unwrap();
+        assert_eq!(why.reason, Reason::NotCounting);
+        assert!(why.remedy.as_ref().unwrap().as_str().contains("profiling"));
     }
 }
