@@ -47,18 +47,18 @@ impl ClientScanner {
         }
         self.identify_pending(&mut processes, now_ns);
         self.read_clients(&mut processes);
-        for &pid in &pids {
-            if let Some(process) = processes.get_mut(&pid) {
-                if process.suspect && process.access == Access::Open {
-                    self.walk(pid, process, now_ns);
-                }
+        for (&pid, process) in &mut processes {
+            if process.suspect && process.access == Access::Open {
+                self.walk(pid, process, now_ns);
             }
         }
         self.denied = processes.values().filter(|p| p.access == Access::Denied).count();
         if self.tick >= STREAM || pids.len() >= MANY {
             self.load_whole();
         }
-        pids.retain(|pid| processes.contains_key(pid));
+        if pids.len() != processes.len() {
+            pids.retain(|pid| processes.contains_key(pid));
+        }
         self.processes = processes;
         self.pids = pids;
     }
