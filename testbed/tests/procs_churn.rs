@@ -18,6 +18,7 @@ use common::clients::{client, clients};
 use gpuscope_testbed::{Churn, Idle, Life, Load, gpu, kernel, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,18 @@ fn shown(life: &Life, lines: &[Seen]) -> (usize, bool) {
     (alive.count(), shows)
 }
 
-fn open_files(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+/// Open files of a process: folders `/proc/PID/fd` of others, of which it holds one a process, and the rest.
+fn open_files(pid: u32) -> (usize, usize) {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter_map(|f| fs::read_link(f.path()).ok());
+    let is_folder = |target: &PathBuf| target.starts_with("/proc") && target.to_string_lossy().contains("/fd");
+    let (folders, rest): (Vec<_>, Vec<_>) = files.partition(is_folder);
+    let clients = folders.iter().filter(|target| target.to_string_lossy().contains("/fdinfo")).count();
+    (folders.len() - clients, rest.len() + clients)
+}
+
+fn processes() -> usize {
+    let names = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name());
+    names.filter(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit())).count()
 }
 
 #[test]
@@ -61,7 +72,7 @@ fn no_client_of_two_seconds_is_missed_while_processes_come_and_go() {
         let line = stream.next(within).expect("a line");
         assert!(client(&line, &gpu, stays).is_some(), "{line}");
     }
-    let files = open_files(stream.pid());
+    let (_, files) = open_files(stream.pid());
 
     let started = Instant::now();
     let churn = Churn::start(&gpu.render, RATE, seconds);
@@ -78,12 +89,16 @@ fn no_client_of_two_seconds_is_missed_while_processes_come_and_go() {
         let owners = BTreeMap::from_iter(owners);
         assert_eq!(owners.len(), all, "no client twice: {line}");
         lines.push(Seen { at_ns, arrived_ns: line["arrived_ns"].as_u64().unwrap(), owners });
-        most = most.max(open_files(stream.pid()));
+        most = most.max(open_files(stream.pid()).1);
     }
     let ((lives, forked), took) = churn.join().unwrap();
     // The files of those that ended are closed when they are found to be gone.
-    let closed = wait_until(Duration::from_secs(20), || open_files(stream.pid()) == files);
-    let files_after = open_files(stream.pid());
+    let is_closed = || {
+        let (folders, rest) = open_files(stream.pid());
+        rest == files && folders <= processes()
+    };
+    let closed = wait_until(Duration::from_secs(20), is_closed);
+    let (folders, files_after) = open_files(stream.pid());
     let (status, said) = stream.interrupt();
 
     let fates: Vec<(&Life, usize, bool)> =
@@ -109,7 +124,7 @@ fn no_client_of_two_seconds_is_missed_while_processes_come_and_go() {
     }
     assert!(lives.iter().any(|l| l.swapped) && lives.iter().any(|l| !l.swapped), "{} lived", lives.len());
     assert_eq!((status, said.as_str()), (0, ""), "nothing to say");
-    assert!(closed, "{files} files were open, and {files_after} are");
+    assert!(closed, "{files} files were open, and {files_after} are, and {folders} folders of processes");
     // Two seconds hold two samples of a second. Where the machine gave gpuscope no time for them, nothing could be seen.
     let seeable: Vec<_> = fates.iter().filter(|f| f.1 >= 2).collect();
     assert!(seeable.len() * 2 > lives.len(), "only {} of {} lives hold two samples", seeable.len(), lives.len());

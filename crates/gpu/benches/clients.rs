@@ -1,8 +1,8 @@
 //! Cost of finding the GPU's clients among a machine's processes, beside the full walks that other tools make at every refresh.
 //!
-//! `cargo bench -p gpuscope-gpu --bench clients -- PROCESSES FILES`: starts that many sleeping processes with that many open files
-//! each, twenty of which hold a stand-in for a device node: /dev/full, which nothing else has open. Prints one line a method:
-//! CPU milliseconds a refresh, the median of all refreshes. `cargo xtask bench` runs it and compares with the budgets.
+//! `cargo bench -p gpuscope-gpu --bench clients -- PROCESSES FILES`: starts sleeping processes with so many open files each until the
+//! machine has that many processes. Twenty hold a stand-in for a device node: /dev/full, which nothing else has open. Prints one line
+//! a method: CPU milliseconds a refresh, the median of all refreshes. `cargo xtask bench` runs it and compares with the budgets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,7 +37,7 @@ fn main() {
         // `cargo test --benches` and the like: a small machine, to see that it runs.
         _ => (30, 10),
     };
-    let crowd = Crowd::start(processes, files);
+    let crowd = Crowd::start(processes.saturating_sub(count().0).max(CLIENTS), files);
     let rdev = statat(rustix::fs::CWD, STAND_IN, AtFlags::empty()).unwrap().st_rdev;
     let (all, open) = count();
     println!("processes,{all}");
