@@ -10,12 +10,12 @@
 
 use gpuscope_sys::Roots;
 use gpuscope_sys::bpf::{BpfError, OpenFile, OpenFiles};
-use gpuscope_testbed::{Gpu, Idle, Load, gpus, kernel};
+use gpuscope_testbed::{Gpu, Idle, Load, gpus, kernel, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Process, file number, device number.
 type File = (u32, u32, u64);
@@ -89,6 +89,8 @@ fn the_iterator_finds_what_proc_shows() {
         assert_eq!(found, walk(&only), "{}", gpu.identity);
     }
     drop(loads);
+    // Those who inherited files end a moment after those whom they inherited them from.
+    assert!(wait_until(Duration::from_secs(20), || walk(&nodes(&gpus)).is_empty()));
     files.set_devices(&nodes(&gpus)).unwrap();
     assert_eq!(scan(&mut files), []);
 }
