@@ -74,7 +74,7 @@ pub mod benching {
 
         /// Processor time of the last scan by BPF, in milliseconds.
         pub fn scan_ms(&self) -> f64 {
-            self.scanner.scan_cost_ns() as f64 / 1e6
+            self.scanner.scan_ns() as f64 / 1e6
         }
 
         /// Open files of the device that are known.

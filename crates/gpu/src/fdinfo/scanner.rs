@@ -46,9 +46,9 @@ const WALK_SPACING: u64 = 500;
 /// and one that puts it in the place of another file (`dup2`) has as many files as before.
 const YOUNG_NS: u64 = 5 * SECOND;
 
-/// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in four thousand. A file
+/// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in eight thousand. A file
 /// number used again for another client is noticed without them, when the client is read.
-const TURN_SHARE: u64 = 4_000;
+const TURN_SHARE: u64 = 8_000;
 
 /// The same on kernels that do not tell the number of open files.
 const TURN_SHARE_BLIND: u64 = 50;
@@ -420,8 +420,8 @@ impl ClientScanner {
     }
 
     /// Processor time of the last scan of the whole machine, in nanoseconds; 0 without one.
-    pub(crate) fn scan_cost_ns(&self) -> u64 {
-        self.whole.as_ref().and_then(|w| w.as_ref().ok()).map_or(0, |whole| whole.cost_ns)
+    pub(crate) fn scan_ns(&self) -> u64 {
+        self.whole.as_ref().and_then(|w| w.as_ref().ok()).map_or(0, |whole| whole.scan_ns)
     }
 
     /// Never scans the whole machine.

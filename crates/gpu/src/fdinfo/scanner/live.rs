@@ -324,6 +324,7 @@ impl ClientScanner {
             processes.values_mut().for_each(|p| p.suspect = true);
             return;
         }
+        whole.scan_ns = cpu_ns().saturating_sub(begun_ns);
         self.failed_scans = 0;
         self.scan_soon = false;
         whole.scanned_ns = Some(now_ns);

@@ -18,7 +18,8 @@ pub(super) struct WholeScan {
     pub(super) nodes: Vec<Node>,
     /// When the last scan was made.
     pub(super) scanned_ns: Option<u64>,
-    /// Processor time that it took.
+    /// Processor time that it took, and with what was made of its answer.
+    pub(super) scan_ns: u64,
     pub(super) cost_ns: u64,
 }
 
@@ -50,7 +51,7 @@ impl WholeScan {
 
     #[cfg(any(test, feature = "bpf"))]
     fn of(source: Source) -> Self {
-        WholeScan { source, nodes: Vec::new(), scanned_ns: None, cost_ns: 0 }
+        WholeScan { source, nodes: Vec::new(), scanned_ns: None, scan_ns: 0, cost_ns: 0 }
     }
 
     pub(super) fn set_devices(&mut self, rdevs: &[u64]) -> Result<(), Why> {
