@@ -203,6 +203,8 @@ impl ClientScanner {
     pub(super) fn with_mode(roots: Roots, live: bool) -> Self {
         let may_open = getrlimit(Resource::Nofile).current.and_then(|n| usize::try_from(n).ok());
         let may_open = may_open.unwrap_or(usize::MAX).min(4 * HELD_AT_MOST);
+        // Of folders and of clients' files each. A program that embeds this needs file numbers of its own, and with the usual 1,024 has few.
+        let share = if may_open < 4096 { 16 } else { 4 };
         let mut scanner = ClientScanner {
             roots,
             live,
@@ -224,9 +226,8 @@ impl ClientScanner {
             whole: None,
             scans: false,
             held: 0,
-            // A quarter each of what this process may open: the rest is its own.
-            folders_at_most: may_open / 4,
-            files_at_most: may_open / 4,
+            folders_at_most: may_open / share,
+            files_at_most: may_open / share,
             trouble: None,
             scan_soon: false,
             failed_scans: 0,

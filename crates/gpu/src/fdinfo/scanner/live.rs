@@ -232,9 +232,18 @@ impl ClientScanner {
     fn stat(&mut self, pid: u32) -> Option<ProcStat> {
         let path = self.roots.proc(format!("{pid}/stat"));
         // Names of threads need not be UTF-8.
-        let file = KernelFile::open(path).ok()?;
-        let text = file.read(&mut self.text).ok()?;
-        parse_stat(&String::from_utf8_lossy(text))
+        let read = KernelFile::open(path).and_then(|file| file.read(&mut self.text).map(|_| ()));
+        match read {
+            Ok(()) => parse_stat(&String::from_utf8_lossy(&self.text)),
+            Err(e) => {
+                if is_passing(&e) {
+                    // A new process is looked for once more: all are listed at the next refresh.
+                    self.trouble = Some(e);
+                    self.listing = None;
+                }
+                None
+            }
+        }
     }
 
     /// Inode, owner and size of `/proc/PID/fd`. The owner is root where the process may not be traced by its user.
