@@ -13,12 +13,10 @@
 
 mod common;
 
-use common::Stream;
 use common::clients::{client, clients};
+use common::{Stream, open_files, processes};
 use gpuscope_testbed::{Churn, Idle, Life, Load, gpu, kernel, wait_until};
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,20 +38,6 @@ fn shown(life: &Life, lines: &[Seen]) -> (usize, bool) {
     let with = lines.iter().filter(|s| life.from_ns <= s.arrived_ns && s.at_ns <= life.to_ns);
     let shows = with.filter_map(|s| s.owners.get(&life.client)).any(|pid| *pid == u64::from(life.pid));
     (alive.count(), shows)
-}
-
-/// Open files of a process: folders `/proc/PID/fd` of others, of which it holds one a process, and the rest.
-fn open_files(pid: u32) -> (usize, usize) {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter_map(|f| fs::read_link(f.path()).ok());
-    let is_folder = |target: &PathBuf| target.starts_with("/proc") && target.to_string_lossy().contains("/fd");
-    let (folders, rest): (Vec<_>, Vec<_>) = files.partition(is_folder);
-    let clients = folders.iter().filter(|target| target.to_string_lossy().contains("/fdinfo")).count();
-    (folders.len() - clients, rest.len() + clients)
-}
-
-fn processes() -> usize {
-    let names = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name());
-    names.filter(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit())).count()
 }
 
 #[test]

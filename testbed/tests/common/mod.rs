@@ -13,7 +13,9 @@ pub mod clients;
 
 use gpuscope_sys::monotonic_ns;
 use serde_json::Value;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -94,6 +96,21 @@ impl Drop for Stream {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Open files of a process: folders `/proc/PID/fd` of others, of which gpuscope holds one a process while that lives, and the rest.
+pub fn open_files(pid: u32) -> (usize, usize) {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter_map(|f| fs::read_link(f.path()).ok());
+    let is_folder = |target: &PathBuf| target.starts_with("/proc") && target.to_string_lossy().contains("/fd");
+    let (folders, rest): (Vec<_>, Vec<_>) = files.partition(is_folder);
+    let clients = folders.iter().filter(|target| target.to_string_lossy().contains("/fdinfo")).count();
+    (folders.len() - clients, rest.len() + clients)
+}
+
+/// Processes of the machine.
+pub fn processes() -> usize {
+    let names = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name());
+    names.filter(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit())).count()
 }
 
 /// The object of a line, with `arrived_ns` beside its own fields.
