@@ -19,6 +19,7 @@ mod reading;
 mod sample;
 mod snapshot;
 mod throttle;
+pub mod trace;
 mod unavailable;
 
 pub use client::{

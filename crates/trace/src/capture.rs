@@ -1,0 +1,104 @@
+//! Records from the running kernel.
+//!
+//! Three ways lead to them, tried in this order: BPF programs, a private tracefs instance, perf events. Each gives [`RawRecord`]s with
+//! their [`EventFormat`](crate::EventFormat)s, so that nothing behind this module knows which way it was. None of them wakes this process
+//! for an event: buffers are emptied on a timer.
+
+use crate::RecordSink;
+use gpuscope_model::trace::{Dropped, Family};
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// How records are taken from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// BPF programs on raw tracepoints. Needs CAP_BPF and CAP_PERFMON.
+    Bpf,
+    /// An instance of tracefs, made for this capture alone. Needs root, or a tracefs mounted for one's group.
+    Tracefs,
+    /// Tracepoints as perf events. Needs a readable tracefs and CAP_PERFMON.
+    Perf,
+}
+
+impl Backend {
+    /// The word for it in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Bpf => "bpf",
+            Backend::Tracefs => "tracefs",
+            Backend::Perf => "perf",
+        }
+    }
+}
+
+/// What is to be captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Families of tracepoints. One that this kernel does not have is no error; the coverage says so.
+    pub families: Vec<Family>,
+    /// Size of the buffers between kernel and program, all processors together.
+    pub buffer_bytes: usize,
+}
+
+/// What one emptying of the buffers gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Every record until this moment (CLOCK_MONOTONIC, nanoseconds) has been given, now or before: what comes later is later.
+    pub until_ns: u64,
+    /// Records given.
+    pub records: u64,
+}
+
+/// A running capture. It ends, and takes everything back that it set up, when it is dropped.
+pub trait Capture {
+    /// Which way it is.
+    fn backend(&self) -> Backend;
+
+    /// The layouts of its records.
+    fn formats(&self) -> &[crate::EventFormat];
+
+    /// Gives all records that are there.
+    ///
+    /// # Errors
+    /// [`CaptureError`] when the kernel refuses; what was given before stays given.
+    fn drain(&mut self, sink: &mut dyn RecordSink) -> Result<Drained, CaptureError>;
+
+    /// Events that were lost or left out since the beginning, by cause.
+    ///
+    /// # Errors
+    /// [`CaptureError`] where the counters cannot be read.
+    fn dropped(&mut self) -> Result<Dropped, CaptureError>;
+
+    /// Threads that records name and that do not stand in the records themselves, as far as they became known since the last call:
+    /// thread, process, name.
+    fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str));
+}
+
+/// Why a capture does not begin, or ends.
+#[derive(Debug, Error)]
+pub enum CaptureError {
+    /// A right is missing.
+    #[error("{what}: permission denied; {remedy}")]
+    Permission {
+        /// What was refused.
+        what: String,
+        /// What would help.
+        remedy: String,
+    },
+    /// The kernel has not what it takes.
+    #[error("{what}; {remedy}")]
+    Unsupported {
+        /// What is missing.
+        what: String,
+        /// What to do instead.
+        remedy: String,
+    },
+    /// A file or call failed.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,285 @@
+//! From records to events.
+
+use crate::families::{self, Key, RingFields, Spec};
+use crate::record::{Number, Words};
+use crate::{EventFormat, RawRecord};
+use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
+use rustc_hash::FxHashMap;
+
+/// Turns records into [`Event`]s. It is told the formats first, and of threads as they become known.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// By format number.
+    plans: Vec<Option<Plan>>,
+    seen: Seen,
+    unreadable: u64,
+}
+
+/// What records refer to.
+#[derive(Debug, Default)]
+struct Seen {
+    names: TraceNames,
+    texts: FxHashMap<Box<[u8]>, NameId>,
+    /// By the device's name, a zero, and the ring's.
+    rings: FxHashMap<Box<[u8]>, RingId>,
+    /// For looking up.
+    key: Vec<u8>,
+    tasks: FxHashMap<u32, Task>,
+    numbered: Numbered,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Task {
+    pid: u32,
+    comm: NameId,
+}
+
+/// Addresses of jobs by their number in their ring, while they are in flight.
+#[derive(Debug, Default)]
+struct Numbered {
+    by_number: FxHashMap<(RingId, u64), u64>,
+    by_address: FxHashMap<u64, (RingId, u64)>,
+}
+
+impl Numbered {
+    fn keep(&mut self, ring: RingId, number: u64, address: u64) {
+        // An address given out again: the job that had it was done without our seeing it.
+        if let Some(before) = self.by_address.insert(address, (ring, number))
+            && before != (ring, number)
+        {
+            self.by_number.remove(&before);
+        }
+        self.by_number.insert((ring, number), address);
+    }
+
+    fn forget(&mut self, address: u64) {
+        if let Some(number) = self.by_address.remove(&address) {
+            self.by_number.remove(&number);
+        }
+    }
+}
+
+/// A spec, with its fields found in a format.
+#[derive(Debug)]
+struct Plan {
+    family: Family,
+    spec: &'static Spec,
+    tid: Option<Number>,
+    pid: Option<Number>,
+    comm: Option<Words>,
+    key: KeyPlan,
+    other: Option<(Number, Number)>,
+    ring: RingPlan,
+    gpu: Option<Words>,
+    client: Option<Number>,
+    value: Option<Number>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum KeyPlan {
+    None,
+    Fence(Number, Number),
+    FenceLow(Number, Number),
+    Address(Number, Option<Number>),
+    NumberInRing(Number),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum RingPlan {
+    None,
+    Named(Words),
+}
+
+impl Plan {
+    /// None where a field is missing without which the event says nothing.
+    fn new(family: Family, spec: &'static Spec, format: &EventFormat) -> Option<Plan> {
+        let number = |name: &str| Number::find(format, &[name]);
+        let key = match spec.key {
+            Key::None => KeyPlan::None,
+            Key::Fence(context, seqno) => {
+                let (context, seqno) = (number(context)?, number(seqno)?);
+                if context.is_cut() || seqno.is_cut() {
+                    KeyPlan::FenceLow(context, seqno)
+                } else {
+                    KeyPlan::Fence(context, seqno)
+                }
+            }
+            Key::Address(address, in_ring) => KeyPlan::Address(number(address)?, in_ring.and_then(number)),
+            Key::NumberInRing(in_ring) => KeyPlan::NumberInRing(number(in_ring)?),
+        };
+        let ring = match spec.ring {
+            RingFields::None => RingPlan::None,
+            RingFields::Named(name) => Words::find(format, &[name]).map_or(RingPlan::None, RingPlan::Named),
+        };
+        Some(Plan {
+            family,
+            spec,
+            tid: Number::find(format, &[spec.tid.unwrap_or("common_pid")]),
+            pid: number("tgid"),
+            comm: Words::find(format, &["comm"]),
+            key,
+            other: spec.other.and_then(|(context, seqno)| Some((number(context)?, number(seqno)?))),
+            ring,
+            gpu: spec.gpu.and_then(|name| Words::find(format, &[name])),
+            client: spec.client.and_then(number),
+            value: spec.value.and_then(number),
+        })
+    }
+}
+
+impl Decoder {
+    /// A decoder that knows no format yet.
+    pub fn new() -> Self {
+        Decoder::default()
+    }
+
+    /// Says how records of a kind are laid out. Returns whether that kind is understood; the records of others are passed over.
+    pub fn add_format(&mut self, format: &EventFormat) -> bool {
+        let found = families::find(&format.system, &format.name);
+        let plan = found.and_then(|(family, spec)| Plan::new(family, spec, format));
+        let at = usize::from(format.id);
+        if self.plans.len() <= at {
+            self.plans.resize_with(at.saturating_add(1), || None);
+        }
+        let is_understood = plan.is_some();
+        if let Some(place) = self.plans.get_mut(at) {
+            *place = plan;
+        }
+        is_understood
+    }
+
+    /// Says which process a thread belongs to (0: not known) and what it is called, from now on.
+    pub fn set_task(&mut self, tid: u32, pid: u32, comm: &str) {
+        let comm = self.seen.names.text(comm);
+        self.seen.tasks.insert(tid, Task { pid, comm });
+    }
+
+    /// The names that events refer to.
+    pub fn names(&self) -> &TraceNames {
+        &self.seen.names
+    }
+
+    /// Records too short for their format, so far.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// The event that a record tells of; none for a kind that is not understood, and for a record that is too short, which is counted.
+    pub fn decode(&mut self, record: RawRecord<'_>) -> Option<Event> {
+        let event = match record.id() {
+            Some(id) => self.plans.get(usize::from(id))?.as_ref()?.event(record, &mut self.seen),
+            None => None,
+        };
+        if event.is_none() {
+            self.unreadable = self.unreadable.saturating_add(1);
+        }
+        event
+    }
+}
+
+impl Plan {
+    fn event(&self, record: RawRecord<'_>, seen: &mut Seen) -> Option<Event> {
+        let data = record.data;
+        let number = |field: Option<Number>| match field {
+            Some(field) => field.get(data).map(Some),
+            None => Some(None),
+        };
+        let tid = number(self.tid)?.unwrap_or(0) as u32;
+        let task = seen.tasks.get(&tid).copied().unwrap_or_default();
+        let comm = match self.comm {
+            Some(words) => seen.text(words.get(data)?),
+            None => task.comm,
+        };
+        let ring = self.ring(data, seen)?;
+        let key = match self.key {
+            KeyPlan::None => None,
+            KeyPlan::Fence(context, seqno) => {
+                Some(JobKey::Fence { context: context.get(data)?, seqno: seqno.get(data)? })
+            }
+            KeyPlan::FenceLow(context, seqno) => {
+                Some(JobKey::FenceLow { context: context.get(data)? as u32, seqno: seqno.get(data)? as u32 })
+            }
+            KeyPlan::Address(address, in_ring) => {
+                let address = address.get(data)?;
+                match (number(in_ring)?, ring) {
+                    (Some(in_ring), Some(ring)) => seen.numbered.keep(ring, in_ring, address),
+                    _ if self.spec.kind == EventKind::Complete => seen.numbered.forget(address),
+                    _ => {}
+                }
+                Some(JobKey::Address(address))
+            }
+            KeyPlan::NumberInRing(in_ring) => {
+                let number = in_ring.get(data)?;
+                ring.and_then(|ring| seen.numbered.by_number.get(&(ring, number))).map(|at| JobKey::Address(*at))
+            }
+        };
+        let other = match self.other {
+            Some((context, seqno)) => {
+                let (cut, context, seqno_at) = (context.is_cut() || seqno.is_cut(), context.get(data)?, seqno);
+                let seqno = seqno_at.get(data)?;
+                Some(if cut {
+                    JobKey::FenceLow { context: context as u32, seqno: seqno as u32 }
+                } else {
+                    JobKey::Fence { context, seqno }
+                })
+            }
+            None => None,
+        };
+        Some(Event {
+            at_ns: record.at_ns,
+            kind: self.spec.kind,
+            family: self.family,
+            cpu: record.cpu,
+            tid,
+            pid: number(self.pid)?.map_or(task.pid, |pid| pid as u32),
+            comm,
+            ring,
+            key,
+            other,
+            client: number(self.client)?,
+            value: number(self.value)?.unwrap_or(0).cast_signed(),
+        })
+    }
+
+    /// The ring's number, if the record names one; none of all where it should and is too short.
+    fn ring(&self, data: &[u8], seen: &mut Seen) -> Option<Option<RingId>> {
+        seen.key.clear();
+        if let Some(gpu) = self.gpu {
+            seen.key.extend_from_slice(gpu.get(data)?);
+        }
+        let gpu_length = seen.key.len();
+        seen.key.push(0);
+        match self.ring {
+            RingPlan::None => return Some(None),
+            RingPlan::Named(name) => seen.key.extend_from_slice(name.get(data)?),
+        }
+        Some(Some(seen.ring(gpu_length)))
+    }
+}
+
+impl Seen {
+    fn text(&mut self, bytes: &[u8]) -> NameId {
+        if let Some(id) = self.texts.get(bytes) {
+            return *id;
+        }
+        let id = self.names.text(&String::from_utf8_lossy(bytes));
+        self.texts.insert(bytes.into(), id);
+        id
+    }
+
+    /// The ring whose device's name is the first so many bytes of the key.
+    fn ring(&mut self, gpu_length: usize) -> RingId {
+        if let Some(id) = self.rings.get(self.key.as_slice()) {
+            return *id;
+        }
+        let (gpu, ring) = self.key.split_at_checked(gpu_length).unwrap_or_default();
+        let gpu = (!gpu.is_empty()).then(|| String::from_utf8_lossy(gpu));
+        let ring = String::from_utf8_lossy(ring.get(1..).unwrap_or_default());
+        let id = self.names.ring(gpu.as_deref(), &ring);
+        self.rings.insert(self.key.as_slice().into(), id);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Records composed from the layouts that the kernels' `format` files describe.
+
+use super::*;
+use gpuscope_model::trace::EventKind;
+
+/// A record of a format, its fields filled by name; texts go behind the fields.
+fn record(format: &EventFormat, numbers: &[(&str, u64)], texts: &[(&str, &str)]) -> Vec<u8> {
+    let end = format.fields.iter().map(|f| usize::from(f.offset + f.size)).max().unwrap();
+    let mut data = vec![0; end];
+    let mut put = |name: &str, value: u64| {
+        let field = format.field(name).unwrap_or_else(|| panic!("{name}"));
+        let (at, size) = (usize::from(field.offset), usize::from(field.size));
+        data[at..at + size].copy_from_slice(&value.to_ne_bytes()[..size]);
+    };
+    put("common_type", u64::from(format.id));
+    for (name, value) in numbers {
+        put(name, *value);
+    }
+    for (name, text) in texts {
+        let field = format.field(name).unwrap();
+        let at = data.len();
+        data.extend_from_slice(text.as_bytes());
+        data.push(0);
+        let place = (at as u32) | ((text.len() as u32 + 1) << 16);
+        data[usize::from(field.offset)..][..4].copy_from_slice(&place.to_ne_bytes());
+    }
+    data
+}
+
+const COMMON: &str = "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n";
+
+fn format(id: u16, name: &str, fields: &str) -> EventFormat {
+    EventFormat::parse("gpu_scheduler", &format!("name: {name}\nID: {id}\nformat:\n{COMMON}{fields}")).unwrap()
+}
+
+/// gpu_scheduler_trace.h of Linux 6.17 and later.
+fn new_queue() -> EventFormat {
+    format(
+        10,
+        "drm_sched_job_queue",
+        "\tfield:__data_loc char[] name;\toffset:8;\tsize:4;\tsigned:0;\n\
+         \tfield:u32 job_count;\toffset:12;\tsize:4;\tsigned:0;\n\
+         \tfield:int hw_job_count;\toffset:16;\tsize:4;\tsigned:1;\n\
+         \tfield:__data_loc char[] dev;\toffset:20;\tsize:4;\tsigned:0;\n\
+         \tfield:u64 fence_context;\toffset:24;\tsize:8;\tsigned:0;\n\
+         \tfield:u64 fence_seqno;\toffset:32;\tsize:8;\tsigned:0;\n\
+         \tfield:u64 client_id;\toffset:40;\tsize:8;\tsigned:0;\n",
+    )
+}
+
+/// The same of Linux 6.1 and 6.12.
+fn old_queue() -> EventFormat {
+    format(
+        20,
+        "drm_sched_job",
+        "\tfield:struct drm_sched_entity * entity;\toffset:8;\tsize:8;\tsigned:0;\n\
+         \tfield:struct dma_fence * fence;\toffset:16;\tsize:8;\tsigned:0;\n\
+         \tfield:__data_loc char[] name;\toffset:24;\tsize:4;\tsigned:0;\n\
+         \tfield:u64 id;\toffset:32;\tsize:8;\tsigned:0;\n\
+         \tfield:u32 job_count;\toffset:40;\tsize:4;\tsigned:0;\n\
+         \tfield:int hw_job_count;\toffset:44;\tsize:4;\tsigned:1;\n",
+    )
+}
+
+fn old_done() -> EventFormat {
+    format(21, "drm_sched_process_job", "\tfield:struct dma_fence * fence;\toffset:8;\tsize:8;\tsigned:0;\n")
+}
+
+fn old_wait_dep() -> EventFormat {
+    format(
+        22,
+        "drm_sched_job_wait_dep",
+        "\tfield:__data_loc char[] name;\toffset:8;\tsize:4;\tsigned:0;\n\
+         \tfield:u64 id;\toffset:16;\tsize:8;\tsigned:0;\n\
+         \tfield:struct dma_fence * fence;\toffset:24;\tsize:8;\tsigned:0;\n\
+         \tfield:u64 ctx;\toffset:32;\tsize:8;\tsigned:0;\n\
+         \tfield:unsigned seqno;\toffset:40;\tsize:4;\tsigned:0;\n",
+    )
+}
+
+fn at(at_ns: u64, data: &[u8]) -> RawRecord<'_> {
+    RawRecord { at_ns, cpu: 3, data }
+}
+
+#[test]
+fn a_new_record_names_job_device_and_client() {
+    let queue = new_queue();
+    let mut decoder = Decoder::new();
+    assert!(decoder.add_format(&queue));
+    decoder.set_task(77, 70, "glxgears");
+    let numbers = [
+        ("common_pid", 77),
+        ("fence_context", 1 << 40 | 5),
+        ("fence_seqno", 1 << 33),
+        ("client_id", 9),
+        ("job_count", 2),
+    ];
+    let data = record(&queue, &numbers, &[("name", "gfx_0.0.0"), ("dev", "0000:03:00.0")]);
+    let event = decoder.decode(at(123, &data)).unwrap();
+    assert_eq!((event.at_ns, event.cpu, event.kind, event.family), (123, 3, EventKind::Submit, Family::DrmSched));
+    assert_eq!((event.tid, event.pid, decoder.names().get(event.comm)), (77, 70, "glxgears"));
+    assert_eq!(event.key, Some(JobKey::Fence { context: 1 << 40 | 5, seqno: 1 << 33 }));
+    assert_eq!((event.client, event.value), (Some(9), 2));
+    let ring = decoder.names().get_ring(event.ring.unwrap()).unwrap();
+    assert_eq!((ring.gpu.as_ref().unwrap().as_str(), ring.name.as_str()), ("0000:03:00.0", "gfx_0.0.0"));
+}
+
+#[test]
+fn rings_of_one_name_on_two_devices_are_two() {
+    let queue = new_queue();
+    let mut decoder = Decoder::new();
+    decoder.add_format(&queue);
+    let mut ring = |dev| decoder.decode(at(0, &record(&queue, &[], &[("name", "gfx"), ("dev", dev)]))).unwrap().ring;
+    let (one, two, again) = (ring("0000:03:00.0"), ring("0000:04:00.0"), ring("0000:03:00.0"));
+    assert_ne!(one, two);
+    assert_eq!(one, again);
+}
+
+#[test]
+fn an_old_record_has_no_device_and_its_job_is_an_address() {
+    let queue = old_queue();
+    let mut decoder = Decoder::new();
+    decoder.add_format(&queue);
+    let data = record(&queue, &[("fence", 0xffff_8881_0000_1000), ("id", 4)], &[("name", "gfx")]);
+    let event = decoder.decode(at(0, &data)).unwrap();
+    assert_eq!(event.key, Some(JobKey::Address(0xffff_8881_0000_1000)));
+    assert_eq!(event.client, None);
+    assert_eq!(decoder.names().get_ring(event.ring.unwrap()).unwrap().gpu, None);
+}
+
+#[test]
+fn an_old_dependency_finds_its_job_by_its_number_while_that_is_in_flight() {
+    let (queue, done, wait) = (old_queue(), old_done(), old_wait_dep());
+    let mut decoder = Decoder::new();
+    for format in [&queue, &done, &wait] {
+        assert!(decoder.add_format(format));
+    }
+    let dependency = record(&wait, &[("id", 4), ("ctx", 11), ("seqno", 12), ("fence", 0x99)], &[("name", "gfx")]);
+    assert_eq!(decoder.decode(at(0, &dependency)).unwrap().key, None, "never seen");
+    decoder.decode(at(1, &record(&queue, &[("fence", 0x10), ("id", 4)], &[("name", "gfx")]))).unwrap();
+    decoder.decode(at(2, &record(&queue, &[("fence", 0x20), ("id", 4)], &[("name", "dma")]))).unwrap();
+    let event = decoder.decode(at(3, &dependency)).unwrap();
+    assert_eq!((event.kind, event.key), (EventKind::Blocked, Some(JobKey::Address(0x10))));
+    assert_eq!(event.other, Some(JobKey::FenceLow { context: 11, seqno: 12 }), "its seqno has 32 bits");
+    decoder.decode(at(4, &record(&done, &[("fence", 0x10)], &[]))).unwrap();
+    assert_eq!(decoder.decode(at(5, &dependency)).unwrap().key, None, "it is done");
+}
+
+#[test]
+fn an_address_given_out_again_is_another_job() {
+    let (queue, wait) = (old_queue(), old_wait_dep());
+    let mut decoder = Decoder::new();
+    decoder.add_format(&queue);
+    decoder.add_format(&wait);
+    decoder.decode(at(1, &record(&queue, &[("fence", 0x10), ("id", 4)], &[("name", "gfx")]))).unwrap();
+    decoder.decode(at(2, &record(&queue, &[("fence", 0x10), ("id", 5)], &[("name", "gfx")]))).unwrap();
+    let mut job = |id| decoder.decode(at(3, &record(&wait, &[("id", id)], &[("name", "gfx")]))).unwrap().key;
+    assert_eq!((job(4), job(5)), (None, Some(JobKey::Address(0x10))));
+}
+
+#[test]
+fn records_cut_off_are_counted_wherever_the_cut_is() {
+    let queue = new_queue();
+    let mut decoder = Decoder::new();
+    decoder.add_format(&queue);
+    let data = record(&queue, &[], &[("name", "gfx"), ("dev", "0000:03:00.0")]);
+    assert!(decoder.decode(at(0, &data)).is_some());
+    for length in 0..data.len() {
+        let found = decoder.decode(at(0, &data[..length]));
+        // With less than two bytes, nothing says what it is; the zero bytes at the end of the last text may be lost.
+        assert!(found.is_none(), "{length} of {} bytes", data.len());
+    }
+    assert_eq!(decoder.unreadable(), data.len() as u64);
+}
+
+#[test]
+fn a_kind_that_is_not_understood_is_passed_over() {
+    let mut decoder = Decoder::new();
+    let other = EventFormat::parse("nobody", &format!("name: x\nID: 30\n{COMMON}")).unwrap();
+    assert!(!decoder.add_format(&other));
+    assert_eq!(decoder.decode(at(0, &record(&other, &[], &[]))), None);
+    assert_eq!(decoder.unreadable(), 0);
+}
+
+#[test]
+fn an_event_without_the_fields_of_its_job_is_not_understood() {
+    let mut decoder = Decoder::new();
+    assert!(!decoder.add_format(&format(10, "drm_sched_job_done", "")));
+}

@@ -1,0 +1,19 @@
+//! What happens to GPU jobs, from the kernel's tracepoints: captured here and now, from a recording, or from other tools' traces.
+//!
+//! Everything is a **record** first: bytes as the kernel (or a BPF program of ours) laid them out, with a description of that layout,
+//! an [`EventFormat`], beside them. Captures, recordings and foreign traces all give [`RawRecord`]s, and one [`Decoder`] turns these into
+//! [`Event`](gpuscope_model::trace::Event)s, by the names of the fields, never by offsets compiled in. A family of tracepoints is a folder in
+//! `families/`.
+//!
+//! It does not put jobs together, and computes no times: that is `gpuscope-analysis`.
+#![forbid(unsafe_code)]
+
+pub mod capture;
+mod decode;
+mod families;
+mod format;
+mod record;
+
+pub use decode::Decoder;
+pub use format::{EventFormat, Field, FieldKind, FormatError};
+pub use record::{RawRecord, RecordSink};

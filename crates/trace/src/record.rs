@@ -1,0 +1,105 @@
+//! Records, and how their fields are read.
+
+use crate::{EventFormat, Field, FieldKind};
+
+/// One record: bytes as they were laid out when the tracepoint fired, from the common fields on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub at_ns: u64,
+    /// The processor.
+    pub cpu: u16,
+    /// The record: `common_type` in its first two bytes says which [`EventFormat`] describes it.
+    pub data: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// The number of its format.
+    pub fn id(&self) -> Option<u16> {
+        Some(u16::from_ne_bytes(*self.data.first_chunk()?))
+    }
+}
+
+/// Takes records as a capture or a reader comes upon them: those of one processor in order of time, others between them.
+pub trait RecordSink {
+    /// One record. It may be kept only as a copy.
+    fn record(&mut self, record: RawRecord<'_>);
+}
+
+impl<F: FnMut(RawRecord<'_>)> RecordSink for F {
+    fn record(&mut self, record: RawRecord<'_>) {
+        self(record);
+    }
+}
+
+/// A number in a record, found once by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Number {
+    offset: u16,
+    size: u8,
+    is_signed: bool,
+}
+
+impl Number {
+    /// The first of `names` that is a number of this format.
+    pub(crate) fn find(format: &EventFormat, names: &[&str]) -> Option<Number> {
+        let field = names.iter().find_map(|name| format.field(name))?;
+        let size = u8::try_from(field.size).ok().filter(|size| matches!(size, 1 | 2 | 4 | 8))?;
+        (field.kind == FieldKind::Number).then_some(Number { offset: field.offset, size, is_signed: field.is_signed })
+    }
+
+    /// Its value, signed numbers extended to all 64 bits; none where the record is too short.
+    pub(crate) fn get(self, data: &[u8]) -> Option<u64> {
+        let bytes = data.get(usize::from(self.offset)..)?;
+        Some(match (self.size, self.is_signed) {
+            (8, _) => u64::from_ne_bytes(*bytes.first_chunk()?),
+            (4, false) => u64::from(u32::from_ne_bytes(*bytes.first_chunk()?)),
+            (4, true) => i64::from(i32::from_ne_bytes(*bytes.first_chunk()?)).cast_unsigned(),
+            (2, false) => u64::from(u16::from_ne_bytes(*bytes.first_chunk()?)),
+            (2, true) => i64::from(i16::from_ne_bytes(*bytes.first_chunk()?)).cast_unsigned(),
+            (_, false) => u64::from(*bytes.first()?),
+            (_, true) => i64::from(bytes.first()?.cast_signed()).cast_unsigned(),
+        })
+    }
+
+    /// Whether it is half as wide as numbers of fences are: the upper half is lost.
+    pub(crate) fn is_cut(self) -> bool {
+        self.size < 8
+    }
+}
+
+/// Text in a record, found once by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    offset: u16,
+    size: u16,
+    kind: FieldKind,
+}
+
+impl Words {
+    /// The first of `names` that is text in the record itself.
+    pub(crate) fn find(format: &EventFormat, names: &[&str]) -> Option<Words> {
+        let Field { offset, size, kind, .. } = *names.iter().find_map(|name| format.field(name))?;
+        matches!(kind, FieldKind::Array | FieldKind::DataLoc | FieldKind::RelLoc).then_some(Words {
+            offset,
+            size,
+            kind,
+        })
+    }
+
+    /// Its bytes, up to the first zero.
+    pub(crate) fn get(self, data: &[u8]) -> Option<&[u8]> {
+        let offset = usize::from(self.offset);
+        let bytes = match self.kind {
+            FieldKind::Array => data.get(offset..)?.get(..usize::from(self.size))?,
+            kind => {
+                let place = u32::from_ne_bytes(*data.get(offset..)?.first_chunk()?);
+                let (at, length) = ((place & 0xffff) as usize, (place >> 16) as usize);
+                let base = if kind == FieldKind::RelLoc { offset.saturating_add(4) } else { 0 };
+                data.get(base.saturating_add(at)..)?.get(..length)?
+            }
+        };
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        bytes.get(..end)
+    }
+}
