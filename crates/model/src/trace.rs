@@ -3,6 +3,12 @@
 //! An [`Event`] says one thing about one moment, whatever kernel, driver or tap it came from. It is small and plain: recordings hold
 //! tens of millions. Texts stand once in [`TraceNames`], and events carry their numbers.
 
+mod report;
+
+pub use report::{
+    ContextReport, ErrorReport, ExecKind, Job, JobStatus, ProcessReport, RingReport, Summary, TraceReport, WaitReport,
+};
+
 use crate::{GpuId, Text};
 use std::collections::HashMap;
 
@@ -202,8 +208,9 @@ pub struct Event {
     pub other: Option<JobKey>,
     /// DRM client, as in fdinfo's `drm-client-id`.
     pub client: Option<u64>,
-    /// A number that [`EventKind`] gives a meaning: an error, an ioctl, a frequency; of submit and commit the jobs in the queue.
-    pub value: i64,
+    /// A number that [`EventKind`] gives a meaning: an error, an ioctl, a frequency; of submit and commit the jobs in the queue. None
+    /// where the record has none: a [`EventKind::Complete`] without it does not say whether the job failed.
+    pub value: Option<i64>,
 }
 
 /// A queue of one GPU, in which jobs run in order unless seen otherwise.

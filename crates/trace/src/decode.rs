@@ -237,7 +237,7 @@ impl Plan {
             key,
             other,
             client: number(self.client)?,
-            value: number(self.value)?.unwrap_or(0).cast_signed(),
+            value: number(self.value)?.map(u64::cast_signed),
         })
     }
 

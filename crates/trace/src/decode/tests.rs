@@ -101,7 +101,7 @@ fn a_new_record_names_job_device_and_client() {
     assert_eq!((event.at_ns, event.cpu, event.kind, event.family), (123, 3, EventKind::Submit, Family::DrmSched));
     assert_eq!((event.tid, event.pid, decoder.names().get(event.comm)), (77, 70, "glxgears"));
     assert_eq!(event.key, Some(JobKey::Fence { context: 1 << 40 | 5, seqno: 1 << 33 }));
-    assert_eq!((event.client, event.value), (Some(9), 2));
+    assert_eq!((event.client, event.value), (Some(9), Some(2)));
     let ring = decoder.names().get_ring(event.ring.unwrap()).unwrap();
     assert_eq!((ring.gpu.as_ref().unwrap().as_str(), ring.name.as_str()), ("0000:03:00.0", "gfx_0.0.0"));
 }
