@@ -1,0 +1,14 @@
+//! What events say together. Pure functions over what was read: no I/O, no clock.
+//!
+//! [`Jobs`] puts the events of jobs together as they come, in order of time, and gives each [`Job`](gpuscope_model::trace::Job) once it
+//! has ended. [`Report`] counts and sums over jobs and events. Memory is bounded by what is in flight, and by what
+//! [`Distribution`]s keep, which is bounded as well.
+#![forbid(unsafe_code)]
+
+mod distribution;
+mod jobs;
+mod report;
+
+pub use distribution::{Distribution, Pool};
+pub use jobs::{JobCounts, Jobs};
+pub use report::{Report, Subject};

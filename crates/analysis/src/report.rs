@@ -1,0 +1,462 @@
+//! One look at a whole trace.
+
+use crate::{Distribution, Jobs, Pool};
+use gpuscope_model::trace::{
+    ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, ProcessReport,
+    RingId, RingReport, TraceNames, TraceReport, WaitReport,
+};
+use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
+use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Errors that are told one by one.
+const MOST_ERRORS: usize = 100;
+/// Contexts that are told one by one.
+const MOST_CONTEXTS: usize = 4096;
+
+/// What a report is to know of the machine, beside the events.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// Names of the drivers, by GPU: which of them leave the choice of what runs to firmware is known of the driver.
+    pub drivers: Vec<(String, String)>,
+    /// What could be captured.
+    pub coverage: Vec<SourceReport>,
+    /// Why records name no GPU, where they do not.
+    pub no_gpu: Option<Why>,
+    /// How many of the slowest jobs are wanted.
+    pub slowest: usize,
+}
+
+/// Drivers whose rings are queues of the firmware, which decides what executes when (drivers/gpu/drm/xe/xe_guc_submit.c,
+/// panthor/panthor_sched.c, imagination/pvr_queue.c): "run" is "handed to firmware" there.
+const FIRMWARE_SCHEDULES: [&str; 3] = ["xe", "panthor", "powervr"];
+
+/// Sums up events and jobs.
+#[derive(Debug)]
+pub struct Report {
+    subject: Subject,
+    jobs: Jobs,
+    totals: Totals,
+}
+
+/// Everything that is counted, apart from the jobs in flight.
+#[derive(Debug, Default)]
+struct Totals {
+    pool: Pool,
+    from_ns: Option<u64>,
+    to_ns: u64,
+    events: [u64; EventKind::ALL.len()],
+    rings: Vec<RingTotals>,
+    processes: FxHashMap<u32, ProcessTotals>,
+    contexts: FxHashMap<u64, ContextTotals>,
+    contexts_cut: bool,
+    waiting: FxHashMap<u32, u64>,
+    waits: FxHashMap<u32, (NameId, Distribution)>,
+    errors: Vec<(u64, Job)>,
+    error_count: u64,
+    slowest: BinaryHeap<Reverse<Slow>>,
+    most_slow: usize,
+    told: Told,
+}
+
+/// Values that a distribution keeps which may never be looked at.
+const FEW: usize = 64 << 10;
+
+#[derive(Debug)]
+struct RingTotals {
+    jobs: u64,
+    by_status: [u64; 5],
+    measured: u64,
+    queue: Distribution,
+    hw_queue: Distribution,
+    exec: Distribution,
+    in_flight: Distribution,
+}
+
+/// Which times will be told of rings: those of execution, or those with the hardware. What will not be is kept in less detail.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    exec: bool,
+    in_flight: bool,
+}
+
+impl RingTotals {
+    fn new(told: Told) -> Self {
+        let keep = |told: bool| if told { Distribution::default() } else { Distribution::keeping(FEW) };
+        RingTotals {
+            jobs: 0,
+            by_status: [0; 5],
+            measured: 0,
+            queue: Distribution::default(),
+            hw_queue: keep(told.exec),
+            exec: keep(told.exec),
+            in_flight: keep(told.in_flight),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ProcessTotals {
+    comm: NameId,
+    jobs: u64,
+    failed: u64,
+    /// By ring: time of execution, and with the hardware. Which one counts is known in the end.
+    times: FxHashMap<Option<RingId>, (u64, u64)>,
+    queue: Distribution,
+}
+
+#[derive(Debug)]
+struct ContextTotals {
+    pid: u32,
+    ring: Option<RingId>,
+    jobs: u64,
+}
+
+/// A job by its time from submission to end.
+#[derive(Debug)]
+struct Slow(u64, Job);
+
+impl PartialEq for Slow {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Slow {}
+impl PartialOrd for Slow {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Slow {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, Reverse(self.1.submit_ns), self.1.key).cmp(&(other.0, Reverse(other.1.submit_ns), other.1.key))
+    }
+}
+
+impl Report {
+    /// Nothing was seen yet.
+    pub fn new(subject: Subject) -> Self {
+        let by_firmware = |(_, driver): &(String, String)| FIRMWARE_SCHEDULES.contains(&driver.as_str());
+        let in_flight = subject.drivers.iter().any(by_firmware);
+        let exec = subject.drivers.is_empty() || !subject.drivers.iter().all(by_firmware);
+        let told = Told { exec, in_flight };
+        let totals = Totals { most_slow: subject.slowest, told, ..Totals::default() };
+        Report { subject, jobs: Jobs::new(), totals }
+    }
+
+    /// Takes an event, in order of time, and gives the job that it ends to `ended`, too.
+    pub fn event(&mut self, event: &Event, mut ended: impl FnMut(&Job)) {
+        let totals = &mut self.totals;
+        totals.count(event);
+        self.jobs.event(event, |job| {
+            totals.job(job);
+            ended(job);
+        });
+    }
+
+    /// Records were lost about now.
+    pub fn lost(&mut self) {
+        self.jobs.lost();
+    }
+
+    /// Jobs in flight.
+    pub fn in_flight(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.in_flight()
+    }
+
+    /// The trace is over, at the time of its last event or at `to_ns`, whichever is later. Gives the jobs in flight to `ended`.
+    pub fn finish(
+        mut self,
+        to_ns: Option<u64>,
+        names: &TraceNames,
+        dropped: Dropped,
+        mut ended: impl FnMut(&Job),
+    ) -> TraceReport {
+        let totals = &mut self.totals;
+        totals.to_ns = totals.to_ns.max(to_ns.unwrap_or(0));
+        self.jobs.finish(totals.to_ns, |job| {
+            totals.job(job);
+            ended(job);
+        });
+        let from_ns = totals.from_ns.unwrap_or(totals.to_ns);
+        let span_ns = totals.to_ns.saturating_sub(from_ns);
+        let ids: Vec<RingId> = (0..names.rings().len()).filter_map(|i| u32::try_from(i).ok().map(RingId)).collect();
+        let kinds: Vec<ExecKind> = ids.iter().map(|id| self.kind(*id, names)).collect();
+        let kind = |ring: Option<RingId>| {
+            ring.and_then(|ring| kinds.get(ring.0 as usize).copied()).unwrap_or(ExecKind::InFlight)
+        };
+        let totals = self.totals;
+        let mut rings: Vec<RingReport> = Vec::new();
+        for (id, exec_kind) in ids.iter().zip(&kinds) {
+            let (Some(ring), Some(of)) = (names.get_ring(*id), totals.rings.get(id.0 as usize)) else { continue };
+            if of.jobs == 0 {
+                continue;
+            }
+            let counts = self.jobs.ring(*id);
+            let is_known = *exec_kind != ExecKind::InFlight;
+            rings.push(RingReport {
+                gpu: ring.gpu.clone(),
+                name: ring.name.clone(),
+                jobs: of.jobs,
+                by_status: of.by_status,
+                out_of_order: counts.out_of_order,
+                busy_ratio: (span_ns > 0).then(|| counts.busy_ns as f64 / span_ns as f64),
+                depth_peak: counts.depth_peak,
+                queue: of.queue.summary(),
+                hw_queue: if is_known { of.hw_queue.summary() } else { None },
+                exec: if is_known { of.exec.summary() } else { of.in_flight.summary() },
+                exec_kind: *exec_kind,
+            });
+        }
+        rings.sort_by(|a, b| (&a.gpu, &a.name).cmp(&(&b.gpu, &b.name)));
+        let comm = |id: NameId| Text::from(names.get(id).to_string());
+        let mut processes: Vec<ProcessReport> = totals
+            .processes
+            .iter()
+            .map(|(pid, of)| ProcessReport {
+                pid: *pid,
+                comm: comm(of.comm),
+                jobs: of.jobs,
+                failed: of.failed,
+                exec_ns: of
+                    .times
+                    .iter()
+                    .map(|(ring, (exec, in_flight))| if kind(*ring) == ExecKind::InFlight { in_flight } else { exec })
+                    .sum(),
+                queue: of.queue.summary(),
+            })
+            .collect();
+        processes.sort_by_key(|of| (Reverse(of.jobs), of.pid));
+        let ring_of = |ring: Option<RingId>| ring.and_then(|ring| names.get_ring(ring));
+        let ring_name = |ring: Option<RingId>| ring_of(ring).map_or(Text::Static(""), |ring| ring.name.clone());
+        let mut contexts: Vec<ContextReport> = totals
+            .contexts
+            .iter()
+            .map(|(context, of)| ContextReport {
+                context: *context,
+                pid: of.pid,
+                gpu: ring_of(of.ring).and_then(|ring| ring.gpu.clone()),
+                ring: ring_name(of.ring),
+                jobs: of.jobs,
+            })
+            .collect();
+        contexts.sort_by_key(|of| (Reverse(of.jobs), of.context));
+        let mut waits: Vec<WaitReport> = totals
+            .waits
+            .iter()
+            .filter_map(|(pid, (name, waits))| {
+                Some(WaitReport { pid: *pid, comm: comm(*name), waits: waits.summary()? })
+            })
+            .collect();
+        waits.sort_by_key(|of| (Reverse(of.waits.count), of.pid));
+        let errors = totals
+            .errors
+            .iter()
+            .map(|(at_ns, job)| ErrorReport {
+                at_ns: *at_ns,
+                gpu: ring_of(job.ring).and_then(|ring| ring.gpu.clone()),
+                ring: ring_name(job.ring),
+                key: Some(job.key),
+                pid: job.pid,
+                comm: comm(job.comm),
+                error: match job.status {
+                    JobStatus::Failed(error) => Some(error),
+                    _ => None,
+                },
+            })
+            .collect();
+        let slowest = totals.slowest.into_sorted_vec().into_iter().map(|Reverse(Slow(_, job))| job).collect();
+        let mut unavailable = Vec::new();
+        tell_unknown(&rings, &self.subject, &mut unavailable);
+        if totals.contexts_cut {
+            let detail = format!("only the first {MOST_CONTEXTS} contexts are told one by one");
+            unavailable.push(Unavailable::new("contexts", Why::new(Reason::NotSupported, detail)));
+        }
+        TraceReport {
+            from_ns,
+            to_ns: totals.to_ns,
+            events: totals.events,
+            dropped,
+            unmatched_ends: self.jobs.unmatched_ends(),
+            rings,
+            processes,
+            contexts,
+            waits,
+            errors,
+            error_count: totals.error_count,
+            slowest,
+            names: names.clone(),
+            coverage: self.subject.coverage,
+            unavailable,
+        }
+    }
+
+    /// What the times of a ring's jobs are.
+    fn kind(&self, id: RingId, names: &TraceNames) -> ExecKind {
+        let Some(of) = self.totals.rings.get(id.0 as usize) else { return ExecKind::InFlight };
+        if of.measured > 0 && of.measured == of.exec.count() {
+            return ExecKind::Measured;
+        }
+        let gpu = names.get_ring(id).and_then(|ring| ring.gpu.as_ref());
+        let driver = gpu.and_then(|gpu| self.subject.drivers.iter().find(|(id, _)| id == gpu.as_str()));
+        // Where a GPU is not named, but all of the machine are of one kind, it is of that kind.
+        let by_firmware = match (gpu, driver) {
+            (_, Some((_, driver))) => FIRMWARE_SCHEDULES.contains(&driver.as_str()),
+            (None, None) => {
+                self.subject.drivers.iter().any(|(_, driver)| FIRMWARE_SCHEDULES.contains(&driver.as_str()))
+            }
+            (Some(_), None) => false,
+        };
+        if by_firmware || self.jobs.ring(id).out_of_order > 0 { ExecKind::InFlight } else { ExecKind::Inferred }
+    }
+}
+
+/// Says what the reader of a report may miss.
+fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<Unavailable>) {
+    for ring in rings {
+        let path = |field: &str| match &ring.gpu {
+            Some(gpu) => format!("rings[{gpu} {}].{field}", ring.name),
+            None => format!("rings[{}].{field}", ring.name),
+        };
+        if ring.gpu.is_none() {
+            let why = subject.no_gpu.clone();
+            let why = why.unwrap_or_else(|| Why::not_supported("these records do not say which device they are about"));
+            unavailable.push(Unavailable::new(path("gpu"), why));
+        }
+        if ring.exec_kind == ExecKind::InFlight {
+            let why = if ring.out_of_order > 0 {
+                Why::new(
+                    Reason::NotSupported,
+                    format!(
+                        "{} jobs ended before one that was handed over earlier: this ring runs several at a time, and no event tells \
+                         when each began; exec is the time with the hardware",
+                        ring.out_of_order
+                    ),
+                )
+            } else {
+                Why::not_supported(
+                    "the firmware of this driver decides what executes when, and no event tells when a job began; exec is the time with \
+                     the firmware",
+                )
+            };
+            unavailable.push(Unavailable::new(path("hw_queue_us"), why));
+        }
+    }
+}
+
+impl Totals {
+    fn count(&mut self, event: &Event) {
+        self.from_ns = Some(self.from_ns.map_or(event.at_ns, |from| from.min(event.at_ns)));
+        self.to_ns = self.to_ns.max(event.at_ns);
+        if let Some(n) = self.events.get_mut(event.kind as usize) {
+            *n = n.saturating_add(1);
+        }
+        match event.kind {
+            EventKind::WaitBegin => {
+                self.waiting.insert(event.tid, event.at_ns);
+            }
+            EventKind::WaitEnd => {
+                if let Some(from_ns) = self.waiting.remove(&event.tid) {
+                    let process = if event.pid == 0 { event.tid } else { event.pid };
+                    let (comm, waits) = self.waits.entry(process).or_default();
+                    *comm = event.comm;
+                    waits.add(event.at_ns.saturating_sub(from_ns), &mut self.pool);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn job(&mut self, job: &Job) {
+        if let JobStatus::Failed(_) = job.status {
+            self.error_count = self.error_count.saturating_add(1);
+            if self.errors.len() < MOST_ERRORS {
+                self.errors.push((job.done_ns.unwrap_or(self.to_ns), *job));
+            }
+        }
+        if let Some(ring) = job.ring {
+            let at = ring.0 as usize;
+            if self.rings.len() <= at {
+                self.rings.resize_with(at.saturating_add(1), || RingTotals::new(self.told));
+            }
+            if let Some(ring) = self.rings.get_mut(at) {
+                ring.job(job, &mut self.pool);
+            }
+        }
+        // Who submitted a job whose submission was not seen is not known.
+        if job.submit_ns.is_some() {
+            let pid = if job.pid == 0 { job.tid } else { job.pid };
+            let process = self.processes.entry(pid).or_insert_with(|| ProcessTotals {
+                comm: job.comm,
+                jobs: 0,
+                failed: 0,
+                times: FxHashMap::default(),
+                queue: Distribution::keeping(FEW),
+            });
+            process.comm = job.comm;
+            process.jobs = process.jobs.saturating_add(1);
+            process.failed = process.failed.saturating_add(u64::from(matches!(job.status, JobStatus::Failed(_))));
+            let (exec, in_flight) = process.times.entry(job.ring).or_default();
+            *exec = exec.saturating_add(job.exec_ns().unwrap_or(0));
+            *in_flight = in_flight.saturating_add(job.in_flight_ns().unwrap_or(0));
+            if let Some(ns) = job.queue_ns() {
+                process.queue.add(ns, &mut self.pool);
+            }
+            if let JobKey::Fence { context, .. } = job.key {
+                if self.contexts.len() < MOST_CONTEXTS || self.contexts.contains_key(&context) {
+                    let of = self.contexts.entry(context).or_insert(ContextTotals { pid, ring: None, jobs: 0 });
+                    of.ring = job.ring.or(of.ring);
+                    of.jobs = of.jobs.saturating_add(1);
+                } else {
+                    self.contexts_cut = true;
+                }
+            }
+        }
+        if self.most_slow > 0
+            && let (Some(submit), Some(done)) = (job.submit_ns, job.done_ns)
+        {
+            let slow = Slow(done.saturating_sub(submit), *job);
+            if self.slowest.len() < self.most_slow {
+                self.slowest.push(Reverse(slow));
+            } else if let Some(mut least) = self.slowest.peek_mut()
+                && least.0 < slow
+            {
+                *least = Reverse(slow);
+            }
+        }
+    }
+}
+
+impl RingTotals {
+    fn job(&mut self, job: &Job, pool: &mut Pool) {
+        self.jobs = self.jobs.saturating_add(1);
+        let status = match job.status {
+            JobStatus::Completed => 0,
+            JobStatus::Ended => 1,
+            JobStatus::Failed(_) => 2,
+            JobStatus::InFlight => 3,
+            JobStatus::Lost => 4,
+        };
+        if let Some(n) = self.by_status.get_mut(status) {
+            *n = n.saturating_add(1);
+        }
+        if let Some(ns) = job.queue_ns() {
+            self.queue.add(ns, pool);
+        }
+        if let Some(ns) = job.hw_queue_ns() {
+            self.hw_queue.add(ns, pool);
+        }
+        if let Some(ns) = job.exec_ns() {
+            self.exec.add(ns, pool);
+            let is_measured = job.start_ns.is_some_and(|(_, how)| how == ExecKind::Measured);
+            self.measured = self.measured.saturating_add(u64::from(is_measured));
+        }
+        if let Some(ns) = job.in_flight_ns() {
+            self.in_flight.add(ns, pool);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+use super::*;
+use gpuscope_model::trace::Family;
+
+/// A trace as it is made up: names, and events added one by one.
+struct Trace {
+    names: TraceNames,
+    events: Vec<Event>,
+}
+
+impl Trace {
+    fn new() -> Self {
+        Trace { names: TraceNames::default(), events: Vec::new() }
+    }
+
+    /// One job: submitted, handed over and ended at these times.
+    fn job(&mut self, gpu: Option<&str>, ring: &str, pid: u32, seqno: u64, times: [u64; 3]) {
+        let ring = self.names.ring(gpu, ring);
+        let comm = self.names.text(&format!("p{pid}"));
+        let kinds = [EventKind::Submit, EventKind::Commit, EventKind::Complete];
+        for (kind, at_ns) in kinds.into_iter().zip(times) {
+            self.events.push(Event {
+                at_ns,
+                kind,
+                family: Family::DrmSched,
+                cpu: 0,
+                tid: pid + 1,
+                pid,
+                comm,
+                ring: (kind != EventKind::Complete).then_some(ring),
+                key: Some(JobKey::Fence { context: u64::from(pid), seqno }),
+                other: None,
+                client: Some(5),
+                value: (kind == EventKind::Complete).then_some(0),
+            });
+        }
+    }
+
+    fn report(mut self, subject: Subject) -> TraceReport {
+        self.events.sort_by_key(|event| event.at_ns);
+        let mut report = Report::new(subject);
+        for event in &self.events {
+            report.event(event, |_| {});
+        }
+        report.finish(None, &self.names, Dropped::default(), |_| {})
+    }
+}
+
+fn drivers(of: &[(&str, &str)]) -> Subject {
+    let drivers = of.iter().map(|(gpu, driver)| (gpu.to_string(), driver.to_string())).collect();
+    Subject { drivers, slowest: 3, ..Subject::default() }
+}
+
+#[test]
+fn rings_of_one_name_are_told_apart_by_their_gpu() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:04:00.0"), "gfx", 20, 1, [0, 10, 40]);
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 1, [0, 10, 20]);
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 2, [50, 60, 100]);
+    let report = trace.report(drivers(&[]));
+    let rings: Vec<_> = report.rings.iter().map(|r| (r.gpu.as_ref().unwrap().as_str(), r.jobs, r.busy_ratio)).collect();
+    assert_eq!(rings, [("0000:03:00.0", 2, Some(0.5)), ("0000:04:00.0", 1, Some(0.3))]);
+    let processes: Vec<_> = report.processes.iter().map(|p| (p.pid, p.comm.as_str(), p.jobs, p.exec_ns)).collect();
+    assert_eq!(processes, [(10, "p10", 2, 50), (20, "p20", 1, 30)]);
+    assert_eq!(report.count(EventKind::Submit), 3);
+    assert_eq!((report.from_ns, report.to_ns), (0, 100));
+    assert!(report.unavailable.is_empty(), "{:?}", report.unavailable);
+}
+
+#[test]
+fn where_firmware_decides_times_are_in_flight_and_it_is_said() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "rcs0", 10, 1, [0, 10, 20]);
+    trace.job(Some("0000:03:00.0"), "rcs0", 10, 2, [0, 10, 50]);
+    let report = trace.report(drivers(&[("0000:03:00.0", "xe")]));
+    let ring = &report.rings[0];
+    assert_eq!((ring.exec_kind, ring.hw_queue), (ExecKind::InFlight, None));
+    assert_eq!(ring.exec.unwrap().max_ns, 40, "from hand-over to end");
+    assert_eq!(report.processes[0].exec_ns, 10 + 40);
+    assert_eq!(report.unavailable[0].metric, "rings[0000:03:00.0 rcs0].hw_queue_us");
+}
+
+#[test]
+fn a_ring_out_of_order_has_no_times_of_execution() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 1, [0, 10, 90]);
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 2, [0, 20, 50]);
+    let report = trace.report(drivers(&[("0000:03:00.0", "amdgpu")]));
+    let ring = &report.rings[0];
+    assert_eq!((ring.out_of_order, ring.exec_kind), (1, ExecKind::InFlight));
+    assert_eq!(ring.exec.unwrap().max_ns, 80);
+    assert!(report.unavailable[0].why.detail.contains("1 jobs ended before one"), "{:?}", report.unavailable);
+}
+
+#[test]
+fn records_without_a_device_leave_the_gpu_absent_with_the_reason() {
+    let mut trace = Trace::new();
+    trace.job(None, "gfx", 10, 1, [0, 10, 20]);
+    let why = Why::not_supported("events of Linux before 6.17 do not carry it");
+    let report = trace.report(Subject { no_gpu: Some(why.clone()), ..drivers(&[("0000:03:00.0", "amdgpu")]) });
+    assert_eq!(report.rings[0].gpu, None);
+    assert_eq!(report.unavailable, [Unavailable::new("rings[gfx].gpu", why)]);
+}
+
+#[test]
+fn the_slowest_jobs_come_first() {
+    let mut trace = Trace::new();
+    for (seqno, end) in [(1, 30), (2, 200), (3, 50), (4, 100), (5, 40)] {
+        trace.job(Some("0000:03:00.0"), "gfx", 10 + seqno as u32, seqno, [0, 10, end]);
+    }
+    let report = trace.report(drivers(&[]));
+    assert_eq!(report.slowest.iter().map(|job| job.done_ns.unwrap()).collect::<Vec<_>>(), [200, 100, 50]);
+}
+
+#[test]
+fn failed_jobs_are_told_with_their_process() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 1, [0, 10, 20]);
+    trace.events[2].value = Some(-62);
+    let report = trace.report(drivers(&[]));
+    assert_eq!((report.error_count, report.rings[0].by_status), (1, [0, 0, 1, 0, 0]));
+    let error = &report.errors[0];
+    assert_eq!((error.pid, error.comm.as_str(), error.error, error.at_ns), (10, "p10", Some(-62), 20));
+    assert_eq!(report.processes[0].failed, 1);
+}
+
+#[test]
+fn waits_are_summed_by_process() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 1, [0, 1, 2]);
+    let like = trace.events[0];
+    let wait = |kind, at_ns, tid, pid| Event { at_ns, kind, tid, pid, key: None, ring: None, ..like };
+    use EventKind::{WaitBegin, WaitEnd};
+    trace.events.extend([wait(WaitBegin, 10, 1, 10), wait(WaitBegin, 20, 2, 10), wait(WaitEnd, 25, 2, 10)]);
+    trace.events.extend([wait(WaitEnd, 40, 1, 10), wait(WaitEnd, 41, 3, 30)]);
+    let report = trace.report(drivers(&[]));
+    let waits: Vec<_> = report.waits.iter().map(|w| (w.pid, w.waits.count, w.waits.max_ns)).collect();
+    assert_eq!(waits, [(10, 2, 30)], "an end without its beginning is none");
+}
+
+#[test]
+fn a_trace_without_events_has_an_empty_report() {
+    let report = Trace::new().report(drivers(&[]));
+    assert!(report.rings.is_empty() && report.processes.is_empty());
+    assert_eq!(report.to_ns, report.from_ns);
+}
