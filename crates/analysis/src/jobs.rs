@@ -49,6 +49,8 @@ struct RingState {
     running: u64,
     /// Since when there has been one.
     busy_since_ns: u64,
+    /// Firmware decides what executes when: starts are not inferred.
+    by_firmware: bool,
     /// Jobs handed over before this place may have ended without our seeing it: records were lost.
     suspect_before: u64,
 }
@@ -86,6 +88,13 @@ impl Jobs {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// On this ring firmware decides what executes when: the end of one job does not tell when the next one began.
+    pub fn by_firmware(&mut self, ring: RingId) {
+        if let Some(ring) = self.ring_state(Some(ring)) {
+            ring.by_firmware = true;
         }
     }
 
@@ -181,7 +190,9 @@ impl Jobs {
             (_, None) => JobStatus::Ended,
         };
         let last_done_ns = self.leave(&mut live, event.at_ns, ended);
-        if live.job.start_ns.is_none()
+        let infers = self.ring_state(live.job.ring).is_some_and(|ring| !ring.by_firmware);
+        if infers
+            && live.job.start_ns.is_none()
             && !live.beside
             && let Some(run_ns) = live.job.run_ns
         {

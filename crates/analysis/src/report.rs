@@ -57,7 +57,6 @@ struct Totals {
     error_count: u64,
     slowest: BinaryHeap<Reverse<Slow>>,
     most_slow: usize,
-    told: Told,
 }
 
 /// Values that a distribution keeps which may never be looked at.
@@ -65,6 +64,7 @@ const FEW: usize = 64 << 10;
 
 #[derive(Debug)]
 struct RingTotals {
+    by_firmware: bool,
     jobs: u64,
     by_status: [u64; 5],
     measured: u64,
@@ -74,24 +74,19 @@ struct RingTotals {
     in_flight: Distribution,
 }
 
-/// Which times will be told of rings: those of execution, or those with the hardware. What will not be is kept in less detail.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    exec: bool,
-    in_flight: bool,
-}
-
 impl RingTotals {
-    fn new(told: Told) -> Self {
+    /// The times that will most likely be told are kept whole: those with the firmware where that decides, else those of execution.
+    fn new(by_firmware: bool) -> Self {
         let keep = |told: bool| if told { Distribution::default() } else { Distribution::keeping(FEW) };
         RingTotals {
+            by_firmware,
             jobs: 0,
             by_status: [0; 5],
             measured: 0,
             queue: Distribution::default(),
-            hw_queue: keep(told.exec),
-            exec: keep(told.exec),
-            in_flight: keep(told.in_flight),
+            hw_queue: keep(!by_firmware),
+            exec: keep(!by_firmware),
+            in_flight: keep(by_firmware),
         }
     }
 }
@@ -137,22 +132,38 @@ impl Ord for Slow {
 impl Report {
     /// Nothing was seen yet.
     pub fn new(subject: Subject) -> Self {
-        let by_firmware = |(_, driver): &(String, String)| FIRMWARE_SCHEDULES.contains(&driver.as_str());
-        let in_flight = subject.drivers.iter().any(by_firmware);
-        let exec = subject.drivers.is_empty() || !subject.drivers.iter().all(by_firmware);
-        let told = Told { exec, in_flight };
-        let totals = Totals { most_slow: subject.slowest, told, ..Totals::default() };
+        let totals = Totals { most_slow: subject.slowest, ..Totals::default() };
         Report { subject, jobs: Jobs::new(), totals }
     }
 
     /// Takes an event, in order of time, and gives the job that it ends to `ended`, too.
-    pub fn event(&mut self, event: &Event, mut ended: impl FnMut(&Job)) {
+    pub fn event(&mut self, event: &Event, names: &TraceNames, mut ended: impl FnMut(&Job)) {
+        while self.totals.rings.len() < names.rings().len() {
+            self.add_ring(names);
+        }
         let totals = &mut self.totals;
         totals.count(event);
         self.jobs.event(event, |job| {
             totals.job(job);
             ended(job);
         });
+    }
+
+    /// Makes room for the next ring, and looks at who schedules it.
+    fn add_ring(&mut self, names: &TraceNames) {
+        let at = self.totals.rings.len();
+        let gpu = names.rings().get(at).and_then(|ring| ring.gpu.as_ref());
+        let drivers = &self.subject.drivers;
+        let by_firmware = |(_, driver): &(String, String)| FIRMWARE_SCHEDULES.contains(&driver.as_str());
+        let by_firmware = match gpu {
+            Some(gpu) => drivers.iter().any(|of| of.0 == gpu.as_str() && by_firmware(of)),
+            // Where records name no GPU, any that is so makes all doubtful.
+            None => drivers.iter().any(by_firmware),
+        };
+        if by_firmware && let Ok(id) = u32::try_from(at) {
+            self.jobs.by_firmware(RingId(id));
+        }
+        self.totals.rings.push(RingTotals::new(by_firmware));
     }
 
     /// Records were lost about now.
@@ -182,7 +193,7 @@ impl Report {
         let from_ns = totals.from_ns.unwrap_or(totals.to_ns);
         let span_ns = totals.to_ns.saturating_sub(from_ns);
         let ids: Vec<RingId> = (0..names.rings().len()).filter_map(|i| u32::try_from(i).ok().map(RingId)).collect();
-        let kinds: Vec<ExecKind> = ids.iter().map(|id| self.kind(*id, names)).collect();
+        let kinds: Vec<ExecKind> = ids.iter().map(|id| self.kind(*id)).collect();
         let kind = |ring: Option<RingId>| {
             ring.and_then(|ring| kinds.get(ring.0 as usize).copied()).unwrap_or(ExecKind::InFlight)
         };
@@ -293,22 +304,12 @@ impl Report {
     }
 
     /// What the times of a ring's jobs are.
-    fn kind(&self, id: RingId, names: &TraceNames) -> ExecKind {
+    fn kind(&self, id: RingId) -> ExecKind {
         let Some(of) = self.totals.rings.get(id.0 as usize) else { return ExecKind::InFlight };
         if of.measured > 0 && of.measured == of.exec.count() {
             return ExecKind::Measured;
         }
-        let gpu = names.get_ring(id).and_then(|ring| ring.gpu.as_ref());
-        let driver = gpu.and_then(|gpu| self.subject.drivers.iter().find(|(id, _)| id == gpu.as_str()));
-        // Where a GPU is not named, but all of the machine are of one kind, it is of that kind.
-        let by_firmware = match (gpu, driver) {
-            (_, Some((_, driver))) => FIRMWARE_SCHEDULES.contains(&driver.as_str()),
-            (None, None) => {
-                self.subject.drivers.iter().any(|(_, driver)| FIRMWARE_SCHEDULES.contains(&driver.as_str()))
-            }
-            (Some(_), None) => false,
-        };
-        if by_firmware || self.jobs.ring(id).out_of_order > 0 { ExecKind::InFlight } else { ExecKind::Inferred }
+        if of.by_firmware || self.jobs.ring(id).out_of_order > 0 { ExecKind::InFlight } else { ExecKind::Inferred }
     }
 }
 
@@ -375,14 +376,8 @@ impl Totals {
                 self.errors.push((job.done_ns.unwrap_or(self.to_ns), *job));
             }
         }
-        if let Some(ring) = job.ring {
-            let at = ring.0 as usize;
-            if self.rings.len() <= at {
-                self.rings.resize_with(at.saturating_add(1), || RingTotals::new(self.told));
-            }
-            if let Some(ring) = self.rings.get_mut(at) {
-                ring.job(job, &mut self.pool);
-            }
+        if let Some(ring) = job.ring.and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
+            ring.job(job, &mut self.pool);
         }
         // Who submitted a job whose submission was not seen is not known.
         if job.submit_ns.is_some() {

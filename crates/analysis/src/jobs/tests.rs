@@ -168,3 +168,11 @@ fn an_end_without_an_error_number_does_not_say_how() {
     jobs.event(&Event { value: None, ..event(Complete, 9, 1) }, |job| ended.push(job.status));
     assert_eq!(ended, [JobStatus::Ended]);
 }
+
+#[test]
+fn where_firmware_decides_no_start_is_inferred() {
+    let mut jobs = Jobs::new();
+    jobs.by_firmware(RING);
+    let ended = run(&mut jobs, &[(Submit, 0, 1), (Commit, 1, 1), (Complete, 9, 1)]);
+    assert_eq!((ended[0].start_ns, ended[0].in_flight_ns()), (None, Some(8)));
+}

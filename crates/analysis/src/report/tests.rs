@@ -39,7 +39,7 @@ impl Trace {
         self.events.sort_by_key(|event| event.at_ns);
         let mut report = Report::new(subject);
         for event in &self.events {
-            report.event(event, |_| {});
+            report.event(event, &self.names, |_| {});
         }
         report.finish(None, &self.names, Dropped::default(), |_| {})
     }

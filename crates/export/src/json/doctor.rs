@@ -39,7 +39,7 @@ pub fn doctor(w: &mut dyn Write, found: &Doctor<'_>, wall: SystemTime) -> io::Re
     )
 }
 
-fn source(s: &SourceReport) -> impl Serialize + use<'_> {
+pub(super) fn source(s: &SourceReport) -> impl Serialize + use<'_> {
     #[derive(Serialize)]
     struct Source<'a> {
         source: &'a str,

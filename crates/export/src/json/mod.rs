@@ -7,11 +7,13 @@ mod doctor;
 mod list;
 mod procs;
 mod stat;
+mod trace;
 
 pub use doctor::doctor;
 pub use list::list;
 pub use procs::procs_line;
 pub use stat::{event_line, stat_line};
+pub use trace::{job_line, trace_report};
 
 use gpuscope_model::{Reading, Why};
 use serde::{Serialize, Serializer};

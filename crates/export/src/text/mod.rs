@@ -4,11 +4,13 @@ mod doctor;
 mod list;
 mod procs;
 mod stat;
+mod trace;
 
 pub use doctor::doctor;
 pub use list::list;
 pub use procs::Procs;
 pub use stat::Stat;
+pub use trace::trace_report;
 
 use gpuscope_model::{Reason, Why};
 use std::io::{self, Write};

@@ -1,0 +1,303 @@
+//! `gpuscope.trace/1` and `gpuscope.job/1`.
+
+use super::{Missing, each, line};
+use crate::time::Rfc3339;
+use crate::units::{percent, round4, seconds};
+use gpuscope_model::trace::{
+    ContextReport, ErrorReport, EventKind, Job, JobKey, JobStatus, ProcessReport, RingReport, Summary, TraceNames,
+    TraceReport, WaitReport,
+};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+/// Writes a report as one line. `wall` is the time of day of its first event, where that is known.
+///
+/// # Errors
+/// Those of the writer.
+pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a, R, P, C, W, E, J, S, U> {
+        schema: &'static str,
+        time: Option<Rfc3339>,
+        monotonic_ns: u64,
+        span_s: f64,
+        events: Counts<'a>,
+        dropped: Dropped<'a>,
+        unmatched_ends: u64,
+        rings: R,
+        processes: P,
+        contexts: C,
+        waits: W,
+        error_count: u64,
+        errors: E,
+        slowest: J,
+        sources: S,
+        unavailable: U,
+    }
+    let slowest: Vec<JobLine<'_>> = report.slowest.iter().map(|job| JobLine::new(job, &report.names)).collect();
+    line(
+        w,
+        &Document {
+            schema: "gpuscope.trace/1",
+            time: wall.map(Rfc3339::new),
+            monotonic_ns: report.from_ns,
+            span_s: seconds(report.to_ns.saturating_sub(report.from_ns)),
+            events: Counts(report),
+            dropped: Dropped(report),
+            unmatched_ends: report.unmatched_ends,
+            rings: each(&report.rings, ring),
+            processes: each(&report.processes, process),
+            contexts: each(&report.contexts, context),
+            waits: each(&report.waits, waits),
+            error_count: report.error_count,
+            errors: each(&report.errors, error),
+            slowest,
+            sources: each(&report.coverage, super::doctor::source),
+            unavailable: each(&report.unavailable, |u| Missing::new(u.metric.as_str(), &u.why)),
+        },
+    )
+}
+
+/// Writes one job as one line.
+///
+/// # Errors
+/// Those of the writer.
+pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        schema: &'static str,
+        #[serde(flatten)]
+        job: JobLine<'a>,
+    }
+    line(w, &Line { schema: "gpuscope.job/1", job: JobLine::new(job, names) })
+}
+
+/// Events by kind, those that came.
+struct Counts<'a>(&'a TraceReport);
+
+impl Serialize for Counts<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        for kind in EventKind::ALL {
+            let n = self.0.count(kind);
+            if n > 0 {
+                map.serialize_entry(kind.name(), &n)?;
+            }
+        }
+        map.end()
+    }
+}
+
+struct Dropped<'a>(&'a TraceReport);
+
+impl Serialize for Dropped<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.0.dropped.each())
+    }
+}
+
+/// Times of a set, in microseconds.
+#[derive(Serialize)]
+struct Times {
+    count: u64,
+    min: f64,
+    mean: f64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+    /// By how many percent a percentile may be too high.
+    error_percent: f64,
+}
+
+fn times(of: &Option<Summary>) -> Option<Times> {
+    let us = |ns: u64| ns as f64 / 1e3;
+    of.as_ref().map(|of| Times {
+        count: of.count,
+        min: us(of.min_ns),
+        mean: round4(of.mean_ns / 1e3),
+        p50: us(of.p50_ns),
+        p90: us(of.p90_ns),
+        p99: us(of.p99_ns),
+        max: us(of.max_ns),
+        error_percent: percent(of.error),
+    })
+}
+
+fn ring(of: &RingReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Ring<'a> {
+        gpu: Option<&'a str>,
+        ring: &'a str,
+        jobs: u64,
+        completed: u64,
+        ended: u64,
+        failed: u64,
+        in_flight: u64,
+        lost: u64,
+        out_of_order: u64,
+        utilisation_percent: Option<f64>,
+        depth_peak: u64,
+        queue_us: Option<Times>,
+        hw_queue_us: Option<Times>,
+        exec_us: Option<Times>,
+        exec_kind: &'static str,
+    }
+    let [completed, ended, failed, in_flight, lost] = of.by_status;
+    Ring {
+        gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
+        ring: &of.name,
+        jobs: of.jobs,
+        completed,
+        ended,
+        failed,
+        in_flight,
+        lost,
+        out_of_order: of.out_of_order,
+        utilisation_percent: of.busy_ratio.map(percent),
+        depth_peak: of.depth_peak,
+        queue_us: times(&of.queue),
+        hw_queue_us: times(&of.hw_queue),
+        exec_us: times(&of.exec),
+        exec_kind: of.exec_kind.name(),
+    }
+}
+
+fn process(of: &ProcessReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Process<'a> {
+        pid: u32,
+        comm: &'a str,
+        jobs: u64,
+        failed: u64,
+        exec_s: f64,
+        queue_us: Option<Times>,
+    }
+    Process {
+        pid: of.pid,
+        comm: &of.comm,
+        jobs: of.jobs,
+        failed: of.failed,
+        exec_s: of.exec_ns as f64 / 1e9,
+        queue_us: times(&of.queue),
+    }
+}
+
+fn context(of: &ContextReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Context<'a> {
+        context: u64,
+        pid: u32,
+        gpu: Option<&'a str>,
+        ring: &'a str,
+        jobs: u64,
+    }
+    Context {
+        context: of.context,
+        pid: of.pid,
+        gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
+        ring: &of.ring,
+        jobs: of.jobs,
+    }
+}
+
+fn waits(of: &WaitReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Waits<'a> {
+        pid: u32,
+        comm: &'a str,
+        wait_us: Option<Times>,
+    }
+    Waits { pid: of.pid, comm: &of.comm, wait_us: times(&Some(of.waits)) }
+}
+
+fn error(of: &ErrorReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Error<'a> {
+        monotonic_ns: u64,
+        gpu: Option<&'a str>,
+        ring: &'a str,
+        context: Option<u64>,
+        seqno: Option<u64>,
+        pid: u32,
+        comm: &'a str,
+        errno: Option<i64>,
+    }
+    let (context, seqno) = of.key.map_or((None, None), fence);
+    Error {
+        monotonic_ns: of.at_ns,
+        gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
+        ring: &of.ring,
+        context,
+        seqno,
+        pid: of.pid,
+        comm: &of.comm,
+        errno: of.error,
+    }
+}
+
+fn fence(key: JobKey) -> (Option<u64>, Option<u64>) {
+    match key {
+        JobKey::Fence { context, seqno } => (Some(context), Some(seqno)),
+        JobKey::FenceLow { .. } | JobKey::Address(_) => (None, None),
+    }
+}
+
+#[derive(Serialize)]
+struct JobLine<'a> {
+    gpu: Option<&'a str>,
+    ring: Option<&'a str>,
+    context: Option<u64>,
+    seqno: Option<u64>,
+    client_id: Option<u64>,
+    pid: Option<u32>,
+    tid: Option<u32>,
+    comm: Option<&'a str>,
+    submit_ns: Option<u64>,
+    run_ns: Option<u64>,
+    start_ns: Option<u64>,
+    start_kind: Option<&'static str>,
+    done_ns: Option<u64>,
+    queue_ns: Option<u64>,
+    hw_queue_ns: Option<u64>,
+    exec_ns: Option<u64>,
+    in_flight_ns: Option<u64>,
+    dependencies: u32,
+    status: &'static str,
+    errno: Option<i64>,
+}
+
+impl<'a> JobLine<'a> {
+    fn new(job: &Job, names: &'a TraceNames) -> Self {
+        let ring = job.ring.and_then(|ring| names.get_ring(ring));
+        let (context, seqno) = fence(job.key);
+        let comm = names.get(job.comm);
+        JobLine {
+            gpu: ring.and_then(|ring| ring.gpu.as_ref()).map(|gpu| gpu.as_str()),
+            ring: ring.map(|ring| ring.name.as_str()),
+            context,
+            seqno,
+            client_id: job.client,
+            pid: (job.pid != 0).then_some(job.pid),
+            tid: (job.tid != 0).then_some(job.tid),
+            comm: (!comm.is_empty()).then_some(comm),
+            submit_ns: job.submit_ns,
+            run_ns: job.run_ns,
+            start_ns: job.start_ns.map(|(ns, _)| ns),
+            start_kind: job.start_ns.map(|(_, how)| how.name()),
+            done_ns: job.done_ns,
+            queue_ns: job.queue_ns(),
+            hw_queue_ns: job.hw_queue_ns(),
+            exec_ns: job.exec_ns(),
+            in_flight_ns: job.in_flight_ns(),
+            dependencies: job.dependencies,
+            status: job.status.name(),
+            errno: match job.status {
+                JobStatus::Failed(error) => Some(error),
+                _ => None,
+            },
+        }
+    }
+}

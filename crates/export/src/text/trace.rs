@@ -1,0 +1,299 @@
+//! What a trace says, for people.
+
+use super::{Absences, Style, Tone, dressed, paragraph, reason_words};
+use gpuscope_model::SourceStatus;
+use gpuscope_model::trace::{EventKind, ExecKind, Job, JobStatus, RingReport, Summary, TraceReport};
+use std::io::{self, Write};
+
+/// Rows of a table; what comes after them is counted in one line.
+const MOST_ROWS: usize = 20;
+
+/// Writes a report.
+///
+/// # Errors
+/// Those of the writer.
+pub fn trace_report(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    dressed(w, style, |w| write(w, report, style))
+}
+
+fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    let span_ns = report.to_ns.saturating_sub(report.from_ns);
+    let jobs: u64 = report.rings.iter().map(|ring| ring.jobs).sum();
+    let total: u64 = report.events.iter().sum();
+    let head = format!("{} traced, {}", time(span_ns, style), counted(jobs, "job"));
+    writeln!(w, "{}", style.paint(Tone::Heading, &head))?;
+    let kinds: Vec<String> = EventKind::ALL
+        .iter()
+        .filter(|kind| report.count(**kind) > 0)
+        .map(|kind| format!("{} {}", kind.name(), report.count(*kind)))
+        .collect();
+    let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+    paragraph(w, style, "  ", 2, &format!("{}{kinds}", counted(total, "event")))?;
+    losses(w, report, style)?;
+    if report.rings.is_empty() {
+        paragraph(w, style, "  ", 2, "No job of a GPU was seen.")?;
+    }
+    let mut last = None;
+    for ring in &report.rings {
+        if last != Some(&ring.gpu) {
+            let gpu = ring.gpu.as_ref().map_or("not named by these records", |gpu| gpu.as_str());
+            writeln!(w, "\n{}", style.paint(Tone::Heading, &format!("GPU {gpu}")))?;
+            let heading = format!(
+                "  {:<11}{:>8}{:>7}{:>6}{:>16}{:>14}{:>15}",
+                "ring", "jobs", "busy", "depth", "queue p50/p99", "hw queue", "exec"
+            );
+            writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
+            last = Some(&ring.gpu);
+        }
+        row(w, ring, style)?;
+    }
+    explain(w, report, style)?;
+    processes(w, report, style)?;
+    waits(w, report, style)?;
+    errors(w, report, style)?;
+    slowest(w, report, style)?;
+    absences(w, report, style)
+}
+
+fn losses(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    let losses: Vec<String> = report
+        .dropped
+        .each()
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(cause, n)| format!("{} {n}", cause.replace('_', " ")))
+        .collect();
+    if losses.is_empty() {
+        return paragraph(w, style, "  ", 2, "no event was lost or left out");
+    }
+    write!(w, "  {} ", style.paint(Tone::Bad, "not recorded:"))?;
+    writeln!(w, "{}", losses.join(", "))
+}
+
+fn row(w: &mut dyn Write, ring: &RingReport, style: Style) -> io::Result<()> {
+    let busy = ring.busy_ratio.map_or("-".into(), |ratio| format!("{:.1}%", ratio * 100.0));
+    let mark = if ring.exec_kind == ExecKind::InFlight { "f" } else { "" };
+    let exec = format!("{}{mark}", two(&ring.exec, style));
+    let name: String = ring.name.chars().take(11).collect();
+    writeln!(
+        w,
+        "  {name:<11}{:>8}{busy:>7}{:>6}{:>16}{:>14}{exec:>15}",
+        ring.jobs,
+        ring.depth_peak,
+        two(&ring.queue, style),
+        two(&ring.hw_queue, style),
+    )?;
+    let [_, _, failed, in_flight, lost] = ring.by_status;
+    let rest = [
+        (failed, "failed"),
+        (in_flight, "in flight in the end"),
+        (lost, "whose end was lost"),
+        (ring.out_of_order, "out of order"),
+    ];
+    let rest: Vec<String> = rest.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if rest.is_empty() { Ok(()) } else { paragraph(w, style, "    ", 4, &rest.join(", ")) }
+}
+
+/// What the words of the table mean, as far as they are used.
+fn explain(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.rings.is_empty() {
+        return Ok(());
+    }
+    writeln!(w)?;
+    let has = |kind| report.rings.iter().any(|ring| ring.exec_kind == kind);
+    let mut text = "queue: from submission to the hand-over to the hardware, dependencies included. busy: share of the time with a job \
+                    handed over."
+        .to_string();
+    if has(ExecKind::Inferred) {
+        text.push_str(
+            " hw queue, exec: behind the job before, then executing; the start is inferred from the end of that one, as no event tells \
+             it.",
+        );
+    }
+    if has(ExecKind::InFlight) {
+        text.push_str(" f: in flight, from hand-over to end; how much of it was execution is not known.");
+    }
+    paragraph(w, style, "  ", 2, &text)
+}
+
+fn processes(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.processes.is_empty() {
+        return Ok(());
+    }
+    writeln!(w, "\n{}", style.paint(Tone::Heading, "who submitted"))?;
+    let heading =
+        format!("  {:>9} {:<16}{:>9}{:>12}{:>18}{:>12}", "pid", "name", "jobs", "exec", "queue p50/p99", "longest");
+    writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
+    for of in report.processes.iter().take(MOST_ROWS) {
+        let longest = of.queue.map_or("-".into(), |queue| time(queue.max_ns, style));
+        let comm: String = of.comm.chars().take(15).collect();
+        write!(
+            w,
+            "  {:>9} {comm:<16}{:>9}{:>12}{:>18}{longest:>12}",
+            of.pid,
+            of.jobs,
+            time(of.exec_ns, style),
+            two(&of.queue, style)
+        )?;
+        if of.failed > 0 { writeln!(w, "  {} failed", of.failed)? } else { writeln!(w)? }
+    }
+    more(w, report.processes.len())
+}
+
+fn waits(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.waits.is_empty() {
+        return Ok(());
+    }
+    writeln!(w, "\n{}", style.paint(Tone::Heading, "who waited for fences"))?;
+    for of in report.waits.iter().take(MOST_ROWS) {
+        let comm: String = of.comm.chars().take(15).collect();
+        let wait = two(&Some(of.waits), style);
+        let longest = time(of.waits.max_ns, style);
+        writeln!(w, "  {:>9} {comm:<16}{:>9} waits, p50/p99 {wait}, longest {longest}", of.pid, of.waits.count)?;
+    }
+    more(w, report.waits.len())
+}
+
+fn errors(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.error_count == 0 {
+        return Ok(());
+    }
+    let head = format!("{} failed", counted(report.error_count, "job"));
+    writeln!(w, "\n{}", style.paint(Tone::Bad, &head))?;
+    for of in report.errors.iter().take(MOST_ROWS) {
+        let at = time(of.at_ns.saturating_sub(report.from_ns), style);
+        let gpu = of.gpu.as_ref().map_or("", |gpu| gpu.as_str());
+        let error = of.error.map_or(String::new(), |error| format!(" with error {error}"));
+        writeln!(w, "  at {at}: {gpu} {}: a job of {} ({}){error}", of.ring, of.pid, of.comm)?;
+    }
+    more(w, usize::try_from(report.error_count).unwrap_or(usize::MAX))
+}
+
+fn slowest(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.slowest.is_empty() {
+        return Ok(());
+    }
+    writeln!(w, "\n{}", style.paint(Tone::Heading, "the slowest jobs"))?;
+    for job in &report.slowest {
+        let ring = job.ring.and_then(|ring| report.names.get_ring(ring));
+        let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or("", |gpu| gpu.as_str());
+        let name = ring.map_or("", |ring| ring.name.as_str());
+        let at = time(job.submit_ns.unwrap_or(report.from_ns).saturating_sub(report.from_ns), style);
+        let total = job.done_ns.zip(job.submit_ns).map_or(0, |(done, submit)| done.saturating_sub(submit));
+        let who = if job.pid == 0 { job.tid } else { job.pid };
+        let text = format!(
+            "{} at {at}: {gpu} {name}, {who} ({}): {}",
+            time(total, style),
+            report.names.get(job.comm),
+            stages(job, style)
+        );
+        paragraph(w, style, "  ", 4, &text)?;
+    }
+    Ok(())
+}
+
+/// How a job's time was spent.
+fn stages(job: &Job, style: Style) -> String {
+    let mut parts = Vec::new();
+    if let Some(ns) = job.queue_ns() {
+        parts.push(format!("queue {}", time(ns, style)));
+    }
+    match (job.hw_queue_ns(), job.exec_ns(), job.in_flight_ns()) {
+        (Some(hw_queue), Some(exec), _) => {
+            parts.push(format!("hw queue {}", time(hw_queue, style)));
+            parts.push(format!("exec {}", time(exec, style)));
+        }
+        (_, _, Some(in_flight)) => parts.push(format!("in flight {}", time(in_flight, style))),
+        _ => {}
+    }
+    if let JobStatus::Failed(error) = job.status {
+        parts.push(format!("failed with error {error}"));
+    }
+    parts.join(", ")
+}
+
+fn absences(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    let mut absences = Absences::default();
+    for missing in &report.unavailable {
+        absences.add(&missing.metric, &missing.why);
+    }
+    if !report.unavailable.is_empty() {
+        writeln!(w)?;
+    }
+    absences.write(w, style)?;
+    let missing: Vec<_> = report.coverage.iter().filter(|s| s.status != SourceStatus::Works).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    writeln!(w, "\n  {}", style.paint(Tone::Faint, "not captured:"))?;
+    for source in missing {
+        let SourceStatus::Absent(reason) = source.status else { continue };
+        let gpu = source.gpu.as_ref().map_or(String::new(), |gpu| format!(" of {gpu}"));
+        paragraph(
+            w,
+            style,
+            "    ",
+            6,
+            &format!("{}{gpu}: {}: {}", source.source, reason_words(reason), source.detail),
+        )?;
+        if let Some(remedy) = &source.remedy {
+            paragraph(w, style, "      remedy: ", 8, remedy)?;
+        }
+    }
+    Ok(())
+}
+
+fn more(w: &mut dyn Write, all: usize) -> io::Result<()> {
+    let rest = all.saturating_sub(MOST_ROWS);
+    if rest > 0 { writeln!(w, "  and {rest} more") } else { Ok(()) }
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The middle and the end of a distribution.
+fn two(of: &Option<Summary>, style: Style) -> String {
+    match of {
+        Some(of) => format!("{}/{}", time(of.p50_ns, style), time(of.p99_ns, style)),
+        None => "-".into(),
+    }
+}
+
+/// A time with three digits and its unit.
+pub(crate) fn time(ns: u64, style: Style) -> String {
+    let micro = if style.unicode { "µs" } else { "us" };
+    let with = |value: f64, unit: &str| {
+        // What rounds up to a digit more is printed with one less behind the point.
+        let digits = if value < 9.995 {
+            2
+        } else if value < 99.95 {
+            1
+        } else {
+            0
+        };
+        format!("{value:.digits$}{unit}")
+    };
+    match ns {
+        0..1_000 => format!("{ns}ns"),
+        1_000..999_500 => with(ns as f64 / 1e3, micro),
+        999_500..999_500_000 => with(ns as f64 / 1e6, "ms"),
+        _ => with(ns as f64 / 1e9, "s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        let style = Style::default();
+        let shown: Vec<String> =
+            [0, 999, 1_000, 9_996, 12_340, 999_499, 999_500, 45_678_000, 1_000_000_000, 123_456_000_000]
+                .map(|ns| time(ns, style))
+                .into();
+        assert_eq!(shown, ["0ns", "999ns", "1.00µs", "10.0µs", "12.3µs", "999µs", "1.00ms", "45.7ms", "1.00s", "123s"]);
+        assert_eq!(time(2_000, Style { unicode: false, ..style }), "2.00us");
+    }
+}
