@@ -1,7 +1,11 @@
 //! perf events: groups of counting events, read with one system call.
 //!
-//! Only counting, only device-wide (`pid` -1, one CPU): no sampling, no inheritance, no mapping. The structures are those of
+//! Only device-wide (`pid` -1, one CPU), without inheritance; counting, or tracepoints into a buffer ([`TracepointBuffer`]). The structures are those of
 //! include/uapi/linux/perf_event.h as `perf-event-open-sys2` 5.0 binds them (header of Linux 6.9).
+
+mod tracepoints;
+
+pub use tracepoints::TracepointBuffer;
 
 use perf_event_open_sys::bindings;
 use std::io;

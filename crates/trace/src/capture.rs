@@ -4,6 +4,10 @@
 //! their [`EventFormat`](crate::EventFormat)s, so that nothing behind this module knows which way it was. None of them wakes this process
 //! for an event: buffers are emptied on a timer.
 
+mod perf;
+
+pub use perf::PerfCapture;
+
 use crate::RecordSink;
 use gpuscope_model::trace::{Dropped, Family};
 use std::path::PathBuf;
@@ -101,4 +105,14 @@ pub enum CaptureError {
         /// The error.
         source: std::io::Error,
     },
+}
+
+/// No tracepoint that is understood exists.
+fn no_tracepoints() -> CaptureError {
+    CaptureError::Unsupported {
+        what: "this kernel has no tracepoints of GPU jobs".into(),
+        remedy: "load the GPU's driver: `gpuscope list` shows whether there is one (the DRM scheduler's events come with the first driver \
+                 that uses it)"
+            .into(),
+    }
 }

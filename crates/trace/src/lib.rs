@@ -12,7 +12,9 @@ pub mod capture;
 mod decode;
 mod families;
 mod format;
+mod perf_record;
 mod record;
+mod tracefs;
 
 pub use decode::Decoder;
 pub use format::{EventFormat, Field, FieldKind, FormatError};

@@ -1,0 +1,98 @@
+//! `gpuscope trace`.
+
+use clap::{Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Trace {
+    /// Record what happens to the GPUs' jobs into a file
+    ///
+    /// Until CMD ends, the time given is over, or Ctrl-C. CMD runs with the rights of gpuscope itself. What all other programs do with the
+    /// GPUs meanwhile is recorded, too.
+    Record(Record),
+    /// Say what a recording holds: rings, times of jobs, who submitted them, what was lost, and what cannot be known
+    Report(Report),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Record {
+    /// The recording
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace FILE even if it is no recording
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Record for this long: a number with ms, s, m or h
+    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval)]
+    pub(crate) duration: Option<Duration>,
+    /// How records are taken from the kernel [default: the first that works]
+    #[arg(long, value_enum, value_name = "WAY")]
+    pub(crate) backend: Option<Backend>,
+    /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
+    pub(crate) buffer: usize,
+    /// The program to run meanwhile, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Report {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A line for each job, before the report
+    #[arg(long)]
+    pub(crate) jobs: bool,
+    /// Tell the N slowest jobs
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) top: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// BPF programs: works on every kernel with the same result; needs CAP_BPF and CAP_PERFMON
+    Bpf,
+    /// A private tracefs instance; needs root
+    Tracefs,
+    /// Tracepoints as perf events; needs CAP_PERFMON and a readable tracefs
+    Perf,
+}
+
+/// A whole number and its unit: `512KiB`, `8MiB`, `1GiB`; the kernel gives buffers in powers of two.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start() {
+        "KiB" | "K" | "k" => 10,
+        "MiB" | "M" => 20,
+        "GiB" | "G" => 30,
+        "" if !number.is_empty() => return Err(format!("the unit is missing; write {number}KiB or {number}MiB")),
+        _ => return Err("not a size; write a whole number and KiB, MiB or GiB, as in 8MiB".into()),
+    };
+    let number: usize = number.parse().map_err(|_| "not a size; write a whole number and KiB, MiB or GiB, as in 8MiB")?;
+    match number.checked_shl(shift).filter(|size| size >> shift == number) {
+        Some(0) => Err("a buffer of nothing holds nothing; use 64KiB or more".into()),
+        Some(size) if size < 64 << 10 => Err("less than 64KiB: too small for the events of one moment".into()),
+        Some(size) if size > 1 << 30 => Err("more than 1GiB of kernel memory; use less".into()),
+        Some(size) => Ok(size),
+        None => Err("too large".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes_carry_their_unit() {
+        assert_eq!(parse_size("64KiB"), Ok(64 << 10));
+        assert_eq!(parse_size("8MiB"), Ok(8 << 20));
+        assert_eq!(parse_size("1G"), Ok(1 << 30));
+        for text in ["", "8", "8MB", "-1MiB", "0MiB", "1KiB", "2GiB", "99999999999999999999M", "18014398509481984K"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

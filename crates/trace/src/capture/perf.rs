@@ -1,0 +1,155 @@
+//! Capture by perf events: a buffer a processor.
+
+use super::{Backend, Capture, CaptureError, Drained, Wanted};
+use crate::perf_record::PerfRecord;
+use crate::{EventFormat, RawRecord, RecordSink, tracefs};
+use gpuscope_model::SourceReport;
+use gpuscope_model::trace::Dropped;
+use gpuscope_pmu::parse::parse_cpumask;
+use gpuscope_sys::perf::TracepointBuffer;
+use gpuscope_sys::{Roots, monotonic_ns, read_text};
+use rustc_hash::FxHashMap;
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// Tracepoints as perf events.
+///
+/// What is lost is the newest, and exactly counted since Linux 6.0. Processors that are taken into use later are not seen.
+#[derive(Debug)]
+pub struct PerfCapture {
+    buffers: Vec<TracepointBuffer>,
+    formats: Vec<EventFormat>,
+    roots: Roots,
+    /// Processes and names of threads that are not told yet.
+    new_tasks: Vec<(u32, u32, Option<String>)>,
+    /// By thread: its process.
+    tasks: FxHashMap<u32, u32>,
+    /// Of kernels that do not count: losses as records told them.
+    told_lost: u64,
+    unreadable: u64,
+    /// When the buffers were looked at last.
+    looked_ns: u64,
+}
+
+impl PerfCapture {
+    /// Begins to capture.
+    ///
+    /// # Errors
+    /// [`CaptureError`]: rights, a kernel without these tracepoints, too little memory that may be locked.
+    pub fn open(roots: &Roots, wanted: &Wanted) -> Result<(Self, Vec<SourceReport>), CaptureError> {
+        let dir = tracefs::find(roots)?;
+        let (formats, coverage) = tracefs::events(&dir, &wanted.families)?;
+        if formats.is_empty() {
+            return Err(super::no_tracepoints());
+        }
+        let ids: Vec<u64> = formats.iter().map(|format| u64::from(format.id)).collect();
+        let online = roots.sys("devices/system/cpu/online");
+        let text = read_text(&online)
+            .map_err(|e| CaptureError::Io { path: online.clone(), source: std::io::Error::other(e) })?;
+        let cpus = parse_cpumask(&text).map_err(|e| CaptureError::Io {
+            path: online,
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
+        })?;
+        let each = (wanted.buffer_bytes / cpus.len().max(1)).max(16 << 10);
+        let each = if each.is_power_of_two() { each } else { each.next_power_of_two() / 2 };
+        // Every tracepoint has the common fields; no process of ours submits jobs, but what it does otherwise may fire them.
+        let own = CString::new(format!("common_pid != {}", std::process::id())).unwrap_or_default();
+        let mut buffers = Vec::new();
+        for cpu in cpus {
+            let buffer = TracepointBuffer::open(cpu, &ids, each, Some(&own)).map_err(|e| refused(roots, e, each))?;
+            buffers.push(buffer);
+        }
+        let looked_ns = monotonic_ns();
+        for buffer in &buffers {
+            buffer.enable().map_err(|e| refused(roots, e, each))?;
+        }
+        let capture = PerfCapture {
+            buffers,
+            formats,
+            roots: roots.clone(),
+            new_tasks: Vec::new(),
+            tasks: FxHashMap::default(),
+            told_lost: 0,
+            unreadable: 0,
+            looked_ns,
+        };
+        Ok((capture, coverage))
+    }
+}
+
+impl Capture for PerfCapture {
+    fn backend(&self) -> Backend {
+        Backend::Perf
+    }
+
+    fn formats(&self) -> &[EventFormat] {
+        &self.formats
+    }
+
+    fn drain(&mut self, sink: &mut dyn RecordSink) -> Result<Drained, CaptureError> {
+        // Each buffer is in order of time (an interrupt's record may stand behind the one that it interrupted; those are of the same
+        // moment). Whatever was written before this moment is found below, so what comes at the next time is later than this one.
+        let now = monotonic_ns();
+        let mut records = 0_u64;
+        let PerfCapture { buffers, new_tasks, tasks, told_lost, unreadable, .. } = self;
+        for buffer in buffers {
+            buffer.take(|record| match PerfRecord::parse(record) {
+                Some(PerfRecord::Sample { pid, tid, at_ns, cpu, data }) => {
+                    if tasks.insert(tid, pid) != Some(pid) {
+                        new_tasks.push((tid, pid, None));
+                    }
+                    records = records.saturating_add(1);
+                    sink.record(RawRecord { at_ns, cpu: u16::try_from(cpu).unwrap_or(u16::MAX), data });
+                }
+                Some(PerfRecord::Comm { pid, tid, comm }) if tasks.contains_key(&tid) => {
+                    tasks.insert(tid, pid);
+                    new_tasks.push((tid, pid, Some(String::from_utf8_lossy(comm).into_owned())));
+                }
+                Some(PerfRecord::Lost(n)) => *told_lost = told_lost.saturating_add(n),
+                Some(_) => {}
+                None => *unreadable = unreadable.saturating_add(1),
+            });
+        }
+        let until_ns = std::mem::replace(&mut self.looked_ns, now);
+        Ok(Drained { until_ns, records })
+    }
+
+    fn dropped(&mut self) -> Result<Dropped, CaptureError> {
+        let mut lost = 0_u64;
+        for buffer in &self.buffers {
+            match buffer.lost() {
+                Ok(Some(n)) => lost = lost.saturating_add(n),
+                Ok(None) => {}
+                Err(source) => return Err(CaptureError::Io { path: PathBuf::from("perf event"), source }),
+            }
+        }
+        Ok(Dropped { ring_full: lost.max(self.told_lost), unreadable: self.unreadable, ..Dropped::default() })
+    }
+
+    fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str)) {
+        for (tid, pid, comm) in self.new_tasks.drain(..) {
+            match comm {
+                Some(comm) => each(tid, pid, &comm),
+                // A thread that has ended meanwhile has no name any more.
+                None => {
+                    let comm = read_text(self.roots.proc(format!("{pid}/task/{tid}/comm"))).unwrap_or_default();
+                    each(tid, pid, comm.trim_end());
+                }
+            }
+        }
+    }
+}
+
+fn refused(roots: &Roots, source: std::io::Error, bytes: usize) -> CaptureError {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::PermissionDenied => CaptureError::Permission {
+            what: format!("tracepoints as perf events with buffers of {} KiB", bytes >> 10),
+            remedy: format!(
+                "run as root, or give the program cap_perfmon and cap_ipc_lock (the buffers are more than {} allows)",
+                roots.proc("sys/kernel/perf_event_mlock_kb").display()
+            ),
+        },
+        _ => CaptureError::Io { path: PathBuf::from("perf_event_open"), source },
+    }
+}
