@@ -15,6 +15,7 @@ mod format;
 mod perf_record;
 mod record;
 mod tracefs;
+pub mod recording;
 
 pub use decode::Decoder;
 pub use format::{EventFormat, Field, FieldKind, FormatError};

@@ -1,0 +1,147 @@
+//! The first frame: what the recording is, where and when it was made, and what it can and cannot tell.
+
+use crate::capture::Backend;
+use gpuscope_model::{GpuId, Reason, SourceReport, SourceStatus, Text};
+use gpuscope_sys::Roots;
+use serde::{Deserialize, Serialize};
+
+/// One moment on two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instant {
+    /// CLOCK_MONOTONIC: the clock of all records.
+    pub monotonic_ns: u64,
+    /// The same moment in nanoseconds since 1970, UTC.
+    pub realtime_ns: u64,
+}
+
+/// What a recording says of itself. Fields that a later version adds are passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The word `gpuscope.recording/1`.
+    pub schema: String,
+    /// Program and version that wrote it.
+    pub tool: String,
+    /// Name of the recording, the same in all its parts: boot id and time of the start.
+    pub recording: String,
+    /// Number of this part, from 0.
+    #[serde(default)]
+    pub part: u64,
+    /// Records in the parts before this one.
+    #[serde(default)]
+    pub records_before: u64,
+    /// `little` or `big`: how numbers in the data of records stand.
+    pub byte_order: String,
+    /// Name of the clock.
+    pub clock: String,
+    /// When it began.
+    pub started: Instant,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The machine's name.
+    pub host: String,
+    /// The boot that CLOCK_MONOTONIC counts from.
+    pub boot_id: String,
+    /// The way that records were taken from the kernel.
+    pub backend: String,
+    /// The command that was run and watched, if one was.
+    #[serde(default)]
+    pub command: Vec<String>,
+    #[serde(default)]
+    coverage: Vec<Covered>,
+}
+
+/// A line of coverage, as JSON has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Covered {
+    source: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
+    status: String,
+    detail: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+const LITTLE: &str = "little";
+const BIG: &str = "big";
+
+impl Header {
+    /// A header for a recording that begins now, on this machine or, with another root, one that looks like it.
+    ///
+    /// What cannot be read stays empty: a recording without the machine's name is better than none.
+    pub fn begin(roots: &Roots, tool: &str, backend: Backend) -> Header {
+        let line = |path: &str| {
+            std::fs::read_to_string(roots.proc(path)).map(|text| text.trim().to_string()).unwrap_or_default()
+        };
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let started = Instant {
+            monotonic_ns: gpuscope_sys::monotonic_ns(),
+            realtime_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+        };
+        let boot_id = line("sys/kernel/random/boot_id");
+        Header {
+            schema: "gpuscope.recording/1".into(),
+            tool: tool.into(),
+            recording: format!("{boot_id}-{}-{}", started.monotonic_ns, std::process::id()),
+            part: 0,
+            records_before: 0,
+            byte_order: if cfg!(target_endian = "little") { LITTLE } else { BIG }.into(),
+            clock: "monotonic".into(),
+            started,
+            kernel: line("sys/kernel/osrelease"),
+            host: line("sys/kernel/hostname"),
+            boot_id,
+            backend: backend.name().into(),
+            command: Vec::new(),
+            coverage: Vec::new(),
+        }
+    }
+
+    /// The same with what each source gave or why it gave nothing.
+    #[must_use]
+    pub fn covering(mut self, reports: &[SourceReport]) -> Header {
+        let covered = |report: &SourceReport| Covered {
+            source: report.source.to_string(),
+            gpu: report.gpu.as_ref().map(|gpu| gpu.as_str().to_string()),
+            status: report.status.as_str().into(),
+            detail: report.detail.to_string(),
+            remedy: report.remedy.as_ref().map(|remedy| remedy.to_string()),
+        };
+        self.coverage = reports.iter().map(covered).collect();
+        self
+    }
+
+    /// What each source gave, or why it gave nothing. A status that this version does not know is `failed`, with the word kept.
+    pub fn coverage(&self) -> Vec<SourceReport> {
+        let report = |covered: &Covered| {
+            let known = std::iter::once(SourceStatus::Works).chain(Reason::ALL.into_iter().map(SourceStatus::Absent));
+            let found = known.into_iter().find(|status| status.as_str() == covered.status);
+            let detail = match found {
+                Some(_) => covered.detail.clone(),
+                None => format!("{}: {}", covered.status, covered.detail),
+            };
+            SourceReport {
+                source: Text::from(covered.source.clone()),
+                gpu: covered.gpu.clone().map(GpuId::new),
+                status: found.unwrap_or(SourceStatus::Absent(Reason::Failed)),
+                detail: detail.into(),
+                remedy: covered.remedy.clone().map(Text::from),
+                unlocks: Vec::new(),
+            }
+        };
+        self.coverage.iter().map(report).collect()
+    }
+
+    /// Whether its records can be read here.
+    pub(super) fn is_native(&self) -> bool {
+        self.byte_order == if cfg!(target_endian = "little") { LITTLE } else { BIG }
+    }
+
+    pub(super) fn to_json(&self) -> std::io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    pub(super) fn parse(json: &[u8]) -> Result<Header, String> {
+        serde_json::from_slice(json).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,142 @@
+//! Records in order of time, over all processors.
+//!
+//! A capture empties its buffers one after the other, so that records of one round stand in runs. Records wait here, where they were read,
+//! until a round says that nothing earlier can come.
+
+use super::frame::{RECORD_HEAD, RecordHead, record_length};
+use super::scan::{Blocks, Frame};
+use crate::RawRecord;
+
+/// Memory that may wait for the end of a round: far more than a round of a tenth of a second has at millions of events a second.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Records that may wait. Tests reach it with fewer.
+const MOST_RECORDS: usize = if cfg!(test) { 20_000 } else { 2 << 20 };
+
+/// Records that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    entries: Vec<Entry>,
+    ready: Vec<Entry>,
+    /// Time of the entry added last, and whether all came in order.
+    last_ns: u64,
+    is_disordered: bool,
+    until_ns: u64,
+    /// Records that came after the end of their round.
+    pub(super) late: u64,
+    /// Records that could not wait until the end of their round.
+    pub(super) hurried: u64,
+    /// Records that a frame with a good checksum should have and has not.
+    pub(super) malformed: u64,
+    pub(super) given: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at_ns: u64,
+    block: u32,
+    offset: u32,
+}
+
+/// What becomes of the records of a frame that is cut off: those that are whole are taken as they stand, no checksum vouches for them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) first_ns: u64,
+    pub(super) last_ns: u64,
+}
+
+impl Waiting {
+    /// Takes the records of a frame with so many bytes of payload. Returns how many there are.
+    pub(super) fn add(
+        &mut self,
+        blocks: &Blocks,
+        frame: &Frame,
+        length: usize,
+        cut: Option<Cut>,
+        each: &mut impl FnMut(RawRecord<'_>),
+    ) -> u64 {
+        let mut rest = blocks.from(frame.block, frame.start).get(..length).unwrap_or_default();
+        let mut offset = frame.start;
+        let mut count: u32 = 0;
+        while count < frame.head.count {
+            let Some(head) = RecordHead::parse(rest) else { break };
+            let length = record_length(usize::from(head.size));
+            let Some((record, after)) = rest.split_at_checked(length) else { break };
+            if cut.is_some_and(|cut| !(cut.first_ns..=cut.last_ns).contains(&head.at_ns)) {
+                break;
+            }
+            rest = after;
+            count = count.saturating_add(1);
+            if head.at_ns <= self.until_ns {
+                self.late = self.late.saturating_add(1);
+                self.given = self.given.saturating_add(1);
+                give(record, each);
+            } else {
+                self.is_disordered |= head.at_ns < self.last_ns;
+                self.last_ns = head.at_ns;
+                self.entries.push(Entry { at_ns: head.at_ns, block: frame.block, offset: offset as u32 });
+            }
+            offset = offset.saturating_add(length);
+        }
+        if cut.is_none() {
+            self.malformed = self.malformed.saturating_add(u64::from(frame.head.count.saturating_sub(count)));
+        }
+        u64::from(count)
+    }
+
+    /// Whether so much waits that it cannot wait for the end of the round.
+    pub(super) fn is_full(&self, blocks: &Blocks) -> bool {
+        self.entries.len() > MOST_RECORDS || (blocks.held() > MOST_BYTES && !self.entries.is_empty())
+    }
+
+    /// Gives the earlier half of what waits before the end of the round: all that is not later than the middle one.
+    pub(super) fn hurry(&mut self, blocks: &mut Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+        let mut times: Vec<u64> = self.entries.iter().map(|entry| entry.at_ns).collect();
+        let middle = times.len() / 2;
+        if times.is_empty() {
+            return;
+        }
+        let (_, middle, _) = times.select_nth_unstable(middle);
+        let (middle, before) = (*middle, self.given);
+        self.give_until(middle, blocks, each);
+        self.hurried = self.hurried.saturating_add(self.given.saturating_sub(before));
+    }
+
+    /// Gives what is not later than that, in order of time.
+    pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+        self.until_ns = self.until_ns.max(until_ns);
+        self.ready.clear();
+        if self.is_disordered {
+            let ready = &mut self.ready;
+            self.entries.retain(|entry| {
+                let is_ready = entry.at_ns <= until_ns;
+                if is_ready {
+                    ready.push(*entry);
+                }
+                !is_ready
+            });
+            self.is_disordered = !self.entries.is_sorted_by_key(|entry| entry.at_ns);
+            // Stable, so that records of one moment stay as they were written; and fast on a few runs, each in order.
+            ready.sort_by_key(|entry| entry.at_ns);
+        } else {
+            let end = self.entries.partition_point(|entry| entry.at_ns <= until_ns);
+            self.ready.extend(self.entries.drain(..end));
+        }
+        for entry in &self.ready {
+            give(blocks.from(entry.block, entry.offset as usize), each);
+        }
+        self.given = self.given.saturating_add(self.ready.len() as u64);
+        // Entries stand as they were read: the first one is in the first block that is needed.
+        let needed = self.entries.first().map_or_else(|| blocks.last(), |entry| entry.block);
+        blocks.release_before(needed);
+    }
+}
+
+#[inline]
+fn give(bytes: &[u8], each: &mut impl FnMut(RawRecord<'_>)) {
+    if let Some(head) = RecordHead::parse(bytes)
+        && let Some(data) = bytes.get(RECORD_HEAD..).and_then(|rest| rest.get(..usize::from(head.size)))
+    {
+        each(RawRecord { at_ns: head.at_ns, cpu: head.cpu, data });
+    }
+}

@@ -1,0 +1,557 @@
+//! Reading.
+
+use super::RecordingError;
+use super::frame::{HEAD, Head, Kind, SYNC, VERSION, at};
+use super::header::Header;
+use super::order::{Cut, Waiting};
+use super::scan::{Damage, Frame, Frames};
+use crate::{Decoder, EventFormat, RawRecord};
+use gpuscope_model::trace::{Dropped, Event};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// How far into a file its header is looked for, where the first bytes are damaged.
+const HEADER_WITHIN: u64 = 64 << 10;
+
+/// Files of one recording that are looked for, the newest first: `FILE`, `FILE.1`, …
+const MOST_PARTS: u32 = 64;
+
+/// What a recording holds, as it comes.
+#[derive(Debug)]
+pub enum Item<'a> {
+    /// The layout of a kind of records. In each part again.
+    Format(&'a EventFormat),
+    /// A thread, from now on.
+    Task {
+        /// The thread.
+        tid: u32,
+        /// Its process; 0 where that is not known.
+        pid: u32,
+        /// Its name.
+        comm: &'a str,
+    },
+    /// A record. In order of time, but for late ones.
+    Record(RawRecord<'a>),
+    /// What was lost or left out while recording, cumulative.
+    Dropped {
+        /// Until when; 0 where a part begins.
+        at_ns: u64,
+        /// How many, by cause.
+        dropped: Dropped,
+    },
+    /// A moment that was noted.
+    Mark {
+        /// When.
+        at_ns: u64,
+        /// What.
+        text: &'a str,
+    },
+    /// All until this moment was given.
+    Round(u64),
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All until this moment was given.
+    Round(u64),
+    /// The file has no more, and does not end as a finished recording does: it is being written, or was cut off.
+    Idle,
+    /// The recording ends here.
+    End,
+}
+
+/// How a recording ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As it should.
+    Finished,
+    /// Behind a whole frame, without the last one: it is being written, or its writer was stopped.
+    Open {
+        /// Length of the file.
+        offset: u64,
+    },
+    /// Within a frame, or with bytes that are none.
+    Cut {
+        /// Where that frame begins.
+        offset: u64,
+    },
+    /// The part that was to follow is not there.
+    PartMissing,
+    /// At the end of the window that was asked for.
+    Window,
+}
+
+/// What reading a recording came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Records given.
+    pub records: u64,
+    /// Of these, records given out of order: they came after their round had ended.
+    pub late: u64,
+    /// Of these, records given before their round had ended, because too many waited.
+    pub hurried: u64,
+    /// Of these, whole records of frames that are cut off: no checksum vouches for them.
+    pub unverified: u64,
+    /// Records that were written and not found, by the counts that the recording keeps: in damaged frames, or in parts that are missing
+    /// in the middle. Those behind a cut are not known.
+    pub lost: u64,
+    /// Records of parts before the first one that is there: the bound on size pushed them out.
+    pub rotated_out: u64,
+    /// What was damaged.
+    pub damage: Damage,
+    /// Frames of kinds that this version does not know.
+    pub unknown_frames: u64,
+    /// Frames with a good checksum and a content that is not understood.
+    pub malformed: u64,
+    /// Losses while recording, as last told.
+    pub dropped: Dropped,
+    /// How it ends.
+    pub ended: Ended,
+}
+
+type FindPart<R> = fn(&Path, &Header, u64) -> Option<R>;
+
+/// A recording that is read.
+#[derive(Debug)]
+pub struct Recording<R = File> {
+    path: PathBuf,
+    header: Header,
+    formats: Vec<EventFormat>,
+    find_part: Option<FindPart<R>>,
+    frames: Frames<R>,
+    waiting: Waiting,
+    part: u64,
+    read: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Records in frames that were read.
+    records: u64,
+    /// Records that the writer counted and that were not there.
+    lost: u64,
+    unverified: u64,
+    unknown_frames: u64,
+    malformed: u64,
+    dropped: Dropped,
+    /// The part ended, and another follows.
+    part_ended: bool,
+    ended: Option<Ended>,
+}
+
+impl Recording<File> {
+    /// Opens a recording: all parts that are there, the oldest first.
+    ///
+    /// # Errors
+    /// [`RecordingError::Io`], and where this is no recording, or none that can be read here, the error that says so.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
+        let path = path.as_ref();
+        let open = |path: &Path| File::open(path).map_err(RecordingError::io(path));
+        let newest = Recording::from_reader(open(path)?, path)?;
+        let mut oldest = newest.header.part;
+        while let Some(before) = oldest.checked_sub(1)
+            && find_part(path, &newest.header, before).is_some()
+        {
+            oldest = before;
+        }
+        let mut recording = match find_part(path, &newest.header, oldest) {
+            Some(file) if oldest != newest.header.part => Recording::from_reader(file, path)?,
+            _ => newest,
+        };
+        recording.find_part = Some(find_part);
+        Ok(recording)
+    }
+}
+
+/// The file with a part of the recording: `FILE`, or one of those that it was renamed to.
+fn find_part(path: &Path, header: &Header, part: u64) -> Option<File> {
+    for n in 0..MOST_PARTS {
+        let Ok(mut file) = File::open(part_path(path, n)) else {
+            // While files are being renamed, the first may be missing for a moment.
+            if n == 0 { continue } else { return None }
+        };
+        let is_it = |found: &Header| found.recording == header.recording && found.part == part;
+        if matches!(read_header(&mut file, path), Ok(found) if is_it(&found)) {
+            return Some(file);
+        }
+    }
+    None
+}
+
+/// `FILE` for 0, `FILE.1` for 1.
+pub(super) fn part_path(path: &Path, n: u32) -> PathBuf {
+    if n == 0 {
+        return path.to_path_buf();
+    }
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
+/// The first good copy of the header, from the start; the file is at its start again.
+fn read_header<R: Read + Seek>(file: &mut R, path: &Path) -> Result<Header, RecordingError> {
+    let mut start = Vec::new();
+    let mut read = || {
+        file.seek(SeekFrom::Start(0))?;
+        file.by_ref().take(HEADER_WITHIN).read_to_end(&mut start)?;
+        file.seek(SeekFrom::Start(0))
+    };
+    read().map_err(RecordingError::io(path))?;
+    let mut is_ours = start.starts_with(&SYNC);
+    let mut rest = start.as_slice();
+    let mut what = "both copies of it are damaged".to_string();
+    while let Some(found) = rest.windows(SYNC.len()).position(|bytes| bytes == SYNC) {
+        rest = rest.get(found..).unwrap_or_default();
+        if let Some(head) = Head::parse(rest) {
+            is_ours = true;
+            let payload = rest.get(HEAD..).and_then(|rest| rest.get(..head.length as usize));
+            let payload = payload.filter(|payload| crc32c::crc32c(payload) == head.payload_crc);
+            if head.version > VERSION {
+                return Err(RecordingError::Newer { path: path.into(), version: head.version });
+            }
+            if let Some(payload) = payload
+                && head.kind == Kind::Header as u8
+            {
+                match Header::parse(payload) {
+                    Ok(header) if header.is_native() => return Ok(header),
+                    Ok(header) => {
+                        return Err(RecordingError::ByteOrder { path: path.into(), order: header.byte_order });
+                    }
+                    Err(error) => what = error,
+                }
+            }
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    if !is_ours {
+        return Err(RecordingError::Foreign { path: path.into(), kind: kind_of(&start).map(str::to_string) });
+    }
+    if start.len() < 2 * HEAD {
+        what = "the file ends within it".into();
+    }
+    Err(RecordingError::Header { path: path.into(), what })
+}
+
+/// What a file is that is no recording of ours, by its first bytes.
+fn kind_of(start: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 5] = [
+        (b"PERFILE2", "a perf.data file"),
+        (b"\x17\x08\x44tracing", "a trace.dat file of trace-cmd"),
+        (b"\x1f\x8b", "compressed with gzip"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+        (b"PAR1", "a Parquet file"),
+    ];
+    if start.is_empty() {
+        return Some("an empty file");
+    }
+    KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
+}
+
+impl<R: Read + Seek> Recording<R> {
+    /// Reads a single part from anything. The path is for messages.
+    ///
+    /// # Errors
+    /// As [`Recording::open`].
+    pub fn from_reader(mut source: R, path: &Path) -> Result<Self, RecordingError> {
+        let header = read_header(&mut source, path)?;
+        // The formats stand ahead of the first records; they are read once for those who ask, and again in their order.
+        let mut formats = Vec::new();
+        let mut first = Frames::new(&mut source);
+        while let Some(frame) = first.next().map_err(RecordingError::io(path))? {
+            match Kind::of(frame.head.kind) {
+                Some(Kind::Format) => formats.extend(parse_format(payload(&first, &frame))),
+                Some(Kind::Records | Kind::Round | Kind::End) => break,
+                _ => {}
+            }
+        }
+        source.seek(SeekFrom::Start(0)).map_err(RecordingError::io(path))?;
+        Ok(Recording {
+            path: path.to_path_buf(),
+            part: header.part,
+            header,
+            formats,
+            find_part: None,
+            frames: Frames::new(source),
+            waiting: Waiting::default(),
+            read: Counts::default(),
+        })
+    }
+
+    /// What it says of itself, in its first part.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The layouts of its records, as far as they stand at its beginning.
+    pub fn formats(&self) -> &[EventFormat] {
+        &self.formats
+    }
+
+    /// Gives records of that time only, both ends included. Frames that lie outside are not read. To be called first.
+    pub fn set_window(&mut self, from_ns: u64, to_ns: u64) {
+        self.frames.window = Some((from_ns, to_ns));
+    }
+
+    /// Bytes of the present part that were read or passed over: for a progress bar.
+    pub fn offset(&self) -> u64 {
+        self.frames.offset()
+    }
+
+    /// Gives all events, in order of time.
+    ///
+    /// # Errors
+    /// As [`Recording::items`].
+    pub fn events(self, decoder: &mut Decoder, mut each: impl FnMut(Event)) -> Result<Summary, RecordingError> {
+        self.items(|item| match item {
+            Item::Record(record) => {
+                if let Some(event) = decoder.decode(record) {
+                    each(event);
+                }
+            }
+            Item::Format(format) => {
+                decoder.add_format(format);
+            }
+            Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
+            Item::Dropped { .. } | Item::Mark { .. } | Item::Round(_) => {}
+        })
+    }
+
+    /// Gives all that it holds.
+    ///
+    /// # Errors
+    /// [`RecordingError::Io`] where the file cannot be read, [`RecordingError::Mixed`] where another recording begins in it. What is
+    /// cut off or damaged is no error; the summary tells of it.
+    pub fn items(mut self, mut each: impl FnMut(Item<'_>)) -> Result<Summary, RecordingError> {
+        loop {
+            match self.step(&mut each)? {
+                Step::Round(_) => {}
+                Step::End => break,
+                Step::Idle => {
+                    // The writer always ends a part before it begins another: this one was cut off.
+                    let Some(next) = self.next_part() else { break };
+                    self.salvage(&mut each);
+                    self.frames.go_on_with(next);
+                }
+            }
+        }
+        Ok(self.finish(each))
+    }
+
+    /// Gives what there is until the end of the next round. A recording that is being written is followed by calling this again some
+    /// time after [`Step::Idle`].
+    ///
+    /// # Errors
+    /// As [`Recording::items`].
+    pub fn step(&mut self, mut each: impl FnMut(Item<'_>)) -> Result<Step, RecordingError> {
+        if self.read.ended.is_some() {
+            return Ok(Step::End);
+        }
+        loop {
+            let Some(frame) = self.frames.next().map_err(RecordingError::io(&self.path))? else {
+                if self.read.part_ended
+                    && let Some(next) = self.next_part()
+                {
+                    self.read.part_ended = false;
+                    self.frames.go_on_with(next);
+                    continue;
+                }
+                return Ok(Step::Idle);
+            };
+            if let Some(step) = self.take(&frame, &mut each)? {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// One frame.
+    fn take(&mut self, frame: &Frame, each: &mut impl FnMut(Item<'_>)) -> Result<Option<Step>, RecordingError> {
+        let head = frame.head;
+        let Some(kind) = Kind::of(head.kind).filter(|_| head.flags == 0 && head.version == VERSION) else {
+            self.read.unknown_frames = self.read.unknown_frames.saturating_add(1);
+            return Ok(None);
+        };
+        let bytes = payload(&self.frames, frame);
+        let understood = match kind {
+            Kind::Header => match Header::parse(bytes) {
+                Ok(header) if header.recording != self.header.recording => {
+                    return Err(RecordingError::Mixed { path: self.path.clone(), offset: frame.offset });
+                }
+                Ok(header) => {
+                    self.part = header.part;
+                    self.read.part_ended = false;
+                    true
+                }
+                Err(_) => false,
+            },
+            Kind::Format => parse_format(bytes).map(|format| each(Item::Format(&format))).is_some(),
+            Kind::Tasks => each_task(bytes, each),
+            Kind::Records => {
+                self.take_records(frame, bytes.len(), None, each);
+                true
+            }
+            Kind::Round => {
+                let written = at(bytes, 0).map(u64::from_le_bytes);
+                self.account(written);
+                self.give_until(head.first_ns, each);
+                each(Item::Round(head.first_ns));
+                if self.frames.window.is_some_and(|(_, to)| to <= head.first_ns) {
+                    self.read.ended = Some(Ended::Window);
+                    return Ok(Some(Step::End));
+                }
+                return Ok(Some(Step::Round(head.first_ns)));
+            }
+            Kind::Dropped => match parse_dropped(bytes) {
+                Some(dropped) => {
+                    self.read.dropped = dropped;
+                    each(Item::Dropped { at_ns: head.first_ns, dropped });
+                    true
+                }
+                None => false,
+            },
+            Kind::Mark => {
+                each(Item::Mark { at_ns: head.first_ns, text: &String::from_utf8_lossy(bytes) });
+                true
+            }
+            Kind::End => {
+                let goes_on = at(bytes, 8).map(u64::from_le_bytes);
+                let written = at(bytes, 0).map(u64::from_le_bytes);
+                self.account(written);
+                if goes_on == Some(0) {
+                    self.read.ended = Some(Ended::Finished);
+                    return Ok(Some(Step::End));
+                }
+                self.read.part_ended = true;
+                goes_on.is_some()
+            }
+        };
+        if !understood {
+            self.read.malformed = self.read.malformed.saturating_add(1);
+        }
+        Ok(None)
+    }
+
+    fn take_records(&mut self, frame: &Frame, length: usize, cut: Option<Cut>, each: &mut impl FnMut(Item<'_>)) -> u64 {
+        let window = self.frames.window;
+        let mut each = |record: RawRecord<'_>| {
+            if window.is_none_or(|(from, to)| (from..=to).contains(&record.at_ns)) {
+                each(Item::Record(record));
+            }
+        };
+        let count = self.waiting.add(&self.frames.blocks, frame, length, cut, &mut each);
+        self.read.records = self.read.records.saturating_add(count);
+        while self.waiting.is_full(&self.frames.blocks) {
+            self.waiting.hurry(&mut self.frames.blocks, &mut each);
+        }
+        count
+    }
+
+    fn give_until(&mut self, until_ns: u64, each: &mut impl FnMut(Item<'_>)) {
+        let window = self.frames.window;
+        self.waiting.give_until(until_ns, &mut self.frames.blocks, &mut |record| {
+            if window.is_none_or(|(from, to)| (from..=to).contains(&record.at_ns)) {
+                each(Item::Record(record));
+            }
+        });
+    }
+
+    /// Compares the writer's count with what was read until here.
+    fn account(&mut self, written: Option<u64>) {
+        let Some(written) = written else { return };
+        let here = written.saturating_sub(self.header.records_before);
+        self.read.lost = here.saturating_sub(self.read.records.saturating_add(self.frames.skipped));
+    }
+
+    fn next_part(&self) -> Option<R> {
+        self.find_part?(&self.path, &self.header, self.part.checked_add(1)?)
+    }
+
+    /// Takes the whole records of a frame that is cut off.
+    fn salvage(&mut self, each: &mut impl FnMut(Item<'_>)) {
+        let Some(head) = Head::parse(self.frames.rest()) else { return };
+        if head.kind != Kind::Records as u8 || head.flags != 0 || head.version != VERSION {
+            return;
+        }
+        let length = self.frames.rest().len().saturating_sub(HEAD).min(head.length as usize);
+        let (block, at) = self.frames.rest_at();
+        let frame = Frame { head, block, start: at.saturating_add(HEAD), offset: self.frames.offset() };
+        let cut = Cut { first_ns: head.first_ns, last_ns: head.last_ns };
+        let count = self.take_records(&frame, length, Some(cut), each);
+        self.read.unverified = self.read.unverified.saturating_add(count);
+    }
+
+    /// Gives what still waits, and says what reading came to.
+    pub fn finish(mut self, mut each: impl FnMut(Item<'_>)) -> Summary {
+        if self.read.ended.is_none() {
+            self.salvage(&mut each);
+        }
+        self.give_until(u64::MAX, &mut each);
+        let offset = self.frames.offset();
+        let ended = self.read.ended.take().unwrap_or_else(|| match self.frames.damaged_at() {
+            Some(offset) => Ended::Cut { offset },
+            None if !self.frames.rest().is_empty() => Ended::Cut { offset },
+            None if self.read.part_ended => Ended::PartMissing,
+            None => Ended::Open { offset },
+        });
+        Summary {
+            records: self.waiting.given,
+            late: self.waiting.late,
+            hurried: self.waiting.hurried,
+            unverified: self.read.unverified,
+            lost: self.read.lost,
+            rotated_out: self.header.records_before,
+            damage: self.frames.damage,
+            unknown_frames: self.read.unknown_frames,
+            malformed: self.read.malformed.saturating_add(self.waiting.malformed),
+            dropped: self.read.dropped,
+            ended,
+        }
+    }
+}
+
+fn payload<'a, R>(frames: &'a Frames<R>, frame: &Frame) -> &'a [u8] {
+    frames.blocks.from(frame.block, frame.start).get(..frame.head.length as usize).unwrap_or_default()
+}
+
+/// The system in the first line, then a `format` file.
+fn parse_format(payload: &[u8]) -> Option<EventFormat> {
+    let (system, text) = std::str::from_utf8(payload).ok()?.split_once('\n')?;
+    EventFormat::parse(system, text).ok()
+}
+
+/// The tasks of a frame; false where one is not whole.
+fn each_task(payload: &[u8], each: &mut impl FnMut(Item<'_>)) -> bool {
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let (Some(tid), Some(pid), Some(length)) = (at(rest, 0), at(rest, 4), rest.get(8)) else { return false };
+        let length = usize::from(*length);
+        let Some(comm) = rest.get(9..).and_then(|rest| rest.get(..length)) else { return false };
+        each(Item::Task {
+            tid: u32::from_le_bytes(tid),
+            pid: u32::from_le_bytes(pid),
+            comm: &String::from_utf8_lossy(comm),
+        });
+        rest = rest.get(length.saturating_add(9).next_multiple_of(8)..).unwrap_or_default();
+    }
+    true
+}
+
+/// None where it is no JSON object of numbers, or has a cause that this version cannot name.
+fn parse_dropped(payload: &[u8]) -> Option<Dropped> {
+    let counts: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(payload).ok()?;
+    let mut dropped = Dropped::default();
+    for (cause, count) in &counts {
+        let place = match cause.as_str() {
+            "ring_full" => &mut dropped.ring_full,
+            "rate_limited" => &mut dropped.rate_limited,
+            "sampled_out" => &mut dropped.sampled_out,
+            "filtered" => &mut dropped.filtered,
+            "table_full" => &mut dropped.table_full,
+            "unreadable" => &mut dropped.unreadable,
+            _ => return None,
+        };
+        *place = count.as_u64()?;
+    }
+    Some(dropped)
+}
