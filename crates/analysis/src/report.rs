@@ -330,9 +330,15 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
                 Why::new(
                     Reason::NotSupported,
                     format!(
-                        "{} jobs ended before one that was handed over earlier: this ring runs several at a time, and no event tells \
-                         when each began; exec is the time with the hardware",
-                        ring.out_of_order
+                        "{} jobs ended before one that was handed over earlier: {}, and no event tells when each began; exec is the time \
+                         with the hardware",
+                        ring.out_of_order,
+                        // Which of the two cannot be told apart.
+                        if ring.gpu.is_some() {
+                            "this ring runs several at a time"
+                        } else {
+                            "it runs several at a time, or is several rings of one name"
+                        },
                     ),
                 )
             } else {

@@ -1,5 +1,9 @@
 //! What the command line may say.
 
+mod trace;
+
+pub(crate) use trace::{Backend, Record, Report, Trace};
+
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -27,6 +31,9 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Show who uses the GPUs: processes, their engine time and memory, user and container, and who keeps an idle GPU awake
     Procs(Procs),
+    /// Trace what happens to the GPUs' jobs: who submitted them, how long they queued and ran
+    #[command(subcommand)]
+    Trace(Trace),
     /// Write the completions of a shell to stdout
     #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
@@ -143,6 +150,7 @@ impl Cli {
         let command = match self.command {
             Some(Command::List) => "list",
             Some(Command::Doctor) => "doctor",
+            Some(Command::Trace(Trace::Report(_))) => "trace report",
             _ => return Ok(self),
         };
         if self.common.format() == Format::Csv {

@@ -19,7 +19,6 @@ use std::process::ExitCode;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    allow_open_files();
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 /// A file is held open for every process and every GPU client of the machine: the usual 1,024 are few, and the limit that a program may
-/// set itself is higher. No program is started that would inherit it.
+/// set itself is higher. Not where a program may be started, which would inherit it.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -47,11 +46,15 @@ fn allow_open_files() {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let common = cli.common;
+    if !matches!(cli.command, Some(Command::Trace(_))) {
+        allow_open_files();
+    }
     match cli.command {
         Some(Command::List) => commands::list(&common),
         Some(Command::Doctor) => commands::doctor(&common),
         Some(Command::Stat(stat)) => commands::stat(&common, &stat),
         Some(Command::Procs(procs)) => commands::procs(&common, &procs),
+        Some(Command::Trace(trace)) => commands::trace(&common, &trace),
         Some(Command::Completions { shell }) => commands::completions(shell),
         Some(Command::Man { dir }) => commands::man(&dir),
         None if io::stdout().is_terminal() || common.format() == Format::Csv => {

@@ -10,6 +10,8 @@ pub use perf::PerfCapture;
 
 use crate::RecordSink;
 use gpuscope_model::trace::{Dropped, Family};
+use gpuscope_model::{Reason, SourceReport, Why};
+use gpuscope_sys::Roots;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -78,6 +80,50 @@ pub trait Capture {
     fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str));
 }
 
+/// A capture that runs, and what can be said of it.
+pub struct Opened {
+    /// The capture.
+    pub capture: Box<dyn Capture>,
+    /// What it captures, and what cannot be captured and why, the ways that were tried before among them.
+    pub coverage: Vec<SourceReport>,
+}
+
+/// Begins to capture, the given way or else the best one that works.
+///
+/// # Errors
+/// [`CaptureError`] of the given way; with none given, of the way that came furthest: the last one tried.
+pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Opened, CaptureError> {
+    let ways: &[Backend] = match &way {
+        Some(way) => std::slice::from_ref(way),
+        None => &[Backend::Perf],
+    };
+    let mut coverage = Vec::new();
+    let mut first = None;
+    for way in ways {
+        match start(roots, wanted, *way) {
+            Ok((capture, found)) => {
+                coverage.extend(found);
+                return Ok(Opened { capture, coverage });
+            }
+            Err(error) => {
+                let source = format!("capture by {}", way.name());
+                coverage.push(SourceReport::absent(source, None, error.why()));
+                first = first.or(Some(error));
+            }
+        }
+    }
+    Err(first.unwrap_or_else(no_tracepoints))
+}
+
+type Started = (Box<dyn Capture>, Vec<SourceReport>);
+
+fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Started, CaptureError> {
+    match way {
+        Backend::Perf => PerfCapture::open(roots, wanted).map(|(capture, found)| (Box::new(capture) as Box<_>, found)),
+        Backend::Bpf | Backend::Tracefs => Err(no_tracepoints()),
+    }
+}
+
 /// Why a capture does not begin, or ends.
 #[derive(Debug, Error)]
 pub enum CaptureError {
@@ -105,6 +151,21 @@ pub enum CaptureError {
         /// The error.
         source: std::io::Error,
     },
+}
+
+impl CaptureError {
+    /// The same as the reason of a source that does not work.
+    pub fn why(&self) -> Why {
+        match self {
+            CaptureError::Permission { what, remedy } => {
+                Why::new(Reason::NoPermission, format!("{what}: permission denied")).remedy(remedy.clone())
+            }
+            CaptureError::Unsupported { what, remedy } => {
+                Why::new(Reason::NotSupported, what.clone()).remedy(remedy.clone())
+            }
+            CaptureError::Io { .. } => Why::new(Reason::Failed, self.to_string()),
+        }
+    }
 }
 
 /// No tracepoint that is understood exists.

@@ -14,8 +14,8 @@ mod families;
 mod format;
 mod perf_record;
 mod record;
-mod tracefs;
 pub mod recording;
+mod tracefs;
 
 pub use decode::Decoder;
 pub use format::{EventFormat, Field, FieldKind, FormatError};

@@ -10,7 +10,7 @@ pub use doctor::doctor;
 pub use list::list;
 pub use procs::Procs;
 pub use stat::Stat;
-pub use trace::trace_report;
+pub use trace::{job_line, trace_report};
 
 use gpuscope_model::{Reason, Why};
 use std::io::{self, Write};

@@ -2,7 +2,9 @@
 
 use super::{Absences, Style, Tone, dressed, paragraph, reason_words};
 use gpuscope_model::SourceStatus;
-use gpuscope_model::trace::{EventKind, ExecKind, Job, JobStatus, RingReport, Summary, TraceReport};
+use gpuscope_model::trace::{
+    EventKind, ExecKind, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
+};
 use std::io::{self, Write};
 
 /// Rows of a table; what comes after them is counted in one line.
@@ -39,7 +41,7 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
             let gpu = ring.gpu.as_ref().map_or("not named by these records", |gpu| gpu.as_str());
             writeln!(w, "\n{}", style.paint(Tone::Heading, &format!("GPU {gpu}")))?;
             let heading = format!(
-                "  {:<11}{:>8}{:>7}{:>6}{:>16}{:>14}{:>15}",
+                "  {:<11}{:>8}{:>7}{:>6}{:>15}{:>15}{:>16}",
                 "ring", "jobs", "busy", "depth", "queue p50/p99", "hw queue", "exec"
             );
             writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
@@ -72,12 +74,12 @@ fn losses(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<(
 
 fn row(w: &mut dyn Write, ring: &RingReport, style: Style) -> io::Result<()> {
     let busy = ring.busy_ratio.map_or("-".into(), |ratio| format!("{:.1}%", ratio * 100.0));
-    let mark = if ring.exec_kind == ExecKind::InFlight { "f" } else { "" };
-    let exec = format!("{}{mark}", two(&ring.exec, style));
+    let mark = if ring.exec_kind == ExecKind::InFlight { "f " } else { "" };
+    let exec = format!("{mark}{}", two(&ring.exec, style));
     let name: String = ring.name.chars().take(11).collect();
     writeln!(
         w,
-        "  {name:<11}{:>8}{busy:>7}{:>6}{:>16}{:>14}{exec:>15}",
+        "  {name:<11}{:>8}{busy:>7}{:>6}{:>15}{:>15}{exec:>16}",
         ring.jobs,
         ring.depth_peak,
         two(&ring.queue, style),
@@ -190,6 +192,34 @@ fn slowest(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<
         paragraph(w, style, "  ", 4, &text)?;
     }
     Ok(())
+}
+
+/// Writes one job as one line: when it was submitted, in seconds of the machine's clock, where it ran, whose it is, and its times.
+///
+/// # Errors
+/// Those of the writer.
+pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames, style: Style) -> io::Result<()> {
+    dressed(w, style, |w| {
+        let ring = job.ring.and_then(|ring| names.get_ring(ring));
+        let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or("-", |gpu| gpu.as_str());
+        let name = ring.map_or("-", |ring| ring.name.as_str());
+        let at = job.submit_ns.or(job.run_ns).or(job.done_ns).unwrap_or(0);
+        let who = if job.pid == 0 { job.tid } else { job.pid };
+        let key = match job.key {
+            JobKey::Fence { context, seqno } => format!("{context}:{seqno}"),
+            JobKey::FenceLow { context, seqno } => format!("{context}:{seqno}"),
+            JobKey::Address(address) => format!("{address:#x}"),
+        };
+        let status =
+            if job.status == JobStatus::Completed { String::new() } else { format!(", {}", job.status.name()) };
+        let (seconds, micros) = (at / 1_000_000_000, at / 1_000 % 1_000_000);
+        writeln!(
+            w,
+            "{seconds:>6}.{micros:06}  {gpu} {name} {key}  {who} {}: {}{status}",
+            names.get(job.comm),
+            stages(job, style)
+        )
+    })
 }
 
 /// How a job's time was spent.

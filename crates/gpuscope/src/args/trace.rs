@@ -72,7 +72,8 @@ fn parse_size(text: &str) -> Result<usize, String> {
         "" if !number.is_empty() => return Err(format!("the unit is missing; write {number}KiB or {number}MiB")),
         _ => return Err("not a size; write a whole number and KiB, MiB or GiB, as in 8MiB".into()),
     };
-    let number: usize = number.parse().map_err(|_| "not a size; write a whole number and KiB, MiB or GiB, as in 8MiB")?;
+    let number: usize =
+        number.parse().map_err(|_| "not a size; write a whole number and KiB, MiB or GiB, as in 8MiB")?;
     match number.checked_shl(shift).filter(|size| size >> shift == number) {
         Some(0) => Err("a buffer of nothing holds nothing; use 64KiB or more".into()),
         Some(size) if size < 64 << 10 => Err("less than 64KiB: too small for the events of one moment".into()),

@@ -5,12 +5,14 @@ mod generate;
 mod list;
 mod procs;
 mod stat;
+mod trace;
 
 pub(crate) use doctor::doctor;
 pub(crate) use generate::{completions, man};
 pub(crate) use list::list;
 pub(crate) use procs::procs;
 pub(crate) use stat::stat;
+pub(crate) use trace::trace;
 
 use crate::args::Common;
 use anyhow::bail;

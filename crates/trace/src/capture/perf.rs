@@ -9,7 +9,6 @@ use gpuscope_pmu::parse::parse_cpumask;
 use gpuscope_sys::perf::TracepointBuffer;
 use gpuscope_sys::{Roots, monotonic_ns, read_text};
 use rustc_hash::FxHashMap;
-use std::ffi::CString;
 use std::path::PathBuf;
 
 /// Tracepoints as perf events.
@@ -52,11 +51,10 @@ impl PerfCapture {
         })?;
         let each = (wanted.buffer_bytes / cpus.len().max(1)).max(16 << 10);
         let each = if each.is_power_of_two() { each } else { each.next_power_of_two() / 2 };
-        // Every tracepoint has the common fields; no process of ours submits jobs, but what it does otherwise may fire them.
-        let own = CString::new(format!("common_pid != {}", std::process::id())).unwrap_or_default();
+        // No filter keeps this process out: the ends of jobs fire in interrupts, whoever runs then, and it submits none itself.
         let mut buffers = Vec::new();
         for cpu in cpus {
-            let buffer = TracepointBuffer::open(cpu, &ids, each, Some(&own)).map_err(|e| refused(roots, e, each))?;
+            let buffer = TracepointBuffer::open(cpu, &ids, each, None).map_err(|e| refused(roots, e, each))?;
             buffers.push(buffer);
         }
         let looked_ns = monotonic_ns();

@@ -46,6 +46,9 @@ pub struct Header {
     /// The command that was run and watched, if one was.
     #[serde(default)]
     pub command: Vec<String>,
+    /// GPUs of the machine: name and driver.
+    #[serde(default)]
+    pub gpus: Vec<(String, String)>,
     #[serde(default)]
     coverage: Vec<Covered>,
 }
@@ -93,6 +96,7 @@ impl Header {
             boot_id,
             backend: backend.name().into(),
             command: Vec::new(),
+            gpus: Vec::new(),
             coverage: Vec::new(),
         }
     }

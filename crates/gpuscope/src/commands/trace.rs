@@ -1,0 +1,14 @@
+//! `gpuscope trace`
+
+mod record;
+mod report;
+
+use crate::args::{Common, Trace};
+
+/// Records and tells what happens to the jobs of GPUs.
+pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
+    match trace {
+        Trace::Record(args) => record::record(common, args),
+        Trace::Report(args) => report::report(common, args),
+    }
+}
