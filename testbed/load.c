@@ -1,5 +1,6 @@
 // vgpu-load [OPTIONS] NODE ENGINE DUTY_PERCENT JOB_US SECONDS [stay]: hold an engine (name or number) at a known duty.
 // vgpu-load churn NODE RATE SECONDS: processes that come and go, some with a client.
+// vgpu-load jobs [OPTIONS] NODE[,NODE...]: jobs by number, from several processes, rings and contexts (load_jobs.c).
 // vgpu-load idle COUNT FILES SECONDS: processes with files and without a client.
 // "stay" keeps the node open afterwards, until killed. Options are below, in usage().
 #define _GNU_SOURCE
@@ -20,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "load.h"
 
 // vgpu/vgpu_uapi.h
 struct submit { uint32_t engine, count; uint64_t duration_ns; uint32_t flags, pad; };
@@ -34,7 +36,7 @@ struct client_name { uint64_t len, text; };
 #define CLIENT _IOR('d', 0x45, uint64_t)
 enum { LAZY = 1, PURGEABLE = 2, ACTIVE = 4 };
 
-static uint64_t now(void)
+uint64_t now(void)
 {
 	struct timespec t;
 
@@ -42,20 +44,20 @@ static uint64_t now(void)
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-static void sleep_until(uint64_t at)
+void sleep_until(uint64_t at)
 {
 	struct timespec t = { at / 1000000000, at % 1000000000 };
 
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 
-static void die(const char *what)
+void die(const char *what)
 {
 	perror(what);
 	exit(1);
 }
 
-static int engine_number(const char *s)
+int engine_number(const char *s)
 {
 	static const char *const names[][6] = {
 		{ "rcs0", "bcs0", "vcs0", "vcs1", "vecs0", "ccs0" }, { "gfx", "compute", "dma", "dec", "enc", "jpeg" }, { "panthor" } };
@@ -73,7 +75,7 @@ static int engine_number(const char *s)
 	exit(2);
 }
 
-static int open_node(const char *path)
+int open_node(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 
@@ -92,7 +94,7 @@ static uint64_t client_of(int fd)
 }
 
 // a child that does not outlive its parent
-static pid_t child(void)
+pid_t child(void)
 {
 	pid_t parent = getpid(), pid = fork();
 
@@ -315,6 +317,7 @@ static int usage(void)
 	fputs("usage: vgpu-load [OPTIONS] NODE ENGINE DUTY% JOB_US SECONDS [stay]\n"
 	      "       vgpu-load churn NODE RATE SECONDS\n"
 	      "       vgpu-load idle COUNT FILES SECONDS\n"
+	      "       vgpu-load jobs [OPTIONS] NODE[,NODE...]   (--help says more)\n"
 	      "  --alloc BYTES[K|M|G][:system|local|other][:lazy+purgeable+active]   several; without, 64M:system\n"
 	      "  --shared        a child with a client of its own holds the same buffers\n"
 	      "  --name TEXT     the client's name, as a driver may set one: spaces and all\n"
@@ -345,6 +348,8 @@ int main(int argc, char **argv)
 	int sock[2], back[2];
 	uint64_t start, shared_id = 0;
 
+	if (argc > 1 && !strcmp(argv[1], "jobs"))
+		return jobs(argc - 1, argv + 1);
 	if (argc == 5 && !strcmp(argv[1], "churn"))
 		return churn(argv[2], atof(argv[3]), atof(argv[4]));
 	if (argc == 5 && !strcmp(argv[1], "idle"))

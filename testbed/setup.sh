@@ -54,8 +54,8 @@ need() { # install what is missing; options first, then "--"
 need -- gcc libc6-dev make cpio xz-utils dwarves busybox-static debootstrap kmod binutils linux-perf intel-gpu-tools
 command -v qemu-system-x86_64 >/dev/null || need -t bookworm-backports -- qemu-system-x86
 
-if [ ! -e "$cache/bin/vgpu-load" ] || [ "$here/load.c" -nt "$cache/bin/vgpu-load" ]; then
-	gcc -O2 -static -Wall -Wextra -Werror -o "$cache/bin/vgpu-load.new" "$here/load.c"
+if [ ! -e "$cache/bin/vgpu-load" ] || [ -n "$(find "$here"/load*.[ch] -newer "$cache/bin/vgpu-load")" ]; then
+	gcc -O2 -static -Wall -Wextra -Werror -o "$cache/bin/vgpu-load.new" "$here"/load*.c
 	mv "$cache/bin/vgpu-load.new" "$cache/bin/vgpu-load"
 fi
 

@@ -15,7 +15,9 @@
 #include <linux/ktime.h>
 #include <linux/kref.h>
 #include <linux/math64.h>
+#include <linux/mutex.h>
 #include <linux/pm_runtime.h>
+#include <linux/rwsem.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -29,7 +31,7 @@
 #define VGPU_GTS 2
 
 extern bool vgpu_force;
-extern unsigned int vgpu_pmu_cpu;
+extern unsigned int vgpu_pmu_cpu, vgpu_timeout_ms, vgpu_credits, vgpu_log_jobs;
 
 /* What the real drivers offer from which kernel on; "force" offers it everywhere. */
 static inline bool vgpu_has_xe(void) { return K(6, 8) || vgpu_force; }
@@ -102,12 +104,21 @@ extern const char *const vgpu_throttle_names[THR_COUNT];
 /* A GT: everything here is under vgpu.lock. */
 struct vgpu_gt {
 	struct vgpu_span awake;		/* union of its jobs and of forcewake: not RC6/C6 */
-	u64 last_end;			/* the latest end of any job */
 	unsigned int forcewake;		/* references held by xe PMU events */
 	u32 act_mhz, req_mhz;
 	u64 act_acc, req_acc, mark;	/* MHz*ns until the awake time "mark" */
 	u32 min_mhz, max_mhz, boost_mhz, rp0_mhz, rp1_mhz, rpn_mhz, rpe_mhz;
 	u32 throttle;			/* bits of enum vgpu_throttle */
+};
+
+/* What runs one job at a time. Lane 0 is the engine as it was always; lane 1 takes jobs that run beside it. */
+#define VGPU_LANES 2
+struct vgpu_lane {
+	struct vgpu_engine *engine;
+	struct hrtimer timer;
+	/* the rest under vgpu.lock */
+	struct list_head queue;		/* jobs handed to the hardware */
+	struct vgpu_job *running;
 };
 
 struct vgpu_engine {
@@ -116,14 +127,12 @@ struct vgpu_engine {
 	u8 gt;
 	struct drm_gpu_scheduler sched;
 	bool sched_up;
-	struct hrtimer timer;
+	struct vgpu_lane lanes[VGPU_LANES];
 	spinlock_t fence_lock;
 	u64 fence_context;
 	atomic_t seqno;
 	char name[16];
 	/* the rest under vgpu.lock */
-	struct list_head queue;		/* jobs handed to the hardware */
-	struct vgpu_job *running;
 	struct vgpu_span busy;
 	u64 jobs;
 	u64 wait_acc, sema_acc, mark;	/* wait and sema time until the busy time "mark" */
@@ -156,7 +165,9 @@ struct vgpu {
 	struct device *hwmon;
 	struct vgpu_kobj *dirs[24];
 	unsigned int ndirs;
-	struct dentry *truth, *set, *clients_file;
+	struct dentry *truth, *set, *clients_file, *jobs_file;
+	struct rw_semaphore log_sem;	/* held to write while the log is replaced */
+	struct vgpu_joblog *joblog;
 	u32 profiling;			/* panthor: which counters fdinfo prints */
 	struct vgpu_amd *amd;
 	/* under vgpu.lock */
@@ -170,9 +181,18 @@ struct vgpu_bo { struct list_head link; u64 bytes; u32 region, flags, name, user
 struct vgpu_hold { struct list_head link; struct vgpu_bo *bo; };
 struct vgpu_mem { u64 own, shared, resident, purgeable, active; };	/* the total is own and shared */
 
+/* A queue of jobs on one engine. The drivers whose fence counts by queue (i915, xe) take its context and next seqno. */
+struct vgpu_queue {
+	struct drm_sched_entity entity;
+	u64 fence_context;
+	u32 seqno;			/* under vgpu_file.submit_lock */
+};
+struct vgpu_context { struct vgpu_queue queues[VGPU_ENGINES]; };
+
 struct vgpu_file {
 	struct vgpu *gpu;
-	struct drm_sched_entity entities[VGPU_ENGINES];
+	struct mutex submit_lock;	/* a queue's jobs are armed and pushed in one order */
+	struct vgpu_context *contexts[VGPU_CONTEXTS];	/* made when first used */
 	u64 busy_ns[VGPU_ENGINES];	/* of finished jobs, under vgpu.lock */
 	u64 client_id;
 	u32 pasid;
@@ -190,11 +210,20 @@ struct vgpu_job {
 	struct drm_sched_job base;
 	struct vgpu_engine *engine;
 	struct vgpu_file *file;
+	struct vgpu_queue *queue;	/* lives as long as its file, which the job holds */
+	struct vgpu_lane *lane;
 	struct vgpu_fence *hw;
 	bool hw_live;			/* the fence was initialised: drop it, do not free it */
-	u64 duration_ns, started_ns;
+	u64 duration_ns, started_ns;	/* a job that hangs is U64_MAX long */
+	struct vgpu_logged *log;	/* its line in the log, or NULL */
 	struct list_head link;
 };
+
+/* when the job ends by itself, never for one that hangs */
+static inline u64 job_end(const struct vgpu_job *job)
+{
+	return job->duration_ns == U64_MAX ? U64_MAX : job->started_ns + job->duration_ns;
+}
 
 static inline struct vgpu *to_vgpu(struct drm_device *d) { return container_of(d, struct vgpu, drm); }
 
@@ -203,12 +232,41 @@ void vgpu_touch(struct vgpu *gpu);
 void vgpu_untouch(struct vgpu *gpu);
 void vgpu_job_power(struct vgpu *gpu);
 
+/* vgpu_submit.c */
+int vgpu_submit(struct drm_device *d, void *data, struct drm_file *file);
+int vgpu_exec(struct drm_device *d, void *data, struct drm_file *file);
+int vgpu_wait(struct drm_device *d, void *data, struct drm_file *file);
+struct vgpu_context *vgpu_context_get(struct vgpu_file *vf, u32 number);
+void vgpu_contexts_destroy(struct vgpu_file *vf);
+
+/* vgpu_joblog.c: every job, if asked for */
+struct vgpu_logged {
+	u64 context, seqno, client;
+	u64 submit_ns, run_ns, start_ns, end_ns, due_ns, signalled_ns;
+	u64 hw_context, hw_seqno;
+	struct { u64 context, seqno; } deps[VGPU_DEPS];
+	struct dma_fence_cb signalled;
+	struct vgpu_joblog *log;
+	pid_t tgid, tid;
+	int status;
+	u8 engine, ndeps, flags, ready;
+	u32 number;			/* of its context */
+	char comm[TASK_COMM_LEN];
+};
+int vgpu_joblog_resize(struct vgpu *gpu, u32 entries);
+void vgpu_joblog_fini(struct vgpu *gpu);
+/* with log_sem held to read; NULL without a log, or when it is full */
+struct vgpu_logged *vgpu_joblog_add(struct vgpu *gpu, struct vgpu_file *vf, struct dma_fence *finished);
+extern const struct file_operations vgpu_jobs_fops;
+
 /* vgpu_engine.c */
+void vgpu_hw_fence_init(struct vgpu_job *job, u64 context, u64 seqno);
 int vgpu_engines_init(struct vgpu *gpu);
 void vgpu_engines_fini(struct vgpu *gpu);
 void vgpu_engines_kill(struct vgpu *gpu);
 /* the following with vgpu.lock held */
 u64 vgpu_gt_rc6(struct vgpu *gpu, int gt, u64 now);
+void vgpu_gt_recut(struct vgpu *gpu, unsigned int gt, u64 now);
 u64 vgpu_gt_integral(struct vgpu_gt *gt, bool requested, u64 now);
 void vgpu_gt_settle(struct vgpu_gt *gt, u64 now);
 void vgpu_engine_settle(struct vgpu_engine *e, u64 now);

@@ -16,6 +16,7 @@ struct vgpu_file *vgpu_file_new(struct vgpu *gpu, struct drm_file *file)
 		return NULL;
 	kref_init(&vf->ref);
 	INIT_LIST_HEAD(&vf->holds);
+	mutex_init(&vf->submit_lock);
 	vf->gpu = gpu;
 #if K(6, 5)
 	vf->client_id = file->client_id;
@@ -48,6 +49,8 @@ static void file_free(struct kref *ref)
 	for (i = 0; i < gpu->ident->nengines; i++)
 		gpu->gone_ns[i] += vf->busy_ns[i];
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	for (i = 0; i < VGPU_CONTEXTS; i++)
+		kfree(vf->contexts[i]);
 	kfree(vf);
 }
 
@@ -91,11 +94,15 @@ void vgpu_file_close(struct vgpu_file *vf)
 
 u64 vgpu_file_busy(struct vgpu_file *vf, int engine, u64 now)
 {
-	struct vgpu_job *job = vf->gpu->engines[engine].running;
 	u64 busy = vf->busy_ns[engine];
+	int i;
 
-	if (job && job->file == vf)
-		busy += min(now - job->started_ns, job->duration_ns);
+	for (i = 0; i < VGPU_LANES; i++) {
+		struct vgpu_job *job = vf->gpu->engines[engine].lanes[i].running;
+
+		if (job && job->file == vf)
+			busy += min(now - job->started_ns, job->duration_ns);
+	}
 	return busy;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The engines: one job at a time, each exactly its length, behind the DRM scheduler. */
+/* The engines: one job at a time (and, if asked for, one beside it), each exactly its length, behind the DRM scheduler. */
 #include "vgpu.h"
 
 const struct vgpu_engine_desc vgpu_engine_descs[VGPU_ENGINES] = {
@@ -82,6 +82,38 @@ u64 vgpu_energy_uj(struct vgpu *gpu, int channel, u64 now)
 	return div_u64(nj, channel == 2 ? 2000 : 1000);
 }
 
+/* A reason to be awake has gone before its end: awake until now, or until what still runs ends. */
+void vgpu_gt_recut(struct vgpu *gpu, unsigned int gt, u64 now)
+{
+	u64 end = gpu->gt[gt].forcewake ? U64_MAX : now;
+	int i, k;
+
+	for (i = 0; i < gpu->ident->nengines; i++)
+		for (k = 0; k < VGPU_LANES && gpu->engines[i].gt == gt; k++)
+			if (gpu->engines[i].lanes[k].running)
+				end = max(end, job_end(gpu->engines[i].lanes[k].running));
+	span_cut(&gpu->gt[gt].awake, end);
+}
+
+/* What runs on a lane ends now, before its time. */
+static void lane_stop(struct vgpu_lane *lane, u64 now)
+{
+	struct vgpu_engine *e = lane->engine;
+	struct vgpu_job *job = lane->running;
+	u64 end = now;
+	int i;
+
+	lane->running = NULL;
+	for (i = 0; i < VGPU_LANES; i++)
+		if (e->lanes[i].running)
+			end = max(end, job_end(e->lanes[i].running));
+	span_cut(&e->busy, end);
+	vgpu_gt_recut(e->gpu, e->gt, now);
+	job->file->busy_ns[e - e->gpu->engines] += min(now - job->started_ns, job->duration_ns);
+	if (job->log)
+		job->log->end_ns = now;
+}
+
 /* Forcewake keeps a GT out of C6 from now until nobody holds it and its last job is over. */
 void vgpu_forcewake_get(struct vgpu *gpu, int gt)
 {
@@ -101,82 +133,117 @@ void vgpu_forcewake_put(struct vgpu *gpu, int gt)
 
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	if (!--g->forcewake)
-		span_cut(&g->awake, max(ktime_get_ns(), g->last_end));
+		vgpu_gt_recut(gpu, gt, ktime_get_ns());
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
 }
 
 /* ---- the hardware ---- */
-static void engine_start_next(struct vgpu_engine *e)
-{
-	struct vgpu_gt *g = &e->gpu->gt[e->gt];
-	struct vgpu_job *job;
-	u64 end;
+/*
+ * Tiny jobs that follow one another in the interrupt are waited for there, so many at most: a timer that has expired
+ * before it is armed makes hrtimer_interrupt believe that it hangs and hold all timers up for as much as 100 ms.
+ */
+#define SPIN_NS 10000
+#define SPIN_JOBS 16
 
-	if (e->running || e->gpu->dead)
-		return;
-	job = list_first_entry_or_null(&e->queue, struct vgpu_job, link);
+static struct vgpu_job *lane_begin(struct vgpu_lane *lane)
+{
+	struct vgpu_engine *e = lane->engine;
+	struct vgpu_job *job;
+
+	if (lane->running || e->gpu->dead)
+		return NULL;
+	job = list_first_entry_or_null(&lane->queue, struct vgpu_job, link);
 	if (!job)
-		return;
+		return NULL;
 	list_del_init(&job->link);
-	e->running = job;
+	lane->running = job;
 	job->started_ns = ktime_get_ns();
-	end = job->started_ns + job->duration_ns;
-	span_add(&e->busy, job->started_ns, end);
-	span_add(&g->awake, job->started_ns, end);
-	g->last_end = max(g->last_end, end);
-	hrtimer_start(&e->timer, ns_to_ktime(job->duration_ns), HRTIMER_MODE_REL);
+	span_add(&e->busy, job->started_ns, job_end(job));
+	span_add(&e->gpu->gt[e->gt].awake, job->started_ns, job_end(job));
+	if (job->log) {
+		job->log->start_ns = job->started_ns;
+		job->log->due_ns = job->duration_ns == U64_MAX ? 0 : job_end(job);
+	}
+	return job;
 }
 
-static enum hrtimer_restart engine_irq(struct hrtimer *t)
+static void lane_start_next(struct vgpu_lane *lane)
 {
-	struct vgpu_engine *e = container_of(t, struct vgpu_engine, timer);
-	struct vgpu *gpu = e->gpu;
-	struct dma_fence *done = NULL;
+	struct vgpu_job *job = lane_begin(lane);
+
+	if (job && job->duration_ns != U64_MAX)
+		hrtimer_start(&lane->timer, ns_to_ktime(job->duration_ns), HRTIMER_MODE_REL);
+}
+
+/* with vgpu.lock held; the fence to signal without it */
+static struct dma_fence *lane_finish(struct vgpu_lane *lane)
+{
+	struct vgpu_engine *e = lane->engine;
+	struct vgpu_job *job = lane->running;
+
+	if (!job)
+		return NULL;
+	e->jobs++;
+	/* the truth is what was asked for, not the timer's lateness */
+	job->file->busy_ns[e - e->gpu->engines] += job->duration_ns;
+	atomic64_inc(&e->gpu->irqs);
+	if (job->log)
+		job->log->end_ns = ktime_get_ns();
+	lane->running = NULL;
+	return dma_fence_get(&job->hw->base);
+}
+
+static enum hrtimer_restart lane_irq(struct hrtimer *t)
+{
+	struct vgpu_lane *lane = container_of(t, struct vgpu_lane, timer);
+	struct vgpu *gpu = lane->engine->gpu;
+	struct dma_fence *done;
 	struct vgpu_job *job;
 	unsigned long flags;
+	u64 end = 0;
+	int n = 0;
 
-	raw_spin_lock_irqsave(&gpu->lock, flags);
-	job = e->running;
-	if (job) {
-		e->jobs++;
-		/* the truth is what was asked for, not the timer's lateness */
-		job->file->busy_ns[e - gpu->engines] += job->duration_ns;
-		atomic64_inc(&gpu->irqs);
-		done = dma_fence_get(&job->hw->base);
-		e->running = NULL;
-	}
-	raw_spin_unlock_irqrestore(&gpu->lock, flags);
-	if (done) {
-		dma_fence_signal(done);
-		dma_fence_put(done);
-	}
-	raw_spin_lock_irqsave(&gpu->lock, flags);
-	engine_start_next(e);
-	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	do {
+		while (ktime_get_ns() < end)
+			cpu_relax();
+		raw_spin_lock_irqsave(&gpu->lock, flags);
+		done = lane_finish(lane);
+		raw_spin_unlock_irqrestore(&gpu->lock, flags);
+		if (done) {
+			dma_fence_signal(done);
+			dma_fence_put(done);
+		}
+		end = 0;
+		raw_spin_lock_irqsave(&gpu->lock, flags);
+		job = list_first_entry_or_null(&lane->queue, struct vgpu_job, link);
+		if (job && job->duration_ns <= SPIN_NS && n++ < SPIN_JOBS) {
+			if (lane_begin(lane))
+				end = job_end(job);
+		} else {
+			lane_start_next(lane);
+		}
+		raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	} while (end);
 	return HRTIMER_NORESTART;
 }
 
 /* The device is gone: end what runs, refuse what waits. Process context, after vgpu.dead was set. */
-static void engine_kill(struct vgpu_engine *e)
+static void lane_kill(struct vgpu_lane *lane)
 {
-	struct vgpu *gpu = e->gpu;
+	struct vgpu *gpu = lane->engine->gpu;
 	struct vgpu_job *job;
 	unsigned long flags;
-	u64 now;
 
-	hrtimer_cancel(&e->timer);
+	hrtimer_cancel(&lane->timer);
 	for (;;) {
 		struct dma_fence *fence = NULL;
 
 		raw_spin_lock_irqsave(&gpu->lock, flags);
-		now = ktime_get_ns();
-		job = e->running;
+		job = lane->running;
 		if (job) {
-			e->running = NULL;
-			span_cut(&e->busy, now);
-			job->file->busy_ns[e - gpu->engines] += min(now - job->started_ns, job->duration_ns);
+			lane_stop(lane, ktime_get_ns());
 		} else {
-			job = list_first_entry_or_null(&e->queue, struct vgpu_job, link);
+			job = list_first_entry_or_null(&lane->queue, struct vgpu_job, link);
 			if (job)
 				list_del_init(&job->link);
 		}
@@ -194,13 +261,14 @@ static void engine_kill(struct vgpu_engine *e)
 void vgpu_engines_kill(struct vgpu *gpu)
 {
 	unsigned long flags;
-	unsigned int i;
+	unsigned int i, k;
 
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	gpu->dead = true;
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
 	for (i = 0; i < gpu->ident->nengines; i++)
-		engine_kill(&gpu->engines[i]);
+		for (k = 0; k < VGPU_LANES; k++)
+			lane_kill(&gpu->engines[i].lanes[k]);
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	for (i = 0; i < gpu->gts; i++)
 		if (!gpu->gt[i].forcewake)
@@ -209,34 +277,102 @@ void vgpu_engines_kill(struct vgpu *gpu)
 }
 
 /* ---- DRM scheduler back end ---- */
+void vgpu_hw_fence_init(struct vgpu_job *job, u64 context, u64 seqno)
+{
+	dma_fence_init(&job->hw->base, &vgpu_fence_ops, &job->engine->fence_lock, context, seqno);
+	job->hw_live = true;
+	if (job->log) {
+		job->log->hw_context = context;
+		job->log->hw_seqno = seqno;
+	}
+}
+
 static struct dma_fence *vgpu_run_job(struct drm_sched_job *sj)
 {
 	struct vgpu_job *job = to_job(sj);
 	struct vgpu_engine *e = job->engine;
 	struct vgpu *gpu = e->gpu;
+	bool at_once = false;
 	unsigned long flags;
 
-	dma_fence_init(&job->hw->base, &vgpu_fence_ops, &e->fence_lock, e->fence_context, atomic_inc_return(&e->seqno));
-	job->hw_live = true;
+	if (job->log)
+		job->log->run_ns = ktime_get_ns();
+	if (!job->hw_live)
+		vgpu_hw_fence_init(job, e->fence_context, atomic_inc_return(&e->seqno));
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	if (gpu->dead) {
 		raw_spin_unlock_irqrestore(&gpu->lock, flags);
 		return ERR_PTR(-ENODEV);
 	}
 	dma_fence_get(&job->hw->base);
-	list_add_tail(&job->link, &e->queue);
-	engine_start_next(e);
+	if (!job->duration_ns && !job->lane->running && list_empty(&job->lane->queue)) {
+		at_once = true;		/* no timer: for rates that a guest's timers do not reach */
+		e->jobs++;
+		atomic64_inc(&gpu->irqs);
+		if (job->log)
+			job->log->start_ns = job->log->end_ns = job->log->due_ns = ktime_get_ns();
+	} else {
+		list_add_tail(&job->link, &job->lane->queue);
+		lane_start_next(job->lane);
+	}
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	if (at_once)
+		dma_fence_signal(&job->hw->base);
 	return &job->hw->base;
 }
 
-static enum drm_gpu_sched_stat vgpu_timedout(struct drm_sched_job *sj)
+/*
+ * The job was taken off the scheduler's list of pending jobs and has to be there again to be freed. Since 6.17 the
+ * scheduler does it for DRM_GPU_SCHED_STAT_NO_HANG; before, drivers did it themselves: etnaviv_sched_timedout_job,
+ * v3d_sched_skip_reset, xe_sched_add_pending_job.
+ */
+static enum drm_gpu_sched_stat pending_again(struct drm_sched_job *sj)
 {
 #if K(6, 17)
 	return DRM_GPU_SCHED_STAT_NO_HANG;
 #else
+	spin_lock(&sj->sched->job_list_lock);
+	list_add(&sj->list, &sj->sched->pending_list);
+	spin_unlock(&sj->sched->job_list_lock);
 	return DRM_GPU_SCHED_STAT_NOMINAL;
 #endif
+}
+
+/* As xe ends a job that timed out: the engine is stopped, its fence carries the error, what comes after goes on. */
+static enum drm_gpu_sched_stat vgpu_timedout(struct drm_sched_job *sj)
+{
+	struct vgpu_job *job = to_job(sj);
+	struct vgpu_lane *lane = job->lane;
+	struct vgpu *gpu = job->engine->gpu;
+	enum drm_gpu_sched_stat stat;
+	struct dma_fence *fence = NULL;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&gpu->lock, flags);
+	if (lane->running == job && job->duration_ns == U64_MAX) {
+		fence = dma_fence_get(&job->hw->base);
+		lane_stop(lane, ktime_get_ns());
+		lane_start_next(lane);
+	}
+	raw_spin_unlock_irqrestore(&gpu->lock, flags);
+	if (fence) {
+		dma_fence_set_error(fence, -ETIME);
+		/* drm_sched_job_done passes it on to this one, but not in 6.1. */
+		dma_fence_set_error(&sj->s_fence->finished, -ETIME);
+	}
+	stat = pending_again(sj);
+	if (fence) {	/* from here on the job may be freed on old kernels */
+		dma_fence_signal(fence);
+		dma_fence_put(fence);
+		return stat;
+	}
+	/* It was only slow, or it ended meanwhile, when nobody could free it. */
+#if K(6, 8) && !K(6, 17)
+	queue_work(lane->engine->sched.submit_wq, &lane->engine->sched.work_free_job);
+#elif !K(6, 8)
+	wake_up_interruptible(&lane->engine->sched.wake_up_worker);
+#endif
+	return stat;
 }
 
 static void vgpu_free_job(struct drm_sched_job *sj)
@@ -265,7 +401,8 @@ static const struct drm_sched_backend_ops vgpu_sched_ops = {
 
 int vgpu_engines_init(struct vgpu *gpu)
 {
-	int i, ret;
+	long timeout = vgpu_timeout_ms ? msecs_to_jiffies(vgpu_timeout_ms) : MAX_SCHEDULE_TIMEOUT;
+	int i, k, ret;
 
 	for (i = 0; i < gpu->ident->nengines; i++) {
 		struct vgpu_engine *e = &gpu->engines[i];
@@ -274,31 +411,36 @@ int vgpu_engines_init(struct vgpu *gpu)
 		e->desc = &gpu->ident->engines[i];
 		e->gt = gpu->gts > 1 && e->desc->media;
 		spin_lock_init(&e->fence_lock);
-		INIT_LIST_HEAD(&e->queue);
 		e->fence_context = dma_fence_context_alloc(1);
+		for (k = 0; k < VGPU_LANES; k++) {
+			struct vgpu_lane *lane = &e->lanes[k];
+
+			lane->engine = e;
+			INIT_LIST_HEAD(&lane->queue);
 #if K(6, 15)
-		hrtimer_setup(&e->timer, engine_irq, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+			hrtimer_setup(&lane->timer, lane_irq, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 #else
-		hrtimer_init(&e->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
-		e->timer.function = engine_irq;
+			hrtimer_init(&lane->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+			lane->timer.function = lane_irq;
 #endif
+		}
 		strscpy(e->name, e->desc->name, sizeof(e->name));
 #if K(6, 15) || !K(6, 2)	/* Debian's 6.1 carries the argument struct too */
 		{
 			struct drm_sched_init_args args = {
-				.ops = &vgpu_sched_ops, .credit_limit = 2,
+				.ops = &vgpu_sched_ops, .credit_limit = vgpu_credits,
 #if K(6, 15)
 				.num_rqs = DRM_SCHED_PRIORITY_COUNT,
 #endif
-				.timeout = MAX_SCHEDULE_TIMEOUT, .name = e->name, .dev = gpu->dev,
+				.timeout = timeout, .name = e->name, .dev = gpu->dev,
 			};
 			ret = drm_sched_init(&e->sched, &args);
 		}
 #elif K(6, 8)
-		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, NULL, DRM_SCHED_PRIORITY_COUNT, 2, 0,
-				     MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, gpu->dev);
+		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, NULL, DRM_SCHED_PRIORITY_COUNT, vgpu_credits, 0,
+				     timeout, NULL, NULL, e->name, gpu->dev);
 #else
-		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, 2, 0, MAX_SCHEDULE_TIMEOUT, NULL, NULL, e->name, gpu->dev);
+		ret = drm_sched_init(&e->sched, &vgpu_sched_ops, vgpu_credits, 0, timeout, NULL, NULL, e->name, gpu->dev);
 #endif
 		if (ret)
 			return ret;

@@ -32,6 +32,16 @@ unsigned int vgpu_pmu_cpu;
 module_param_named(pmu_cpu, vgpu_pmu_cpu, uint, 0444);
 MODULE_PARM_DESC(pmu_cpu, "the PMU mask's CPU where the driver keeps it itself (up to 6.12)");
 
+unsigned int vgpu_timeout_ms;
+module_param_named(timeout_ms, vgpu_timeout_ms, uint, 0444);
+MODULE_PARM_DESC(timeout_ms, "the scheduler's timeout of a job; 0: none");
+unsigned int vgpu_credits = 2;
+module_param_named(credits, vgpu_credits, uint, 0444);
+MODULE_PARM_DESC(credits, "jobs that the scheduler hands to an engine before one of them has ended");
+unsigned int vgpu_log_jobs;
+module_param_named(log_jobs, vgpu_log_jobs, uint, 0444);
+MODULE_PARM_DESC(log_jobs, "entries of each device's job log; 0: none, until asked for in debugfs");
+
 #define ALL (MEM_RESIDENT | MEM_PURGEABLE | MEM_ACTIVE)
 static const struct vgpu_region i915_regions[] = { { "system0", 0, ALL }, { "stolen-system0", 2, ALL }, { } };
 static const struct vgpu_region dg2_regions[] = { { "system0", 0, ALL }, { "local0", 1, ALL }, { "stolen-local0", 2, ALL }, { } };
@@ -100,71 +110,6 @@ static int vgpu_runtime_resume(struct device *dev)
 static const struct dev_pm_ops vgpu_pm_ops = { RUNTIME_PM_OPS(vgpu_runtime_suspend, vgpu_runtime_resume, NULL) };
 
 /* ---- ioctls ---- */
-static int submit_one(struct vgpu *gpu, struct drm_file *file, struct drm_vgpu_submit *args, struct dma_fence **last)
-{
-	struct vgpu_file *vf = file->driver_priv;
-	struct vgpu_job *job = kzalloc(sizeof(*job), GFP_KERNEL);
-	int ret;
-
-	if (!job)
-		return -ENOMEM;
-	job->hw = kzalloc(sizeof(*job->hw), GFP_KERNEL);
-	if (!job->hw) {
-		kfree(job);
-		return -ENOMEM;
-	}
-	INIT_LIST_HEAD(&job->link);
-	job->engine = &gpu->engines[args->engine];
-	job->hw->engine = job->engine;
-	job->duration_ns = args->duration_ns;
-	job->file = vf;
-#if K(6, 17)
-	ret = drm_sched_job_init(&job->base, &vf->entities[args->engine], 1, NULL, file->client_id);
-#elif K(6, 8)
-	ret = drm_sched_job_init(&job->base, &vf->entities[args->engine], 1, NULL);
-#else
-	ret = drm_sched_job_init(&job->base, &vf->entities[args->engine], NULL);
-#endif
-	if (ret) {
-		kfree(job->hw);
-		kfree(job);
-		return ret;
-	}
-	kref_get(&vf->ref);
-	atomic_inc(&gpu->live_jobs);
-	vgpu_job_power(gpu);
-	drm_sched_job_arm(&job->base);
-	dma_fence_put(*last);
-	*last = dma_fence_get(&job->base.s_fence->finished);
-	drm_sched_entity_push_job(&job->base);
-	return 0;
-}
-
-static int vgpu_submit(struct drm_device *d, void *data, struct drm_file *file)
-{
-	struct vgpu *gpu = to_vgpu(d);
-	struct drm_vgpu_submit *args = data;
-	struct dma_fence *last = NULL;
-	int ret = 0, idx;
-	u32 i;
-
-	if (args->engine >= gpu->ident->nengines || !args->count || args->count > 4096 || args->duration_ns > NSEC_PER_SEC)
-		return -EINVAL;
-	if (!drm_dev_enter(d, &idx))
-		return -ENODEV;
-	for (i = 0; i < args->count && !ret; i++)
-		ret = submit_one(gpu, file, args, &last);
-	drm_dev_exit(idx);
-	/* Not within the section above: unplugging waits for that one, and ends the jobs itself. */
-	if (!ret && args->flags & VGPU_SUBMIT_WAIT) {
-		ret = dma_fence_wait(last, true);
-		if (!ret && last->error)
-			ret = last->error;
-	}
-	dma_fence_put(last);
-	return ret < 0 ? ret : 0;
-}
-
 static const struct drm_ioctl_desc vgpu_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(VGPU_SUBMIT, vgpu_submit, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VGPU_ALLOC, vgpu_alloc, DRM_RENDER_ALLOW),
@@ -172,6 +117,8 @@ static const struct drm_ioctl_desc vgpu_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(VGPU_FREE, vgpu_free, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VGPU_SET_NAME, vgpu_set_name, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VGPU_CLIENT, vgpu_client, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VGPU_EXEC, vgpu_exec, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VGPU_WAIT, vgpu_wait, DRM_RENDER_ALLOW),
 };
 
 /* amdgpu_driver_open_kms and amdgpu_driver_postclose_kms wake the device */
@@ -190,17 +137,11 @@ static int vgpu_open(struct drm_device *d, struct drm_file *file)
 {
 	struct vgpu *gpu = to_vgpu(d);
 	struct vgpu_file *vf;
-	int i;
 
 	open_power(gpu);
 	vf = vgpu_file_new(gpu, file);
 	if (!vf)
 		return -ENOMEM;
-	for (i = 0; i < gpu->ident->nengines; i++) {
-		struct drm_gpu_scheduler *s = &gpu->engines[i].sched;
-
-		drm_sched_entity_init(&vf->entities[i], DRM_SCHED_PRIORITY_NORMAL, &s, 1, NULL);
-	}
 	file->driver_priv = vf;
 	return 0;
 }
@@ -208,12 +149,9 @@ static int vgpu_open(struct drm_device *d, struct drm_file *file)
 static void vgpu_postclose(struct drm_device *d, struct drm_file *file)
 {
 	struct vgpu_file *vf = file->driver_priv;
-	struct vgpu *gpu = vf->gpu;
-	int i;
 
-	open_power(gpu);
-	for (i = 0; i < gpu->ident->nengines; i++)
-		drm_sched_entity_destroy(&vf->entities[i]);
+	open_power(vf->gpu);
+	vgpu_contexts_destroy(vf);
 	vgpu_file_close(vf);
 }
 
@@ -287,7 +225,11 @@ static const struct vgpu_ident *find_ident(struct pci_dev *pdev)
 	return NULL;
 }
 
-static void vgpu_release(struct drm_device *drm, void *unused) { vgpu_engines_fini(to_vgpu(drm)); }
+static void vgpu_release(struct drm_device *drm, void *unused)
+{
+	vgpu_engines_fini(to_vgpu(drm));
+	vgpu_joblog_fini(to_vgpu(drm));
+}
 
 static void gt_defaults(struct vgpu_gt *g, bool media)
 {
@@ -331,6 +273,7 @@ static int vgpu_setup(struct device *dev, struct pci_dev *pdev, const struct vgp
 	gpu->fan_rpm = 1200;
 	raw_spin_lock_init(&gpu->lock);
 	init_waitqueue_head(&gpu->jobs_gone);
+	init_rwsem(&gpu->log_sem);
 	INIT_LIST_HEAD(&gpu->clients);
 	INIT_LIST_HEAD(&gpu->bos);
 	for (i = 0; i < gpu->gts; i++)
@@ -354,6 +297,9 @@ static int vgpu_setup(struct device *dev, struct pci_dev *pdev, const struct vgp
 	ret = vgpu_hwmon_register(gpu);
 	if (ret)
 		dev_err(dev, "vgpu: no hwmon: %d\n", ret);
+	ret = vgpu_joblog_resize(gpu, vgpu_log_jobs);
+	if (ret)
+		dev_err(dev, "vgpu: no job log: %d\n", ret);
 	vgpu_truth_register(gpu);
 	pm_runtime_set_autosuspend_delay(dev, autosuspend_of(ident));
 	pm_runtime_use_autosuspend(dev);

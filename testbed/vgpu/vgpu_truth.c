@@ -230,6 +230,10 @@ static ssize_t set_write(struct file *f, const char __user *user, size_t len, lo
 	if (copy_from_user(line, user, len))
 		return -EFAULT;
 	line[len] = 0;
+	if (sscanf(line, "log_jobs %u", &gt) == 1) {	/* it allocates: not under the lock */
+		ret = vgpu_joblog_resize(gpu, gt);
+		return ret ? ret : len;
+	}
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	if (sscanf(line, "gt%u %n", &gt, &at) == 1 && at)
 		ret = set_gt(gpu, gt, line + at);
@@ -251,10 +255,13 @@ void vgpu_truth_register(struct vgpu *gpu)
 	gpu->set = debugfs_create_file(name, 0200, NULL, gpu, &set_fops);
 	snprintf(name, sizeof(name), "vgpu-%s-clients", dev_name(gpu->dev));
 	gpu->clients_file = debugfs_create_file(name, 0400, NULL, gpu, &clients_fops);
+	snprintf(name, sizeof(name), "vgpu-%s-jobs", dev_name(gpu->dev));
+	gpu->jobs_file = debugfs_create_file(name, 0400, NULL, gpu, &vgpu_jobs_fops);
 }
 
 void vgpu_truth_unregister(struct vgpu *gpu)
 {
+	debugfs_remove(gpu->jobs_file);
 	debugfs_remove(gpu->clients_file);
 	debugfs_remove(gpu->set);
 	debugfs_remove(gpu->truth);
