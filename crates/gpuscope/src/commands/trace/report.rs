@@ -47,8 +47,12 @@ struct Reading {
 
 impl Reading {
     fn new(header: &Header, args: &Args) -> Self {
-        let subject =
-            Subject { drivers: header.gpus.clone(), coverage: header.coverage(), no_gpu: None, slowest: args.top };
+        let subject = Subject {
+            drivers: header.gpus.clone(),
+            coverage: header.coverage(),
+            no_gpu: Some(no_gpu(header)),
+            slowest: args.top,
+        };
         Reading { decoder: Decoder::new(), report: Report::new(subject), dropped: Dropped::default(), jobs: args.jobs }
     }
 
