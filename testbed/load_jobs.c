@@ -84,7 +84,7 @@ static void work(int out)
 			sleep_until(next);
 	}
 	submitted = now();
-	for (n = 0; o.wait && n < o.nodes; n++)
+	for (n = 0; o.wait && !o.sync && n < o.nodes; n++)
 		for (r = 0; r < o.rings; r++)
 			for (c = 0; c < o.contexts; c++)
 				for (p = 0; p < 2; p++)

@@ -29,6 +29,7 @@
 
 #define K(a, b) (LINUX_VERSION_CODE >= KERNEL_VERSION(a, b, 0))
 #define VGPU_GTS 2
+#define VGPU_XE_EVENTS K(6, 8)	/* the real driver's; records are laid out at build time, so "force" adds none */
 
 extern bool vgpu_force;
 extern unsigned int vgpu_pmu_cpu, vgpu_timeout_ms, vgpu_credits, vgpu_log_jobs;
@@ -166,6 +167,7 @@ struct vgpu {
 	struct vgpu_kobj *dirs[24];
 	unsigned int ndirs;
 	struct dentry *truth, *set, *clients_file, *jobs_file;
+	atomic_t guc_ids;
 	struct rw_semaphore log_sem;	/* held to write while the log is replaced */
 	struct vgpu_joblog *joblog;
 	u32 profiling;			/* panthor: which counters fdinfo prints */
@@ -186,6 +188,7 @@ struct vgpu_queue {
 	struct drm_sched_entity entity;
 	u64 fence_context;
 	u32 seqno;			/* under vgpu_file.submit_lock */
+	u16 guc_id;			/* 0 until its first job */
 };
 struct vgpu_context { struct vgpu_queue queues[VGPU_ENGINES]; };
 
@@ -218,6 +221,9 @@ struct vgpu_job {
 	struct vgpu_logged *log;	/* its line in the log, or NULL */
 	struct list_head link;
 };
+
+/* what a wait's events say of its job, which may be freed meanwhile */
+struct vgpu_waited { struct vgpu_engine *engine; u64 context, seqno; };
 
 /* when the job ends by itself, never for one that hangs */
 static inline u64 job_end(const struct vgpu_job *job)

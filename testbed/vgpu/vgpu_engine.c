@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The engines: one job at a time (and, if asked for, one beside it), each exactly its length, behind the DRM scheduler. */
 #include "vgpu.h"
+#include "vgpu_trace_amdgpu.h"
+#include "vgpu_trace_i915.h"
+#if VGPU_XE_EVENTS
+#include "vgpu_trace_xe.h"
+#define trace_xe(gpu, event, what) do { if ((gpu)->is_xe) trace_xe_##event(what); } while (0)
+#else
+#define trace_xe(gpu, event, what) do { } while (0)
+#endif
 
 const struct vgpu_engine_desc vgpu_engine_descs[VGPU_ENGINES] = {
 	{ "rcs0", "render", "rcs", 0, 0, false },
@@ -193,6 +201,15 @@ static struct dma_fence *lane_finish(struct vgpu_lane *lane)
 	return dma_fence_get(&job->hw->base);
 }
 
+/* as hw_fence_irq_run_cb of xe does; the reference goes too */
+static void hw_fence_done(struct vgpu *gpu, struct dma_fence *fence)
+{
+	trace_xe(gpu, hw_fence_try_signal, container_of(fence, struct vgpu_fence, base));
+	trace_xe(gpu, hw_fence_signal, container_of(fence, struct vgpu_fence, base));
+	dma_fence_signal(fence);
+	dma_fence_put(fence);
+}
+
 static enum hrtimer_restart lane_irq(struct hrtimer *t)
 {
 	struct vgpu_lane *lane = container_of(t, struct vgpu_lane, timer);
@@ -209,10 +226,8 @@ static enum hrtimer_restart lane_irq(struct hrtimer *t)
 		raw_spin_lock_irqsave(&gpu->lock, flags);
 		done = lane_finish(lane);
 		raw_spin_unlock_irqrestore(&gpu->lock, flags);
-		if (done) {
-			dma_fence_signal(done);
-			dma_fence_put(done);
-		}
+		if (done)
+			hw_fence_done(gpu, done);
 		end = 0;
 		raw_spin_lock_irqsave(&gpu->lock, flags);
 		job = list_first_entry_or_null(&lane->queue, struct vgpu_job, link);
@@ -297,8 +312,12 @@ static struct dma_fence *vgpu_run_job(struct drm_sched_job *sj)
 
 	if (job->log)
 		job->log->run_ns = ktime_get_ns();
+	if (gpu->is_amd)	/* amdgpu_job_run, before amdgpu_fence_emit */
+		trace_amdgpu_sched_run_job(job);
 	if (!job->hw_live)
 		vgpu_hw_fence_init(job, e->fence_context, atomic_inc_return(&e->seqno));
+	trace_xe(gpu, sched_job_run, job);
+	trace_xe(gpu, exec_queue_submit, job);
 	raw_spin_lock_irqsave(&gpu->lock, flags);
 	if (gpu->dead) {
 		raw_spin_unlock_irqrestore(&gpu->lock, flags);
@@ -317,7 +336,7 @@ static struct dma_fence *vgpu_run_job(struct drm_sched_job *sj)
 	}
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
 	if (at_once)
-		dma_fence_signal(&job->hw->base);
+		hw_fence_done(gpu, dma_fence_get(&job->hw->base));
 	return &job->hw->base;
 }
 
@@ -356,14 +375,15 @@ static enum drm_gpu_sched_stat vgpu_timedout(struct drm_sched_job *sj)
 	}
 	raw_spin_unlock_irqrestore(&gpu->lock, flags);
 	if (fence) {
+		trace_xe(gpu, sched_job_timedout, job);
 		dma_fence_set_error(fence, -ETIME);
+		trace_xe(gpu, sched_job_set_error, job);
 		/* drm_sched_job_done passes it on to this one, but not in 6.1. */
 		dma_fence_set_error(&sj->s_fence->finished, -ETIME);
 	}
 	stat = pending_again(sj);
 	if (fence) {	/* from here on the job may be freed on old kernels */
-		dma_fence_signal(fence);
-		dma_fence_put(fence);
+		hw_fence_done(gpu, fence);
 		return stat;
 	}
 	/* It was only slow, or it ended meanwhile, when nobody could free it. */
@@ -380,6 +400,9 @@ static void vgpu_free_job(struct drm_sched_job *sj)
 	struct vgpu_job *job = to_job(sj);
 	struct vgpu *gpu = job->engine->gpu;
 
+	if (gpu->is_i915 && job->hw_live)	/* late, when somebody cleans up, as the real one's */
+		trace_i915_request_retire(job);
+	trace_xe(gpu, sched_job_free, job);
 	drm_sched_job_cleanup(sj);
 	if (job->hw_live)
 		dma_fence_put(&job->hw->base);
@@ -395,7 +418,22 @@ static void vgpu_free_job(struct drm_sched_job *sj)
 	spin_unlock_irq(&gpu->jobs_gone.lock);
 }
 
+/* before a job runs and once it has nothing to wait for any more: amdgpu_job_prepare_job, amdgpu_job_dependency */
+static struct dma_fence *vgpu_prepare(struct drm_sched_job *sj, struct drm_sched_entity *entity)
+{
+	struct vgpu_job *job = to_job(sj);
+
+	if (job->engine->gpu->is_amd)
+		trace_amdgpu_vm_grab_id(job);
+	return NULL;
+}
+
 static const struct drm_sched_backend_ops vgpu_sched_ops = {
+#if K(6, 4)	/* its name before is 6.1's */
+	.prepare_job = vgpu_prepare,
+#else
+	.dependency = vgpu_prepare,
+#endif
 	.run_job = vgpu_run_job, .timedout_job = vgpu_timedout, .free_job = vgpu_free_job,
 };
 

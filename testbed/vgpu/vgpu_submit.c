@@ -3,26 +3,84 @@
 #include <linux/xarray.h>
 #include <drm/drm_ioctl.h>
 #include "vgpu.h"
+#include "vgpu_trace_amdgpu.h"
+#include "vgpu_trace_i915.h"
+#if VGPU_XE_EVENTS
+#include "vgpu_trace_xe.h"
+#endif
+
+/* ---- the drivers' own events, where their code has them ---- */
+static void trace_made(struct vgpu_job *job)
+{
+#if VGPU_XE_EVENTS
+	struct vgpu_queue *q = job->queue;
+
+	if (!job->engine->gpu->is_xe)
+		return;
+	if (!q->guc_id) {	/* guc_exec_queue_init */
+		q->guc_id = max_t(u16, 1, atomic_inc_return(&job->engine->gpu->guc_ids));
+		trace_xe_exec_queue_create(job);
+	}
+	trace_xe_sched_job_create(job);
+#endif
+}
+
+/* between drm_sched_job_arm and drm_sched_entity_push_job */
+static void trace_armed(struct vgpu_job *job)
+{
+	struct vgpu *gpu = job->engine->gpu;
+
+	if (gpu->is_i915) {		/* eb_requests_add, eb_request_add */
+		trace_i915_request_queue(job, 0);
+		trace_i915_request_add(job);
+	}
+	if (gpu->is_amd)		/* amdgpu_cs_submit */
+		trace_amdgpu_cs_ioctl(job);
+#if VGPU_XE_EVENTS
+	if (gpu->is_xe) {		/* xe_hw_fence_init, xe_sched_job_push */
+		trace_xe_hw_fence_create(job->hw);
+		trace_xe_sched_job_exec(job);
+	}
+#endif
+}
+
+/* A wait that has to wait, with i915's own events around the core's. */
+static long wait_fence(struct dma_fence *fence, const struct vgpu_waited *waited, long timeout)
+{
+	bool i915 = waited->engine && waited->engine->gpu->is_i915 && !dma_fence_is_signaled(fence);
+	long left;
+
+	if (i915)
+		trace_i915_request_wait_begin(waited, 1);	/* I915_WAIT_INTERRUPTIBLE */
+	left = dma_fence_wait_timeout(fence, true, timeout);
+	if (i915)
+		trace_i915_request_wait_end(waited);
+	return left;
+}
 
 /* ---- handles: a job's fence by number, of the whole module, so that a job may wait for another GPU's ---- */
-struct handle { struct dma_fence *fence; struct vgpu_file *owner; };
+struct handle { struct dma_fence *fence; struct vgpu_file *owner; struct vgpu_waited waited; };
 static DEFINE_XARRAY_ALLOC1(handles);
 static DEFINE_MUTEX(handles_lock);
 
-static struct dma_fence *handle_fence(u32 number)
+/* "waited" is only of a job of this file: another one's device may go */
+static struct dma_fence *handle_fence(struct vgpu_file *vf, u32 number, struct vgpu_waited *waited)
 {
 	struct dma_fence *fence = NULL;
 	struct handle *h;
 
 	mutex_lock(&handles_lock);
 	h = xa_load(&handles, number);
-	if (h)
+	if (h) {
 		fence = dma_fence_get(h->fence);
+		if (waited && h->owner == vf)
+			*waited = h->waited;
+	}
 	mutex_unlock(&handles_lock);
 	return fence;
 }
 
-static int handle_set(struct vgpu_file *vf, u32 *number, struct dma_fence *fence)
+static int handle_set(struct vgpu_file *vf, u32 *number, struct dma_fence *fence, const struct vgpu_waited *waited)
 {
 	struct handle *h;
 	int ret = 0;
@@ -33,6 +91,7 @@ static int handle_set(struct vgpu_file *vf, u32 *number, struct dma_fence *fence
 		if (h && h->owner == vf) {
 			dma_fence_put(h->fence);
 			h->fence = dma_fence_get(fence);
+			h->waited = *waited;
 		} else {
 			ret = -ENOENT;
 		}
@@ -44,6 +103,7 @@ static int handle_set(struct vgpu_file *vf, u32 *number, struct dma_fence *fence
 		} else {
 			h->fence = dma_fence_get(fence);
 			h->owner = vf;
+			h->waited = *waited;
 		}
 	}
 	mutex_unlock(&handles_lock);
@@ -179,7 +239,7 @@ static void log_job(struct vgpu_job *job, const struct drm_vgpu_exec *args, stru
 
 /* with submit_lock and log_sem held */
 static int submit_one(struct vgpu *gpu, struct drm_file *file, struct vgpu_queue *q, const struct drm_vgpu_exec *args,
-		      struct dma_fence **deps, u32 ndeps, struct dma_fence **last)
+		      struct dma_fence **deps, u32 ndeps, struct dma_fence **last, struct vgpu_waited *waited)
 {
 	struct vgpu_job *job = job_new(gpu, file, q, args);
 	struct vgpu_logged *log;
@@ -188,6 +248,7 @@ static int submit_one(struct vgpu *gpu, struct drm_file *file, struct vgpu_queue
 
 	if (IS_ERR(job))
 		return PTR_ERR(job);
+	trace_made(job);
 	for (i = 0; i < ndeps; i++) {
 		ret = drm_sched_job_add_dependency(&job->base, dma_fence_get(deps[i]));
 		if (ret) {
@@ -205,6 +266,8 @@ static int submit_one(struct vgpu *gpu, struct drm_file *file, struct vgpu_queue
 		vgpu_hw_fence_init(job, q->fence_context, ++q->seqno);
 	dma_fence_put(*last);
 	*last = dma_fence_get(&job->base.s_fence->finished);
+	*waited = (struct vgpu_waited){ job->engine, job->hw_live ? job->hw->base.context : 0, job->hw_live ? job->hw->base.seqno : 0 };
+	trace_armed(job);
 	log = job->log;
 	if (log) {	/* afterwards the job may be over and freed */
 		log->submit_ns = ktime_get_ns();
@@ -215,7 +278,7 @@ static int submit_one(struct vgpu *gpu, struct drm_file *file, struct vgpu_queue
 }
 
 static int submit(struct vgpu *gpu, struct drm_file *file, const struct drm_vgpu_exec *args, struct dma_fence **deps,
-		  struct dma_fence **last)
+		  struct dma_fence **last, struct vgpu_waited *waited)
 {
 	struct vgpu_file *vf = file->driver_priv;
 	struct vgpu_context *ctx;
@@ -228,7 +291,8 @@ static int submit(struct vgpu *gpu, struct drm_file *file, const struct drm_vgpu
 	if (IS_ERR(ctx))
 		ret = PTR_ERR(ctx);
 	for (i = 0; i < args->count && !ret; i++)
-		ret = submit_one(gpu, file, &ctx->queues[args->engine], args, deps, i ? 0 : args->ndeps, last);
+		ret = submit_one(gpu, file, &ctx->queues[args->engine], args, deps, i ? 0 : args->ndeps, last,
+				 waited);
 	mutex_unlock(&vf->submit_lock);
 	up_read(&gpu->log_sem);
 	return ret;
@@ -240,6 +304,7 @@ int vgpu_exec(struct drm_device *d, void *data, struct drm_file *file)
 	struct vgpu *gpu = to_vgpu(d);
 	struct drm_vgpu_exec *args = data;
 	struct dma_fence *deps[VGPU_DEPS] = { }, *last = NULL;
+	struct vgpu_waited waited = { };
 	int ret = 0, idx;
 	u32 i;
 
@@ -249,13 +314,13 @@ int vgpu_exec(struct drm_device *d, void *data, struct drm_file *file)
 	if (args->flags & VGPU_EXEC_HANG && !vgpu_timeout_ms)
 		return -EINVAL;
 	for (i = 0; i < args->ndeps && !ret; i++) {
-		deps[i] = handle_fence(args->deps[i]);
+		deps[i] = handle_fence(NULL, args->deps[i], NULL);
 		if (!deps[i])
 			ret = -ENOENT;
 	}
 	if (!ret) {
 		if (drm_dev_enter(d, &idx)) {
-			ret = submit(gpu, file, args, deps, &last);
+			ret = submit(gpu, file, args, deps, &last, &waited);
 			drm_dev_exit(idx);
 		} else {
 			ret = -ENODEV;
@@ -264,12 +329,12 @@ int vgpu_exec(struct drm_device *d, void *data, struct drm_file *file)
 	for (i = 0; i < args->ndeps; i++)
 		dma_fence_put(deps[i]);
 	if (!ret && args->flags & VGPU_EXEC_HANDLE)
-		ret = handle_set(file->driver_priv, &args->handle, last);
+		ret = handle_set(file->driver_priv, &args->handle, last, &waited);
 	/* Not within the section above: unplugging waits for that one, and ends the jobs itself. */
 	if (!ret && args->flags & VGPU_EXEC_WAIT) {
-		ret = dma_fence_wait(last, true);
-		if (!ret && last->error)
-			ret = last->error;
+		long left = wait_fence(last, &waited, MAX_SCHEDULE_TIMEOUT);
+
+		ret = left < 0 ? left : last->error;
 	}
 	dma_fence_put(last);
 	return ret < 0 ? ret : 0;
@@ -289,15 +354,16 @@ int vgpu_submit(struct drm_device *d, void *data, struct drm_file *file)
 int vgpu_wait(struct drm_device *d, void *data, struct drm_file *file)
 {
 	struct drm_vgpu_wait *args = data;
+	struct vgpu_waited waited = { };
 	struct dma_fence *fence;
 	long left;
 
 	if (args->flags & ~VGPU_WAIT_RELEASE)
 		return -EINVAL;
-	fence = handle_fence(args->handle);
+	fence = handle_fence(file->driver_priv, args->handle, &waited);
 	if (!fence)
 		return -ENOENT;
-	left = dma_fence_wait_timeout(fence, true, nsecs_to_jiffies(min_t(u64, args->timeout_ns, 3600ull * NSEC_PER_SEC)) + 1);
+	left = wait_fence(fence, &waited, nsecs_to_jiffies(min_t(u64, args->timeout_ns, 3600ull * NSEC_PER_SEC)) + 1);
 	args->status = fence->error;
 	dma_fence_put(fence);
 	if (left <= 0)
