@@ -9,6 +9,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, clippy::expect_used, reason = "a helper that fails fails its test")]
 
+mod jobs;
+
+pub use jobs::{JobFlags, Jobs, LoggedJob, ProcessJobs, job_log, log_jobs, try_log_jobs};
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
