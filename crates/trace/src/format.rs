@@ -141,7 +141,7 @@ fn number_type(size: u16) -> &'static str {
 
 impl Field {
     /// A line: `field:`, a declaration, `offset:`, `size:` and `signed:`, each ended by a semicolon.
-    fn parse(line: &str) -> Option<Field> {
+    pub(crate) fn parse(line: &str) -> Option<Field> {
         let mut parts = line.split(';').map(str::trim);
         let declaration = parts.next()?.split_once(':')?.1.trim();
         let (mut offset, mut size, mut is_signed) = (None, None, false);

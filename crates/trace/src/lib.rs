@@ -13,6 +13,7 @@ mod decode;
 mod families;
 mod format;
 mod perf_record;
+pub mod ftrace;
 mod record;
 pub mod recording;
 mod tracefs;
