@@ -5,10 +5,13 @@
 //! for an event: buffers are emptied on a timer.
 
 mod perf;
+mod tracefs;
 
 pub use perf::PerfCapture;
+pub use tracefs::TracefsCapture;
 
 use crate::RecordSink;
+use crate::families::FAMILIES;
 use gpuscope_model::trace::{Dropped, Family};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_sys::Roots;
@@ -91,23 +94,22 @@ pub struct Opened {
 /// Begins to capture, the given way or else the best one that works.
 ///
 /// # Errors
-/// [`CaptureError`] of the given way; with none given, of the way that came furthest: the last one tried.
+/// [`CaptureError`] of the given way; with none given, of the best one.
 pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Opened, CaptureError> {
     let ways: &[Backend] = match &way {
         Some(way) => std::slice::from_ref(way),
-        None => &[Backend::Perf],
+        None => &[Backend::Tracefs, Backend::Perf],
     };
     let mut coverage = Vec::new();
     let mut first = None;
     for way in ways {
         match start(roots, wanted, *way) {
-            Ok((capture, found)) => {
-                coverage.extend(found);
+            Ok(capture) => {
+                coverage.extend(covered(&wanted.families, capture.formats()));
                 return Ok(Opened { capture, coverage });
             }
             Err(error) => {
-                let source = format!("capture by {}", way.name());
-                coverage.push(SourceReport::absent(source, None, error.why()));
+                coverage.push(SourceReport::absent(format!("capture by {}", way.name()), None, error.why()));
                 first = first.or(Some(error));
             }
         }
@@ -115,13 +117,33 @@ pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Open
     Err(first.unwrap_or_else(no_tracepoints))
 }
 
-type Started = (Box<dyn Capture>, Vec<SourceReport>);
+fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
+    let capture: Box<dyn Capture> = match way {
+        Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),
+        Backend::Perf => Box::new(PerfCapture::open(roots, wanted)?),
+        Backend::Bpf => return Err(no_tracepoints()),
+    };
+    if capture.formats().is_empty() { Err(no_tracepoints()) } else { Ok(capture) }
+}
 
-fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Started, CaptureError> {
-    match way {
-        Backend::Perf => PerfCapture::open(roots, wanted).map(|(capture, found)| (Box::new(capture) as Box<_>, found)),
-        Backend::Bpf | Backend::Tracefs => Err(no_tracepoints()),
-    }
+/// Of each family, which of its events there are.
+fn covered(wanted: &[Family], formats: &[crate::EventFormat]) -> Vec<SourceReport> {
+    let of_family = |(system, family): (&'static str, Family)| {
+        let names: Vec<&str> = formats.iter().filter(|f| f.system == system).map(|f| f.name.as_str()).collect();
+        let source = format!("tracepoints {}", family.name());
+        if names.is_empty() {
+            let detail = "this kernel has none of its events: no driver that has them is loaded";
+            SourceReport::absent(source, None, Why::new(Reason::NoHardware, detail))
+        } else {
+            SourceReport::works(source, None, names.join(", "))
+        }
+    };
+    FAMILIES
+        .iter()
+        .map(|(system, family, _)| (*system, *family))
+        .filter(|of| wanted.contains(&of.1))
+        .map(of_family)
+        .collect()
 }
 
 /// Why a capture does not begin, or ends.

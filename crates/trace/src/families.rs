@@ -73,3 +73,10 @@ pub(crate) fn find(system: &str, name: &str) -> Option<(Family, &'static Spec)> 
     let (_, family, specs) = FAMILIES.iter().find(|(of, ..)| *of == system)?;
     Some((*family, specs.iter().find(|spec| spec.name == name)?))
 }
+
+/// Every tracepoint of these families that is understood: its system, its family, and what it says. Which of them a kernel has is for
+/// the kernel to say.
+pub(crate) fn events_of(families: &[Family]) -> impl Iterator<Item = (&'static str, Family, &'static Spec)> {
+    let wanted = FAMILIES.iter().filter(|(_, family, _)| families.contains(family));
+    wanted.flat_map(|(system, family, specs)| specs.iter().map(|spec| (*system, *family, spec)))
+}

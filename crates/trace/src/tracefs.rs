@@ -2,70 +2,69 @@
 
 use crate::EventFormat;
 use crate::capture::CaptureError;
-use crate::families::FAMILIES;
+use crate::families::events_of;
 use gpuscope_model::trace::Family;
-use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_sys::{Error, Roots, read_text};
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Where tracefs is mounted.
+const AS_ROOT: &str = "run it as root, or use the BPF back end, which needs CAP_BPF and CAP_PERFMON only";
+
+/// Where tracefs is.
 ///
 /// # Errors
-/// [`CaptureError::Permission`] where this user may not look, [`CaptureError::Unsupported`] where it is not mounted.
+/// [`CaptureError::Unsupported`] where it is not mounted, [`CaptureError::Permission`] where it must not be looked at.
 pub(crate) fn find(roots: &Roots) -> Result<PathBuf, CaptureError> {
-    let mut refused = None;
-    for place in ["kernel/tracing", "kernel/debug/tracing"] {
-        let dir = roots.sys(place);
-        match std::fs::metadata(dir.join("events")) {
+    let first = roots.sys("kernel/tracing");
+    for dir in [first.clone(), roots.sys("kernel/debug/tracing")] {
+        match fs::metadata(dir.join("instances")) {
             Ok(_) => return Ok(dir),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => refused = refused.or(Some(dir)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(refused(&dir, error)),
             Err(_) => {}
         }
     }
-    let mount = roots.sys("kernel/tracing");
-    match refused {
-        Some(dir) => Err(CaptureError::Permission {
-            what: dir.display().to_string(),
-            remedy: "run as root, or mount tracefs for a group of yours (mount -o remount,gid=GROUP,mode=0750)".into(),
-        }),
-        None => Err(CaptureError::Unsupported {
-            what: format!("no tracefs at {}", mount.display()),
-            remedy: format!(
-                "mount it (mount -t tracefs tracefs {}), or use a kernel with CONFIG_TRACING",
-                mount.display()
-            ),
-        }),
+    Err(CaptureError::Unsupported {
+        what: format!("{}: tracefs is not mounted there", first.display()),
+        remedy: format!("mount -t tracefs nodev {}", first.display()),
+    })
+}
+
+/// An error with what would help.
+pub(crate) fn refused(path: &Path, source: io::Error) -> CaptureError {
+    match source.kind() {
+        ErrorKind::PermissionDenied => {
+            CaptureError::Permission { what: path.display().to_string(), remedy: AS_ROOT.into() }
+        }
+        _ => CaptureError::Io { path: path.into(), source },
     }
 }
 
-/// The events of the wanted families that are understood and that this kernel has, and what is to be said of each family.
+/// The layouts of those events of the families that are understood and that this kernel has.
 ///
 /// # Errors
-/// [`CaptureError::Io`] where a format cannot be read or understood.
-pub(crate) fn events(tracefs: &Path, wanted: &[Family]) -> Result<(Vec<EventFormat>, Vec<SourceReport>), CaptureError> {
-    let (mut formats, mut coverage) = (Vec::new(), Vec::new());
-    for (system, family, specs) in FAMILIES.iter().filter(|(_, family, _)| wanted.contains(family)) {
-        let mut found = Vec::new();
-        for spec in *specs {
-            let path = tracefs.join("events").join(system).join(spec.name).join("format");
-            let text = match read_text(&path) {
-                Ok(text) => text,
-                Err(Error::NotFound { .. }) => continue,
-                Err(e) => return Err(CaptureError::Io { path, source: io::Error::other(e) }),
-            };
-            let format = EventFormat::parse(system, &text)
-                .map_err(|e| CaptureError::Io { path, source: io::Error::new(io::ErrorKind::InvalidData, e) })?;
-            found.push(spec.name);
-            formats.push(format);
+/// [`CaptureError`] where one is there and cannot be read or understood.
+pub(crate) fn formats(tracefs: &Path, wanted: &[Family]) -> Result<Vec<EventFormat>, CaptureError> {
+    let mut formats = Vec::new();
+    for (system, _, spec) in events_of(wanted) {
+        let path = tracefs.join("events").join(system).join(spec.name).join("format");
+        match read_text(&path) {
+            Ok(text) => formats.push(parse(&path, system, &text)?),
+            Err(Error::NotFound { .. }) => {}
+            Err(Error::Permission { source, .. }) => return Err(refused(&path, source)),
+            Err(error) => return Err(CaptureError::Io { path, source: io::Error::other(error) }),
         }
-        let source = format!("tracepoints {system}");
-        coverage.push(if found.is_empty() {
-            let detail = "this kernel has none of their events: no driver that uses them is loaded";
-            SourceReport::absent(source, None, Why::new(Reason::NoHardware, detail))
-        } else {
-            SourceReport::works(source, None, format!("{} as {}", family.name(), found.join(", ")))
-        });
     }
-    Ok((formats, coverage))
+    Ok(formats)
+}
+
+/// A format file's content.
+///
+/// # Errors
+/// [`CaptureError::Unsupported`] where it is none.
+pub(crate) fn parse(path: &Path, system: &str, text: &str) -> Result<EventFormat, CaptureError> {
+    EventFormat::parse(system, text).map_err(|error| CaptureError::Unsupported {
+        what: format!("{}: {error}", path.display()),
+        remedy: "leave its family out".into(),
+    })
 }

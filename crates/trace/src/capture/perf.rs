@@ -3,7 +3,6 @@
 use super::{Backend, Capture, CaptureError, Drained, Wanted};
 use crate::perf_record::PerfRecord;
 use crate::{EventFormat, RawRecord, RecordSink, tracefs};
-use gpuscope_model::SourceReport;
 use gpuscope_model::trace::Dropped;
 use gpuscope_pmu::parse::parse_cpumask;
 use gpuscope_sys::perf::TracepointBuffer;
@@ -35,9 +34,9 @@ impl PerfCapture {
     ///
     /// # Errors
     /// [`CaptureError`]: rights, a kernel without these tracepoints, too little memory that may be locked.
-    pub fn open(roots: &Roots, wanted: &Wanted) -> Result<(Self, Vec<SourceReport>), CaptureError> {
+    pub fn open(roots: &Roots, wanted: &Wanted) -> Result<Self, CaptureError> {
         let dir = tracefs::find(roots)?;
-        let (formats, coverage) = tracefs::events(&dir, &wanted.families)?;
+        let formats = tracefs::formats(&dir, &wanted.families)?;
         if formats.is_empty() {
             return Err(super::no_tracepoints());
         }
@@ -61,7 +60,7 @@ impl PerfCapture {
         for buffer in &buffers {
             buffer.enable().map_err(|e| refused(roots, e, each))?;
         }
-        let capture = PerfCapture {
+        Ok(PerfCapture {
             buffers,
             formats,
             roots: roots.clone(),
@@ -70,8 +69,7 @@ impl PerfCapture {
             told_lost: 0,
             unreadable: 0,
             looked_ns,
-        };
-        Ok((capture, coverage))
+        })
     }
 }
 
