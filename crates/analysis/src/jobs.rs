@@ -1,6 +1,6 @@
 //! Jobs from events.
 
-use gpuscope_model::trace::{Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, RingId};
+use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
@@ -80,6 +80,12 @@ impl Jobs {
             EventKind::Blocked => {
                 if let Some(live) = event.key.and_then(|key| self.live.get_mut(&key)) {
                     live.job.blocked_by = event.other;
+                }
+            }
+            // A fence that signalled with an error. Where the scheduler did not say before that the job is done, it never ran.
+            EventKind::Error if event.family == Family::DrmSched => {
+                if event.key.is_some_and(|key| self.live.contains_key(&key)) {
+                    self.complete(event, &mut ended);
                 }
             }
             EventKind::Error => {

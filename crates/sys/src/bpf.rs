@@ -10,10 +10,14 @@
 mod btf;
 mod call;
 mod error;
+mod jobs;
+mod map;
 mod object;
 mod open_files;
 mod record;
+mod ring;
 
 pub use error::BpfError;
+pub use jobs::{JobFields, JobRecord, Jobs, JobsRead};
 pub use open_files::{MAX_DEVICES, OpenFiles};
 pub use record::OpenFile;

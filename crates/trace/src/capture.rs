@@ -4,9 +4,13 @@
 //! their [`EventFormat`](crate::EventFormat)s, so that nothing behind this module knows which way it was. None of them wakes this process
 //! for an event: buffers are emptied on a timer.
 
+#[cfg(feature = "bpf")]
+mod bpf;
 mod perf;
 mod tracefs;
 
+#[cfg(feature = "bpf")]
+pub use bpf::BpfCapture;
 pub use perf::PerfCapture;
 pub use tracefs::TracefsCapture;
 
@@ -98,7 +102,7 @@ pub struct Opened {
 pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Opened, CaptureError> {
     let ways: &[Backend] = match &way {
         Some(way) => std::slice::from_ref(way),
-        None => &[Backend::Tracefs, Backend::Perf],
+        None => &[Backend::Bpf, Backend::Tracefs, Backend::Perf],
     };
     let mut coverage = Vec::new();
     let mut first = None;
@@ -121,7 +125,15 @@ fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Box<dyn Capture
     let capture: Box<dyn Capture> = match way {
         Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),
         Backend::Perf => Box::new(PerfCapture::open(roots, wanted)?),
-        Backend::Bpf => return Err(no_tracepoints()),
+        #[cfg(feature = "bpf")]
+        Backend::Bpf => Box::new(BpfCapture::open(roots, wanted)?),
+        #[cfg(not(feature = "bpf"))]
+        Backend::Bpf => {
+            return Err(CaptureError::Unsupported {
+                what: "this program was built without BPF".into(),
+                remedy: "build it with the feature `bpf`".into(),
+            });
+        }
     };
     if capture.formats().is_empty() { Err(no_tracepoints()) } else { Ok(capture) }
 }
@@ -173,6 +185,12 @@ pub enum CaptureError {
         /// The error.
         source: std::io::Error,
     },
+    /// Something else the kernel answered.
+    #[error("{what}")]
+    Failed {
+        /// The call and the answer.
+        what: String,
+    },
 }
 
 impl CaptureError {
@@ -185,7 +203,7 @@ impl CaptureError {
             CaptureError::Unsupported { what, remedy } => {
                 Why::new(Reason::NotSupported, what.clone()).remedy(remedy.clone())
             }
-            CaptureError::Io { .. } => Why::new(Reason::Failed, self.to_string()),
+            CaptureError::Io { .. } | CaptureError::Failed { .. } => Why::new(Reason::Failed, self.to_string()),
         }
     }
 }

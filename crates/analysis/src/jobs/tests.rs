@@ -176,3 +176,17 @@ fn where_firmware_decides_no_start_is_inferred() {
     let ended = run(&mut jobs, &[(Submit, 0, 1), (Commit, 1, 1), (Complete, 9, 1)]);
     assert_eq!((ended[0].start_ns, ended[0].in_flight_ns()), (None, Some(8)));
 }
+
+#[test]
+fn a_job_that_is_killed_before_it_ran_ends_with_the_error_of_its_fence() {
+    let mut jobs = Jobs::new();
+    run(&mut jobs, &[(Submit, 0, 1)]);
+    let mut ended = Vec::new();
+    let error = Event { value: Some(-3), ring: None, ..event(EventKind::Error, 9, 1) };
+    jobs.event(&error, |job| ended.push(*job));
+    assert_eq!((ended[0].status, ended[0].run_ns, ended[0].done_ns), (JobStatus::Failed(-3), None, Some(9)));
+    // Of a job that is done, or of a fence that is no job's, it says nothing new.
+    jobs.event(&error, |job| panic!("{job:?}"));
+    assert_eq!(jobs.unmatched_ends(), 0);
+    assert_eq!(jobs.ring(RING).depth_peak, 1);
+}

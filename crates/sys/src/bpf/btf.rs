@@ -37,23 +37,80 @@ impl From<io::Error> for Misfit {
 /// the number of `function` in `kernel`. The sizes of members stay those of `own`.
 pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, function: &str) -> Result<u32, Misfit> {
     let structures = structures(own)?;
-    let mut kernel = Types::open(kernel)?;
+    let found = search(&mut [Types::open(kernel)?], &structures, Some(function))?;
+    let number = found.function.ok_or(Misfit::Function)?;
+    for (structure, places) in structures.iter().zip(&found.places) {
+        for (i, member) in structure.members.iter().enumerate() {
+            let place = places.get(i).copied().flatten();
+            let place = place.ok_or_else(|| Misfit::Member(structure.path(member)))?;
+            if let Some(word) = own.get_mut(member.at..).and_then(|rest| rest.first_chunk_mut()) {
+                *word = place.to_ne_bytes();
+            }
+        }
+    }
+    Ok(number)
+}
+
+/// Where members lie in their structures, in bytes: one answer for each of `wanted` (structure, member), none for what no structure of
+/// that name has. `kernel` is the kernel's own type information, and behind it that of one module, if there is one: its numbers of types
+/// and places of texts go on where the kernel's end (Documentation/bpf/btf.rst, split BTF).
+pub(super) fn places<R: Read + Seek>(kernel: Vec<R>, wanted: &[(&str, &str)]) -> Result<Vec<Option<u32>>, Misfit> {
+    let mut structures: Vec<Structure> = Vec::new();
+    for (at, (name, member)) in wanted.iter().enumerate() {
+        let member = Member { name: member.as_bytes().to_vec(), at };
+        match structures.iter_mut().find(|s| s.name == name.as_bytes()) {
+            Some(structure) => structure.members.push(member),
+            None => structures.push(Structure { name: name.as_bytes().to_vec(), members: vec![member] }),
+        }
+    }
+    let mut parts = kernel.into_iter().map(Types::open).collect::<Result<Vec<_>, _>>()?;
+    let found = search(&mut parts, &structures, None)?;
+    let mut answers = vec![None; wanted.len()];
+    for (structure, places) in structures.iter().zip(&found.places) {
+        for (member, place) in structure.members.iter().zip(places) {
+            // In bits; what does not begin with a byte is a bit field.
+            if let (Some(answer), Some(place)) = (answers.get_mut(member.at), place.filter(|bits| bits % 8 == 0)) {
+                *answer = Some(place / 8);
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// What [`search`] found.
+struct Found {
+    /// For each structure, where its members are, in bits.
+    places: Vec<Vec<Option<u32>>>,
+    function: Option<u32>,
+}
+
+/// Looks for structures and a function in type information that consists of one or more parts.
+fn search<R: Read + Seek>(
+    parts: &mut [Types<R>],
+    structures: &[Structure],
+    function: Option<&str>,
+) -> Result<Found, Misfit> {
     let names = structures.iter().flat_map(|s| s.members.iter().map(|m| &m.name).chain([&s.name]));
-    let mut names: Vec<&[u8]> = names.map(Vec::as_slice).chain([function.as_bytes()]).collect();
+    let mut names: Vec<&[u8]> = names.map(Vec::as_slice).chain(function.map(str::as_bytes)).collect();
     names.sort_unstable();
     names.dedup();
-    let strings = kernel.find_strings(&names)?;
+    let (mut strings, mut base) = (Vec::new(), 0);
+    for part in parts.iter_mut() {
+        base = part.find_strings(base, &names, &mut strings)?;
+    }
     let is = |offset: u32, name: &[u8]| strings.iter().any(|(at, found)| *at == offset && *found == name);
     let is_wanted = |offset: u32| strings.binary_search_by_key(&offset, |(at, _)| *at).is_ok();
 
     let mut number = None;
     let mut candidates = Vec::new();
-    kernel.each(|id, ty, members| {
+    each(parts, |id, ty, members| {
         if !is_wanted(ty.name) {
             return;
         }
         match ty.kind() {
-            KIND_FUNC if is(ty.name, function.as_bytes()) => number = number.or(Some(id)),
+            KIND_FUNC if function.is_some_and(|function| is(ty.name, function.as_bytes())) => {
+                number = number.or(Some(id));
+            }
             KIND_STRUCT => {
                 for (index, structure) in structures.iter().enumerate().filter(|(_, s)| is(ty.name, &s.name)) {
                     let mut candidate =
@@ -70,7 +127,7 @@ pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, function: &str) -> R
             break;
         }
         let inner: Vec<Vec<(u32, u32)>> = candidates.iter_mut().map(|c| std::mem::take(&mut c.inner)).collect();
-        kernel.each(|id, ty, members| {
+        each(parts, |id, ty, members| {
             for (candidate, inner) in candidates.iter_mut().zip(&inner) {
                 for (_, base) in inner.iter().filter(|(wanted, _)| *wanted == id) {
                     if let Some(structure) = structures.get(candidate.index) {
@@ -81,22 +138,15 @@ pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, function: &str) -> R
         })?;
     }
 
-    let number = number.ok_or(Misfit::Function)?;
-    for (index, structure) in structures.iter().enumerate() {
+    let places = structures.iter().enumerate().map(|(index, structure)| {
         // A name may be used twice, by files of the kernel that know nothing of each other: the one that has it all.
-        let places = candidates.iter().filter(|c| c.index == index).max_by_key(|c| c.places.iter().flatten().count());
-        for (i, member) in structure.members.iter().enumerate() {
-            let place = places.and_then(|c| c.places.get(i).copied().flatten());
-            let place = place.ok_or_else(|| Misfit::Member(structure.path(member)))?;
-            if let Some(word) = own.get_mut(member.at..).and_then(|rest| rest.first_chunk_mut()) {
-                *word = place.to_ne_bytes();
-            }
-        }
-    }
-    Ok(number)
+        let best = candidates.iter().filter(|c| c.index == index).max_by_key(|c| c.places.iter().flatten().count());
+        best.map_or_else(|| vec![None; structure.members.len()], |c| c.places.clone())
+    });
+    Ok(Found { places: places.collect(), function: number })
 }
 
-/// A structure of the object.
+/// A structure that is looked for.
 struct Structure {
     name: Vec<u8>,
     members: Vec<Member>,
@@ -104,7 +154,7 @@ struct Structure {
 
 struct Member {
     name: Vec<u8>,
-    /// Where in the object's type information its place is written.
+    /// Where its place is to be written: in the object's type information, or among the answers.
     at: usize,
 }
 
@@ -114,9 +164,9 @@ impl Structure {
     }
 }
 
-/// A structure of the kernel with the name of one of the object's.
+/// A structure of the kernel with the name of one that is looked for.
 struct Candidate {
-    /// Which of the object's.
+    /// Which of those.
     index: usize,
     /// Where its members are, in bits.
     places: Vec<Option<u32>>,
@@ -154,7 +204,7 @@ impl Candidate {
 
 /// The named structures of an object and their members.
 fn structures(own: &[u8]) -> Result<Vec<Structure>, Misfit> {
-    let mut types = Types::open(io::Cursor::new(own))?;
+    let types = Types::open(io::Cursor::new(own))?;
     let strings = usize::try_from(types.strings.start).unwrap_or(usize::MAX);
     let text = |offset: u32| {
         let text = own.get(strings.saturating_add(offset as usize)..).unwrap_or_default();
@@ -162,7 +212,7 @@ fn structures(own: &[u8]) -> Result<Vec<Structure>, Misfit> {
     };
     let mut found = Vec::new();
     let mut at = usize::try_from(types.types.start).unwrap_or(usize::MAX);
-    types.each(|_, ty, rest| {
+    each(&mut [types], |_, ty, rest| {
         at = at.saturating_add(12);
         if ty.kind() == KIND_STRUCT && ty.name != 0 {
             let members = rest.chunks_exact(12).enumerate().filter_map(|(i, member)| {
@@ -232,17 +282,15 @@ impl<R: Read + Seek> Types<R> {
         Ok(Types { file, types: part(field(8), field(12)), strings: part(field(16), field(20)) })
     }
 
-    /// Calls `look` with each type: its number, its first bytes and the rest.
-    fn each(&mut self, mut look: impl FnMut(u32, Type, &[u8])) -> Result<(), Misfit> {
+    /// Calls `look` with each type: its number, its first bytes and the rest. The numbers begin behind `id`; the last one is returned.
+    fn each(&mut self, mut id: u32, look: &mut impl FnMut(u32, Type, &[u8])) -> Result<u32, Misfit> {
         let mut at = self.types.start;
         self.file.seek(SeekFrom::Start(at))?;
         let mut rest = Vec::new();
-        // The number 0 is void, and not written.
-        let mut id = 0_u32;
         while at < self.types.end {
             let mut head = [0; 12];
             self.file.read_exact(&mut head)?;
-            let (Some(name), Some(info)) = (word(&head, 0), word(&head, 4)) else { return Ok(()) };
+            let (Some(name), Some(info)) = (word(&head, 0), word(&head, 4)) else { return Ok(id) };
             let ty = Type { name, info };
             let length = ty.rest().ok_or(Misfit::Malformed("a kind of type that is not known"))?;
             rest.resize(length, 0);
@@ -251,14 +299,19 @@ impl<R: Read + Seek> Types<R> {
             look(id, ty, &rest);
             at = at.saturating_add(12 + length as u64);
         }
-        Ok(())
+        Ok(id)
     }
 
-    /// Where each of the names stands among the strings: place and name, by place.
-    fn find_strings<'n>(&mut self, names: &[&'n [u8]]) -> Result<Vec<(u32, &'n [u8])>, Misfit> {
+    /// Where each of the names stands among the strings: place and name, by place. Places are counted from `base`, that of the first
+    /// string; returned is the one behind the last.
+    fn find_strings<'n>(
+        &mut self,
+        base: u64,
+        names: &[&'n [u8]],
+        found: &mut Vec<(u32, &'n [u8])>,
+    ) -> Result<u64, Misfit> {
         self.file.seek(SeekFrom::Start(self.strings.start))?;
         let length = self.strings.end.saturating_sub(self.strings.start);
-        let mut found = Vec::new();
         let (mut at, mut text) = (0_u64, Vec::new());
         while at < length {
             text.clear();
@@ -268,12 +321,21 @@ impl<R: Read + Seek> Types<R> {
                 return Err(Misfit::Io(ErrorKind::UnexpectedEof.into()));
             }
             if let Some(name) = names.iter().find(|name| **name == text.as_slice()) {
-                found.push((u32::try_from(at).unwrap_or(u32::MAX), *name));
+                found.push((u32::try_from(base.saturating_add(at)).unwrap_or(u32::MAX), *name));
             }
             at += n;
         }
-        Ok(found)
+        Ok(base.saturating_add(length))
     }
+}
+
+/// Calls `look` with each type of all parts, which are numbered through. The number 0 is void, and not written.
+fn each<R: Read + Seek>(parts: &mut [Types<R>], mut look: impl FnMut(u32, Type, &[u8])) -> Result<(), Misfit> {
+    let mut id = 0;
+    for part in parts {
+        id = part.each(id, &mut look)?;
+    }
+    Ok(())
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

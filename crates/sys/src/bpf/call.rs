@@ -9,41 +9,17 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-const BPF_MAP_CREATE: libc::c_int = 0;
-const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 
+const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_TRACE_ITER: u32 = 28;
 
 /// Names of programs and maps: 15 letters and a zero (`BPF_OBJ_NAME_LEN`).
 pub(super) type Name = [u8; 16];
-
-#[repr(C)]
-struct MapCreate {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    map_name: Name,
-}
-const _: () = assert!(size_of::<MapCreate>() == 44);
-
-#[repr(C)]
-struct MapElement {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-const _: () = assert!(size_of::<MapElement>() == 32);
 
 #[repr(C)]
 struct ProgLoad {
@@ -71,6 +47,14 @@ struct ProgLoad {
 const _: () = assert!(size_of::<ProgLoad>() == 112);
 
 #[repr(C)]
+struct RawTracepoint {
+    name: u64,
+    prog_fd: u32,
+    padding: u32,
+}
+const _: () = assert!(size_of::<RawTracepoint>() == 16);
+
+#[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
     target_fd: u32,
@@ -86,53 +70,29 @@ struct IterCreate {
 }
 const _: () = assert!(size_of::<IterCreate>() == 8);
 
-/// Makes a map of fixed-size keys and values, without type information.
-pub(super) fn map_create(map: &aya_obj::Map, map_name: Name) -> io::Result<OwnedFd> {
-    let attr = MapCreate {
-        map_type: map.map_type(),
-        key_size: map.key_size(),
-        value_size: map.value_size(),
-        max_entries: map.max_entries(),
-        map_flags: map.map_flags(),
-        inner_map_fd: 0,
-        numa_node: 0,
-        map_name,
-    };
-    // SAFETY: the part of this command, without pointers.
-    let fd = unsafe { bpf(BPF_MAP_CREATE, &attr) }?;
-    own(fd)
+/// What a program is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// An iterator: the number of its function in the kernel's type information.
+    Iterator(u32),
+    /// A raw tracepoint.
+    RawTracepoint,
 }
 
-/// Puts an element into a map whose keys are four bytes and whose values are one.
-pub(super) fn map_insert(map: BorrowedFd<'_>, key: u32, value: u8) -> io::Result<()> {
-    let attr = element(map, &key, Some(&value))?;
-    // SAFETY: the part of this command. Its pointers lead to a key and a value that live until after the call and that the kernel
-    // reads only, as many bytes as the map was made for.
-    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &attr) }.map(drop)
-}
-
-/// Takes an element out of such a map.
-pub(super) fn map_remove(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-    let attr = element(map, &key, None)?;
-    // SAFETY: as above; this command has a key only.
-    unsafe { bpf(BPF_MAP_DELETE_ELEM, &attr) }.map(drop)
-}
-
-fn element(map: BorrowedFd<'_>, key: &u32, value: Option<&u8>) -> io::Result<MapElement> {
-    Ok(MapElement { map_fd: number(map)?, padding: 0, key: address(key), value: value.map_or(0, address), flags: 0 })
-}
-
-/// Loads an iterator's program. `iterator` is the number of its function in the kernel's type information. The verifier's words go
-/// to `log`, when that has room.
-pub(super) fn load_iterator(
+/// Loads a program. The verifier's words go to `log`, when that has room.
+pub(super) fn load_program(
     instructions: &[bpf_insn],
     license: &CStr,
-    iterator: u32,
+    purpose: Purpose,
     prog_name: Name,
     log: &mut [u8],
 ) -> io::Result<OwnedFd> {
+    let (prog_type, expected_attach_type, attach_btf_id) = match purpose {
+        Purpose::Iterator(function) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, function),
+        Purpose::RawTracepoint => (BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0),
+    };
     let attr = ProgLoad {
-        prog_type: BPF_PROG_TYPE_TRACING,
+        prog_type,
         insn_cnt: u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         insns: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
@@ -144,7 +104,7 @@ pub(super) fn load_iterator(
         prog_flags: 0,
         prog_name,
         prog_ifindex: 0,
-        expected_attach_type: BPF_TRACE_ITER,
+        expected_attach_type,
         prog_btf_fd: 0,
         func_info_rec_size: 0,
         func_info: 0,
@@ -152,11 +112,20 @@ pub(super) fn load_iterator(
         line_info_rec_size: 0,
         line_info: 0,
         line_info_cnt: 0,
-        attach_btf_id: iterator,
+        attach_btf_id,
     };
     // SAFETY: the part of this command. Its pointers lead to the instructions and to a text that ends with a zero, both borrowed
     // for the call and read only, and to the exclusively borrowed log, with their lengths.
     let fd = unsafe { bpf(BPF_PROG_LOAD, &attr) }?;
+    own(fd)
+}
+
+/// Attaches a program to a tracepoint, one of a loaded module too. ENOENT where there is none of that name. It stays attached as long as
+/// the descriptor is open.
+pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let attr = RawTracepoint { name: name.as_ptr() as u64, prog_fd: number(program)?, padding: 0 };
+    // SAFETY: the part of this command. Its pointer leads to a text that ends with a zero, borrowed for the call and read only.
+    let fd = unsafe { bpf(BPF_RAW_TRACEPOINT_OPEN, &attr) }?;
     own(fd)
 }
 
@@ -181,7 +150,7 @@ pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// # Safety
 /// `attr` is the part of `union bpf_attr` that belongs to the command, and what it points to lives until after the call, is as long
 /// as it says, and may be written where the command writes.
-unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_int> {
+pub(super) unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_int> {
     let attr: *const T = attr;
     // SAFETY: the kernel reads the given number of bytes at `attr`, which is a live reference's, and what the caller vouches for.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
@@ -191,15 +160,12 @@ unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_int> {
     }
 }
 
-fn own(fd: libc::c_int) -> io::Result<OwnedFd> {
+/// The descriptor that a command has just returned.
+pub(super) fn own(fd: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: a command that makes something has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn address<T>(value: &T) -> u64 {
-    std::ptr::from_ref(value) as u64
-}
-
-fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
+pub(super) fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
     u32::try_from(fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

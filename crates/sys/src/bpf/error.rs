@@ -15,10 +15,10 @@ pub enum BpfError {
         /// The refusal.
         source: io::Error,
     },
-    /// The kernel offers no type information: CONFIG_DEBUG_INFO_BTF is off.
+    /// The kernel offers no type information: CONFIG_DEBUG_INFO_BTF is off, or for a module CONFIG_DEBUG_INFO_BTF_MODULES.
     #[error("{path}: not there, the kernel has no type information (CONFIG_DEBUG_INFO_BTF)", path = path.display())]
     NoBtf {
-        /// `/sys/kernel/btf/vmlinux`.
+        /// `/sys/kernel/btf/vmlinux`, or a module's beside it.
         path: PathBuf,
     },
     /// The kernel has no bpf(2) (CONFIG_BPF_SYSCALL), no such iterator, or not the fields that are read; or this is not the running
@@ -27,6 +27,12 @@ pub enum BpfError {
     Unsupported {
         /// What is missing.
         what: String,
+    },
+    /// The kernel, with the modules that are loaded, has no such tracepoint.
+    #[error("the kernel has no tracepoint {name}")]
+    NoTracepoint {
+        /// `system:name`.
+        name: String,
     },
     /// This process lives in a PID namespace of its own: the program would report the machine's numbers of processes, and only of
     /// those in the namespace.
@@ -69,7 +75,7 @@ impl BpfError {
                 source.raw_os_error()
             }
             BpfError::NoBtf { .. } => Some(libc::ENOENT),
-            BpfError::Unsupported { .. } | BpfError::InnerPidNamespace => None,
+            BpfError::Unsupported { .. } | BpfError::NoTracepoint { .. } | BpfError::InnerPidNamespace => None,
         }
     }
 }

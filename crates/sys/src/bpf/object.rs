@@ -1,15 +1,18 @@
 //! A compiled program, fitted to the running kernel and loaded.
 
 use super::btf::{self, Misfit};
-use super::call::{self, Name};
+use super::call::{self, Name, Purpose};
 use super::error::BpfError;
+use super::map::Map;
 use crate::Roots;
 use aya_obj::Object;
 use aya_obj::btf::Btf;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// Compiled programs, where the ELF reader may look at their words in place.
 #[repr(C, align(8))]
@@ -21,7 +24,7 @@ const LOG_BYTES: usize = 64 << 10;
 /// An iterator that the kernel has taken, with its one map.
 #[derive(Debug)]
 pub(super) struct Iterator {
-    pub(super) map: OwnedFd,
+    pub(super) map: Map,
     pub(super) link: OwnedFd,
 }
 
@@ -42,7 +45,7 @@ pub(super) fn load_iterator(roots: &Roots, object: &[u8], parts: &Parts) -> Resu
     let mut object = Object::parse(object).map_err(broken)?;
     // First what costs little: a process without rights learns it here on most machines.
     let definition = object.maps.get(parts.map).ok_or_else(|| broken(parts.map))?;
-    let map = call::map_create(definition, parts.name).map_err(|e| BpfError::calling("BPF_MAP_CREATE", e))?;
+    let map = create(definition, parts.name)?;
 
     let (types, iterator) = kernel_types(roots, &object, parts.iterator)?;
     object.relocate_btf(&types).map_err(|e| broken(with_sources(&e)))?;
@@ -50,37 +53,136 @@ pub(super) fn load_iterator(roots: &Roots, object: &[u8], parts: &Parts) -> Resu
     let maps = std::mem::take(&mut object.maps);
     let wanted = maps.iter().filter(|(name, _)| *name == parts.map);
     object
-        .relocate_maps(wanted.map(|(name, map_of)| (name.as_str(), map.as_raw_fd(), map_of)), &HashSet::new())
+        .relocate_maps(wanted.map(|(name, map_of)| (name.as_str(), map.fd().as_raw_fd(), map_of)), &HashSet::new())
         .map_err(broken)?;
-    let program = object.programs.get(parts.program).ok_or_else(|| broken(parts.program))?;
-    let code = object.functions.get(&program.function_key()).ok_or_else(|| broken(parts.program))?;
-    let load = |log: &mut [u8]| call::load_iterator(&code.instructions, &program.license, iterator, parts.name, log);
-    let program = load(&mut []).map_err(|e| refused(e, load))?;
+    let program = load_program(&object, parts.program, Purpose::Iterator(iterator), parts.name)?;
     let link = call::link_iterator(program.as_fd()).map_err(|e| BpfError::calling("BPF_LINK_CREATE", e))?;
     // The link keeps the program.
     Ok(Iterator { map, link })
 }
 
+/// Loads one program of an object whose maps are in place.
+fn load_program(object: &Object, program: &str, purpose: Purpose, name: Name) -> Result<OwnedFd, BpfError> {
+    let program_of = object.programs.get(program).ok_or_else(|| broken(program))?;
+    let code = object.functions.get(&program_of.function_key()).ok_or_else(|| broken(program))?;
+    let load = |log: &mut [u8]| call::load_program(&code.instructions, &program_of.license, purpose, name, log);
+    load(&mut []).map_err(|e| refused(e, load))
+}
+
+/// Programs for tracepoints, and their maps.
+pub(super) struct Tracepoints {
+    object: Object,
+    maps: BTreeMap<String, Map>,
+    name: Name,
+}
+
+impl Tracepoints {
+    /// Makes the maps of an object, constants excepted, some of them of other sizes (`max_entries`) than the object says.
+    pub(super) fn new(object: &[u8], sizes: &[(&str, u32)], name: Name) -> Result<Self, BpfError> {
+        let mut object = Object::parse(object).map_err(broken)?;
+        let mut maps = BTreeMap::new();
+        for (of, definition) in object.maps.iter_mut().filter(|(_, map)| map.data().is_empty()) {
+            if let Some((_, entries)) = sizes.iter().find(|(name, _)| name == of) {
+                definition.set_max_entries(*entries);
+            }
+            maps.insert(of.clone(), create(definition, name)?);
+        }
+        Ok(Tracepoints { object, maps, name })
+    }
+
+    /// Gives the programs their constants, name and bytes of each: the verifier knows their values.
+    pub(super) fn set_constants(&mut self, constants: &[(&str, &[u8])]) -> Result<(), BpfError> {
+        let constants: HashMap<&str, (&[u8], bool)> =
+            constants.iter().map(|(of, bytes)| (*of, (*bytes, true))).collect();
+        self.object.patch_map_data(constants).map_err(broken)?;
+        for (of, definition) in self.object.maps.iter().filter(|(_, map)| !map.data().is_empty()) {
+            let map = create(definition, self.name)?;
+            let only = 0_u32.to_ne_bytes();
+            map.insert(&only, definition.data()).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+            map.freeze().map_err(|e| BpfError::calling("BPF_MAP_FREEZE", e))?;
+            self.maps.insert(of.clone(), map);
+        }
+        let definitions = std::mem::take(&mut self.object.maps);
+        let fds =
+            self.maps.iter().filter_map(|(of, map)| Some((of.as_str(), map.fd().as_raw_fd(), definitions.get(of)?)));
+        self.object.relocate_maps(fds, &HashSet::new()).map_err(broken)
+    }
+
+    /// Takes one of the maps, when the programs are loaded that use it.
+    pub(super) fn take_map(&mut self, name: &str) -> Result<Map, BpfError> {
+        self.maps.remove(name).ok_or_else(|| broken(name))
+    }
+
+    /// Loads a program and attaches it to the first of these tracepoints that the kernel has; none where it has none of them. It is
+    /// attached as long as the descriptor lives.
+    pub(super) fn attach(&self, program: &str, tracepoints: &[&str]) -> Result<Option<OwnedFd>, BpfError> {
+        let loaded = load_program(&self.object, program, Purpose::RawTracepoint, self.name)?;
+        for tracepoint in tracepoints {
+            let name = CString::new(*tracepoint).map_err(broken)?;
+            match call::open_raw_tracepoint(loaded.as_fd(), &name) {
+                Ok(fd) => return Ok(Some(fd)),
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(e) => return Err(BpfError::calling("BPF_RAW_TRACEPOINT_OPEN", e)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn create(definition: &aya_obj::Map, name: Name) -> Result<Map, BpfError> {
+    Map::create(definition, name).map_err(|e| BpfError::calling("BPF_MAP_CREATE", e))
+}
+
+/// Where members of the kernel's structures lie, in bytes, by structure and member: in what is built in and in one module, if its file is
+/// there. What is built in may be any of them.
+pub(super) fn member_places(
+    roots: &Roots,
+    module: &str,
+    wanted: &[(&str, &str)],
+) -> Result<Vec<Option<u32>>, BpfError> {
+    let path = roots.sys("kernel/btf/vmlinux");
+    let mut parts = vec![open_types(&path)?];
+    let of_module = roots.sys(format!("kernel/btf/{module}"));
+    match File::open(&of_module) {
+        Ok(file) => parts.push(file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(BpfError::Io { call: of_module.display().to_string(), source }),
+    }
+    btf::places(parts, wanted).map_err(|misfit| unfit(misfit, &path))
+}
+
+fn open_types(path: &Path) -> Result<File, BpfError> {
+    match File::open(path) {
+        Ok(file) => Ok(file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(BpfError::NoBtf { path: path.into() }),
+        Err(source) => Err(BpfError::Io { call: path.display().to_string(), source }),
+    }
+}
+
 /// The object's types as the running kernel has them, and the number of the iterator's function there.
 fn kernel_types(roots: &Roots, object: &Object, iterator: &str) -> Result<(Btf, u32), BpfError> {
     let path = roots.sys("kernel/btf/vmlinux");
-    let kernel = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(BpfError::NoBtf { path }),
-        Err(source) => return Err(BpfError::Io { call: path.display().to_string(), source }),
-    };
+    let kernel = open_types(&path)?;
     let mut own = object.btf.as_ref().ok_or_else(|| broken("no type information"))?.to_bytes();
     let function = format!("bpf_iter_{iterator}");
     let number = btf::fit(&mut own, kernel, &function).map_err(|misfit| match misfit {
-        Misfit::Io(source) => BpfError::Io { call: path.display().to_string(), source },
         Misfit::Function => BpfError::Unsupported { what: format!("this kernel has no {function}") },
+        other => unfit(other, &path),
+    })?;
+    let types = Btf::parse(&own, object.endianness).map_err(|e| broken(with_sources(&e)))?;
+    Ok((types, number))
+}
+
+/// Type information that does not answer.
+fn unfit(misfit: Misfit, path: &Path) -> BpfError {
+    match misfit {
+        Misfit::Io(source) => BpfError::Io { call: path.display().to_string(), source },
+        Misfit::Function => BpfError::Unsupported { what: "this kernel has no such function".into() },
         Misfit::Member(member) => {
             BpfError::Unsupported { what: format!("this kernel's structures lack a field that is read: {member}") }
         }
         Misfit::Malformed(what) => BpfError::Unsupported { what: format!("{}: {what}", path.display()) },
-    })?;
-    let types = Btf::parse(&own, object.endianness).map_err(|e| broken(with_sources(&e)))?;
-    Ok((types, number))
+    }
 }
 
 /// Sorts the answer to loading a program; what the verifier minds is asked for in a second try.

@@ -72,12 +72,12 @@ impl OpenFiles {
     /// [`BpfError::Io`], with E2BIG for more than [`MAX_DEVICES`]: some of the devices are then looked for and others not.
     pub fn set_devices(&mut self, rdevs: &[u64]) -> Result<(), BpfError> {
         let wanted = || rdevs.iter().copied().filter_map(kernel_device);
-        let map = self.iterator.map.as_fd();
+        let map = &self.iterator.map;
         let mut failed = None;
         self.devices.retain(|old| {
             let stays = wanted().any(|new| new == *old);
             if !stays {
-                failed = call::map_remove(map, *old).err().or(failed.take());
+                failed = map.remove(&old.to_ne_bytes()).err().or(failed.take());
             }
             stays
         });
@@ -86,7 +86,7 @@ impl OpenFiles {
         }
         for new in wanted() {
             if !self.devices.contains(&new) {
-                call::map_insert(map, new, 1).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+                map.insert(&new.to_ne_bytes(), &[1]).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
                 self.devices.push(new);
             }
         }

@@ -40,6 +40,8 @@ pub(crate) const SPECS: &[Spec] = &[
     Spec { name: "drm_sched_job_run", kind: EventKind::Commit, ..JOB },
     // `error` is in the records of our own programs only: what the hardware's fence ended with.
     Spec { name: "drm_sched_job_done", kind: EventKind::Complete, key: FENCE, value: Some("error"), ..NOTHING },
+    // Of our own programs alone: a fence, perhaps a job's, that ended with an error.
+    Spec { name: "fence_error", kind: EventKind::Error, key: FENCE, value: Some("error"), ..NOTHING },
     Spec { name: "drm_sched_job_add_dep", kind: EventKind::Dependency, ..DEPENDENCY },
     Spec { name: "drm_sched_job_unschedulable", kind: EventKind::Blocked, ..DEPENDENCY },
     Spec { name: "drm_sched_job", kind: EventKind::Submit, ..OLD_JOB },

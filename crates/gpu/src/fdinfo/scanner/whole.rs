@@ -99,7 +99,9 @@ fn reason(error: &BpfError, roots: &Roots) -> Why {
             let remedy = Rights::read(roots).remedy_for(&[Capability::Bpf, Capability::Perfmon]);
             why(Reason::NoPermission).remedy(remedy)
         }
-        BpfError::NoBtf { .. } | BpfError::Unsupported { .. } => why(Reason::NotSupported),
+        BpfError::NoBtf { .. } | BpfError::Unsupported { .. } | BpfError::NoTracepoint { .. } => {
+            why(Reason::NotSupported)
+        }
         BpfError::InnerPidNamespace => {
             why(Reason::NotSupported).remedy("run in the PID namespace of the machine (docker, podman: --pid=host)")
         }

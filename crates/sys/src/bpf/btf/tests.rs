@@ -57,7 +57,7 @@ fn own() -> Vec<u8> {
 }
 
 /// Where the members of the object's structure are after fitting.
-fn places(own: &[u8]) -> Vec<u32> {
+fn own_places(own: &[u8]) -> Vec<u32> {
     (0..2).filter_map(|i| word(own, 24 + 12 + i * 12 + 8)).collect()
 }
 
@@ -70,7 +70,7 @@ fn members_move_to_where_the_kernel_has_them() {
         .head("f", KIND_FUNC);
     let mut own = own();
     assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap(), 4);
-    assert_eq!(places(&own), [128, 64]);
+    assert_eq!(own_places(&own), [128, 64]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn members_of_anonymous_structures_and_beside_bit_fields() {
         .head("f", KIND_FUNC);
     let mut own = own();
     assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap(), 4);
-    assert_eq!(places(&own), [256, 96]);
+    assert_eq!(own_places(&own), [256, 96]);
 }
 
 #[test]
@@ -94,7 +94,70 @@ fn of_two_structures_of_a_name_the_one_that_has_all() {
         .head("f", KIND_FUNC);
     let mut own = own();
     fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap();
-    assert_eq!(places(&own), [16, 24]);
+    assert_eq!(own_places(&own), [16, 24]);
+}
+
+/// A module's type information: names that begin with `=` are not written into it, but are places in the kernel's texts.
+fn split(kernel: &Builder, module: Builder) -> Vec<u8> {
+    let base = kernel.strings.len() as u32;
+    let mut types = module.types.clone();
+    // Places of texts are moved behind the kernel's; each type here is a structure.
+    let mut at = 0;
+    while at < types.len() {
+        let members = (word(&types, at + 4).unwrap() & 0xffff) as usize;
+        let names = std::iter::once(at).chain((0..members).map(|i| at + 12 + i * 12));
+        for place in names.collect::<Vec<_>>() {
+            let name = word(&types, place).unwrap();
+            let text = module.strings[name as usize..].split(|b| *b == 0).next().unwrap();
+            let moved = match text.strip_prefix(b"=") {
+                Some(shared) => {
+                    let mut needle = shared.to_vec();
+                    needle.push(0);
+                    kernel.strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32
+                }
+                None if name == 0 => 0,
+                None => base + name,
+            };
+            types[place..place + 4].copy_from_slice(&moved.to_ne_bytes());
+        }
+        at += 12 + members * 12;
+    }
+    Builder { types, strings: module.strings }.bytes()
+}
+
+#[test]
+fn members_of_a_module_are_found_beside_the_kernels() {
+    // The kernel's types are 1 to 3; the module's begin with 4.
+    let kernel = Builder::default()
+        .members(KIND_STRUCT, "device", false, &[("kobj", 0, 64), ("parent", 0, 640)])
+        .members(KIND_STRUCT, "", false, &[("seqno", 0, 64)])
+        .head("later", 8);
+    let module = Builder::default().members(KIND_STRUCT, "", false, &[("=kobj", 0, 8)]).members(
+        KIND_STRUCT,
+        "job",
+        false,
+        &[("fence", 0, 128), ("=parent", 0, 192), ("", 4, 256), ("", 2, 512)],
+    );
+    let module = split(&kernel, module);
+    let wanted = [
+        ("job", "fence"),
+        ("device", "kobj"),
+        ("job", "parent"),
+        ("job", "kobj"),
+        ("job", "seqno"),
+        ("job", "later"),
+        ("no", "kobj"),
+    ];
+    let parts = || vec![Cursor::new(kernel.bytes()), Cursor::new(module.clone())];
+    let found = places(parts(), &wanted).unwrap();
+    assert_eq!(found, [Some(16), Some(8), Some(24), Some(33), Some(72), None, None]);
+    // Without the module, only what is built in.
+    let found = places(vec![Cursor::new(kernel.bytes())], &wanted).unwrap();
+    assert_eq!(found, [None, Some(8), None, None, None, None, None]);
+    for length in 0..module.len() {
+        let cut = vec![Cursor::new(kernel.bytes()), Cursor::new(module[..length].to_vec())];
+        assert!(places(cut, &wanted).is_err(), "synthetic: {length} bytes");
+    }
 }
 
 #[test]

@@ -1,0 +1,277 @@
+//! The jobs of the DRM scheduler, as its tracepoints tell of them.
+
+use super::error::BpfError;
+use super::map::Map;
+use super::object::{Aligned, Tracepoints, member_places};
+use super::ring::Ring;
+use crate::{Roots, monotonic_ns};
+use std::os::fd::OwnedFd;
+
+/// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
+pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/jobs.bpf.o"));
+
+/// What the kernel is to call programs and maps, for those who list them.
+const NAME: [u8; 16] = *b"gpuscope_jobs\0\0\0";
+
+/// Where the scheduler's types are, when it is a module.
+const MODULE: &str = "gpu_sched";
+
+/// One place in the order of `places` in `jobs.bpf.c`: structures and members to go through, and whether a job says anything without.
+struct Place {
+    path: &'static [(&'static str, &'static str)],
+    is_needed: bool,
+}
+
+const fn needed(path: &'static [(&'static str, &'static str)]) -> Place {
+    Place { path, is_needed: true }
+}
+
+const fn optional(path: &'static [(&'static str, &'static str)]) -> Place {
+    Place { path, is_needed: false }
+}
+
+/// Source: include/drm/gpu_scheduler.h, include/linux/dma-fence.h, include/drm/spsc_queue.h, include/linux/device.h.
+const PLACES: [Place; 14] = [
+    needed(&[("drm_sched_job", "s_fence")]),
+    needed(&[("drm_sched_job", "sched")]),
+    needed(&[("drm_sched_fence", "finished"), ("dma_fence", "context")]),
+    needed(&[("drm_sched_fence", "finished"), ("dma_fence", "seqno")]),
+    optional(&[("drm_sched_fence", "finished"), ("dma_fence", "error")]),
+    optional(&[("drm_sched_fence", "parent")]),
+    optional(&[("drm_sched_fence", "drm_client_id")]),
+    needed(&[("dma_fence", "context")]),
+    needed(&[("dma_fence", "seqno")]),
+    optional(&[("dma_fence", "error")]),
+    needed(&[("drm_gpu_scheduler", "name")]),
+    needed(&[("drm_gpu_scheduler", "dev")]),
+    needed(&[("device", "kobj"), ("kobject", "name")]),
+    optional(&[("drm_sched_entity", "job_queue"), ("spsc_queue", "job_count")]),
+];
+
+/// `ABSENT` in `jobs.bpf.c`.
+const ABSENT: u16 = u16::MAX;
+
+/// Which of [`PLACES`] decide over fields that a kernel may lack.
+const FINISHED_ERROR: usize = 4;
+const CLIENT: usize = 6;
+const ERROR: usize = 9;
+const QUEUE_LENGTH: usize = 13;
+
+/// Programs, the tracepoint they are for since Linux 6.17, the one before, and whether there is no trace without it.
+///
+/// In the order in which they are attached, from a job's end to its beginning. They begin at one moment all the same, when the last is
+/// attached: were a job's end heard before its beginning, or its beginning alone, it would look as if it had been lost.
+const PROGRAMS: [(&str, &[&str], bool); 6] = [
+    ("fence_error", &["dma_fence_signaled"], false),
+    ("done", &["drm_sched_job_done", "drm_sched_process_job"], true),
+    ("run", &["drm_sched_job_run", "drm_run_job"], true),
+    ("unschedulable", &["drm_sched_job_unschedulable", "drm_sched_job_wait_dep"], false),
+    ("add_dep", &["drm_sched_job_add_dep"], false),
+    ("queue", &["drm_sched_job_queue", "drm_sched_job"], true),
+];
+
+/// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
+const HEAD: usize = 16;
+
+/// Length of `struct all_counts` in `jobs.bpf.c`: 256 slots of 8 numbers.
+const COUNTS: usize = 256 * 64;
+
+/// Which fields of the records this kernel fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobFields {
+    /// The DRM client: Linux 6.17 and later.
+    pub client: bool,
+    /// How many jobs wait in the queue.
+    pub queue_length: bool,
+    /// What a fence ended with.
+    pub error: bool,
+}
+
+/// A record as a program wrote it.
+#[derive(Clone, Copy, Debug)]
+pub struct JobRecord<'a> {
+    /// CLOCK_MONOTONIC, taken before all else.
+    pub at_ns: u64,
+    /// The processor.
+    pub cpu: u16,
+    /// What follows: `struct common` of `jobs.bpf.c` and the fields.
+    pub data: &'a [u8],
+}
+
+/// How one reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobsRead {
+    /// Records that were given.
+    pub records: u64,
+    /// When the reading began, if it gave every record that had been begun by then.
+    pub complete_at_ns: Option<u64>,
+}
+
+/// Programs on the scheduler's tracepoints. They end with this.
+#[derive(Debug)]
+pub struct Jobs {
+    fields: JobFields,
+    ring: Ring,
+    counts: Map,
+    buffer: Vec<u8>,
+    _attached: Vec<OwnedFd>,
+}
+
+impl Jobs {
+    /// Loads and attaches the programs, with a ring of so many bytes (rounded up to what rings may have), and lets them begin at one
+    /// moment.
+    ///
+    /// # Errors
+    /// [`BpfError::Permission`] without CAP_BPF and CAP_PERFMON; [`BpfError::NoBtf`]; [`BpfError::NoTracepoint`] where no driver that
+    /// uses the scheduler is loaded; [`BpfError::Unsupported`] for a kernel with other structures, and for a tree that is not the
+    /// running machine; [`BpfError::Rejected`]; [`BpfError::Io`].
+    pub fn open(roots: &Roots, ring_bytes: usize) -> Result<Jobs, BpfError> {
+        if !roots.is_live() {
+            return Err(BpfError::Unsupported { what: "a captured tree has no running kernel".into() });
+        }
+        let sizes = [("ring", ring_size(ring_bytes, rustix::param::page_size()))];
+        // First what costs little: a process without rights learns it here on most machines.
+        let mut programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
+        let places = places(roots)?;
+        let constants: Vec<u8> = places.iter().flat_map(|place| place.to_ne_bytes()).collect();
+        programs.set_constants(&[("places", &constants)])?;
+        let ring = Ring::new(programs.take_map("ring")?)
+            .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
+        let counts = programs.take_map("counts")?;
+        let is_on = programs.take_map("is_on")?;
+        let mut attached = Vec::new();
+        for (program, tracepoints, is_needed) in PROGRAMS {
+            match programs.attach(program, tracepoints)? {
+                Some(fd) => attached.push(fd),
+                None if is_needed => {
+                    return Err(BpfError::NoTracepoint { name: format!("gpu_scheduler:{}", tracepoints.join(" or ")) });
+                }
+                None => {}
+            }
+        }
+        is_on
+            .insert(&0_u32.to_ne_bytes(), &1_u32.to_ne_bytes())
+            .map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+        let has = |at: usize| places.get(at).is_some_and(|place| *place != ABSENT);
+        let fields = JobFields {
+            client: has(CLIENT),
+            queue_length: has(QUEUE_LENGTH),
+            error: has(ERROR) && has(FINISHED_ERROR),
+        };
+        Ok(Jobs { fields, ring, counts, buffer: vec![0; COUNTS], _attached: attached })
+    }
+
+    /// Which fields this kernel fills.
+    pub fn fields(&self) -> JobFields {
+        self.fields
+    }
+
+    /// Gives all records that are there, in the order in which their room was reserved: nearly that of their times. Nothing is waited for.
+    pub fn read(&mut self, mut each: impl FnMut(JobRecord<'_>)) -> JobsRead {
+        let began_ns = monotonic_ns();
+        let progress = self.ring.read(|bytes| {
+            if let Some(record) = record(bytes) {
+                each(record);
+            }
+        });
+        JobsRead { records: progress.records, complete_at_ns: progress.is_complete.then_some(began_ns) }
+    }
+
+    /// Events since the beginning for which there was no room in the ring.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn lost(&mut self) -> Result<u64, BpfError> {
+        self.counts
+            .read(&0_u32.to_ne_bytes(), &mut self.buffer)
+            .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
+        let words = self.buffer.chunks_exact(64).filter_map(|slot| slot.first_chunk());
+        Ok(words.fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word))))
+    }
+}
+
+/// What stands in the ring: `struct head` and the record.
+fn record(bytes: &[u8]) -> Option<JobRecord<'_>> {
+    let (head, data) = bytes.split_at_checked(HEAD)?;
+    let (at_ns, rest) = head.split_first_chunk()?;
+    let (cpu, rest) = rest.split_first_chunk()?;
+    let size = u16::from_ne_bytes(*rest.first_chunk()?);
+    Some(JobRecord {
+        at_ns: u64::from_ne_bytes(*at_ns),
+        cpu: u16::from_ne_bytes(*cpu),
+        data: data.get(..usize::from(size))?,
+    })
+}
+
+/// The next power of two pages, up to a gigabyte.
+fn ring_size(bytes: usize, page: usize) -> u32 {
+    let most = 1 << 30;
+    u32::try_from(bytes.clamp(page, most).next_power_of_two()).unwrap_or(most as u32)
+}
+
+/// Where the members are on this kernel.
+fn places(roots: &Roots) -> Result<[u16; PLACES.len()], BpfError> {
+    let wanted: Vec<(&str, &str)> = PLACES.iter().flat_map(|place| place.path).copied().collect();
+    let found = member_places(roots, MODULE, &wanted)?;
+    let mut steps = wanted.iter().zip(found);
+    let mut places = [ABSENT; PLACES.len()];
+    let mut is_loaded = false;
+    for (place, of) in places.iter_mut().zip(&PLACES) {
+        let mut sum = Some(0_u32);
+        for ((structure, member), found) in steps.by_ref().take(of.path.len()) {
+            is_loaded |= found.is_some() && *structure == "drm_sched_job";
+            if found.is_none() && of.is_needed {
+                return Err(lacking(roots, is_loaded, structure, member));
+            }
+            sum = sum.zip(found).map(|(sum, step)| sum.saturating_add(step));
+        }
+        *place = sum.and_then(|sum| u16::try_from(sum).ok()).unwrap_or(ABSENT);
+    }
+    Ok(places)
+}
+
+/// Why a member is not found.
+fn lacking(roots: &Roots, is_loaded: bool, structure: &str, member: &str) -> BpfError {
+    if is_loaded {
+        let what = format!("this kernel's structures lack a field that is read: {structure}.{member}");
+        BpfError::Unsupported { what }
+    } else if roots.sys(format!("module/{MODULE}")).exists() {
+        let path = roots.sys(format!("kernel/btf/{MODULE}"));
+        BpfError::NoBtf { path }
+    } else {
+        BpfError::NoTracepoint { name: "gpu_scheduler:drm_sched_job_queue".into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_a_power_of_two_pages() {
+        let sizes = [(0, 4096), (1, 4096), (4096, 4096), (4097, 8192), (3 << 20, 4 << 20), (usize::MAX, 1 << 30)];
+        for (asked, given) in sizes {
+            assert_eq!(ring_size(asked, 4096), given, "{asked}");
+        }
+        assert_eq!(ring_size(5, 65536), 65536);
+    }
+
+    #[test]
+    fn a_record_is_as_long_as_it_says() {
+        let mut bytes = Vec::from(7_u64.to_ne_bytes());
+        bytes.extend([3, 0, 4, 0, 0, 0, 0, 0, b'd', b'a', b't', b'a', 0, 0, 0, 0]);
+        let found = record(&bytes).unwrap();
+        assert_eq!((found.at_ns, found.cpu, found.data), (7, 3, &b"data"[..]));
+        for length in 0..bytes.len() {
+            let found = record(&bytes[..length]);
+            assert_eq!(found.is_some(), length >= 20, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_captured_tree_has_no_tracepoints() {
+        let tree = tempfile::tempdir().unwrap();
+        let error = Jobs::open(&Roots::at(tree.path()), 1 << 20).unwrap_err();
+        assert!(matches!(error, BpfError::Unsupported { .. }), "{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Records composed as the structures of `crates/sys/bpf/jobs.bpf.c` lie, read by the formats that are given with them.
+
+use super::*;
+use crate::Decoder;
+use gpuscope_model::trace::{Event, EventKind, JobKey};
+use gpuscope_sys::bpf::JobFields;
+
+const ALL: JobFields = JobFields { client: true, queue_length: true, error: true };
+
+/// Bytes one behind the other.
+#[derive(Default)]
+struct Record(Vec<u8>);
+
+impl Record {
+    /// `struct common`, `struct job`.
+    fn of_job(kind: u16, tid: u32, context: u64, seqno: u64) -> Record {
+        Record::default().put(&kind.to_ne_bytes()).put(&[0, 0]).put(&tid.to_ne_bytes()).u64(context).u64(seqno)
+    }
+
+    fn put(mut self, bytes: &[u8]) -> Record {
+        self.0.extend(bytes);
+        self
+    }
+
+    fn u64(self, n: u64) -> Record {
+        self.put(&n.to_ne_bytes())
+    }
+
+    fn u32(self, n: u32) -> Record {
+        self.put(&n.to_ne_bytes())
+    }
+
+    fn text(self, text: &str, size: usize) -> Record {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.resize(size, 0);
+        self.put(&bytes)
+    }
+}
+
+fn queue() -> Record {
+    let head = Record::of_job(1, 77, 1 << 40, 9).u64(41).u64(1234).u32(70).u32(1000).u32(3);
+    head.text("gfx_0.0.0", 24).text("0000:03:00.0", 32).text("glxgears", 16).u32(0)
+}
+
+fn decoder(fields: JobFields) -> Decoder {
+    let mut decoder = Decoder::new();
+    for format in formats::of(fields) {
+        assert!(decoder.add_format(&format), "{}", format.name);
+        let text = format.to_text();
+        assert_eq!(EventFormat::parse("gpu_scheduler", &text).unwrap(), format, "{text}");
+    }
+    decoder
+}
+
+fn decode(decoder: &mut Decoder, record: &Record) -> Event {
+    decoder.decode(RawRecord { at_ns: 5, cpu: 1, data: &record.0 }).unwrap()
+}
+
+#[test]
+fn a_queued_job_names_its_submitter_ring_device_and_client() {
+    let mut decoder = decoder(ALL);
+    let event = decode(&mut decoder, &queue());
+    assert_eq!((event.kind, event.tid, event.pid), (EventKind::Submit, 77, 70));
+    assert_eq!(event.key, Some(JobKey::Fence { context: 1 << 40, seqno: 9 }));
+    assert_eq!((event.client, event.value, decoder.names().get(event.comm)), (Some(41), 3, "glxgears"));
+    let ring = decoder.names().get_ring(event.ring.unwrap()).unwrap();
+    assert_eq!((ring.gpu.as_ref().unwrap().as_str(), ring.name.as_str()), ("0000:03:00.0", "gfx_0.0.0"));
+}
+
+#[test]
+fn a_field_that_the_kernel_lacks_is_absent_and_the_others_stay() {
+    let mut decoder = decoder(JobFields { client: false, queue_length: false, error: false });
+    let event = decode(&mut decoder, &queue());
+    assert_eq!((event.client, event.value, decoder.names().get(event.comm)), (None, 0, "glxgears"));
+    let run = Record::of_job(2, 5, 1, 2).u64(41).u32(3).text("gfx", 24).text("0000:03:00.0", 32).u32(0);
+    let event = decode(&mut decoder, &run);
+    assert_eq!((event.kind, event.client, event.value), (EventKind::Commit, None, 0));
+    let ring = decoder.names().get_ring(event.ring.unwrap()).unwrap();
+    assert_eq!((ring.gpu.as_ref().unwrap().as_str(), ring.name.as_str()), ("0000:03:00.0", "gfx"));
+}
+
+#[test]
+fn a_run_names_ring_device_and_client() {
+    let mut decoder = decoder(ALL);
+    let run = Record::of_job(2, 5, 1, 2).u64(41).u32(3).text("gfx", 24).text("0000:03:00.0", 32).u32(0);
+    let event = decode(&mut decoder, &run);
+    assert_eq!((event.kind, event.tid, event.client, event.value), (EventKind::Commit, 5, Some(41), 3));
+    assert_eq!(event.key, Some(JobKey::Fence { context: 1, seqno: 2 }));
+    let ring = decoder.names().get_ring(event.ring.unwrap()).unwrap();
+    assert_eq!((ring.gpu.as_ref().unwrap().as_str(), ring.name.as_str()), ("0000:03:00.0", "gfx"));
+}
+
+#[test]
+fn ends_and_errors_carry_what_the_fence_ended_with() {
+    let mut decoder = decoder(ALL);
+    for (id, kind) in [(3, EventKind::Complete), (6, EventKind::Error)] {
+        let record = Record::of_job(id, 5, 1, 2).put(&(-125_i32).to_ne_bytes()).u32(0);
+        let event = decode(&mut decoder, &record);
+        assert_eq!((event.kind, event.value), (kind, -125));
+        assert_eq!(event.key, Some(JobKey::Fence { context: 1, seqno: 2 }));
+    }
+}
+
+#[test]
+fn dependencies_name_both_jobs() {
+    let mut decoder = decoder(ALL);
+    for (id, kind) in [(4, EventKind::Dependency), (5, EventKind::Blocked)] {
+        let event = decode(&mut decoder, &Record::of_job(id, 5, 1, 2).u64(7).u64(1 << 33));
+        assert_eq!((event.kind, event.key), (kind, Some(JobKey::Fence { context: 1, seqno: 2 })));
+        assert_eq!(event.other, Some(JobKey::Fence { context: 7, seqno: 1 << 33 }));
+    }
+}
+
+#[test]
+fn other_families_are_refused_by_name_of_the_remedy() {
+    let wanted = Wanted { families: vec![Family::Xe], buffer_bytes: 1 << 20 };
+    let error = BpfCapture::open(&Roots::host(), &wanted).unwrap_err();
+    assert!(matches!(error, CaptureError::Unsupported { .. }), "{error}");
+}
+
+#[test]
+fn a_captured_tree_cannot_be_traced() {
+    let tree = tempfile::tempdir().unwrap();
+    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 };
+    let error = BpfCapture::open(&Roots::at(tree.path()), &wanted).unwrap_err();
+    assert!(matches!(error, CaptureError::Unsupported { .. }), "{error}");
+}
