@@ -82,12 +82,7 @@ impl Jobs {
                     live.job.blocked_by = event.other;
                 }
             }
-            // A fence that signalled with an error. Where the scheduler did not say before that the job is done, it never ran.
-            EventKind::Error if event.family == Family::DrmSched => {
-                if event.key.is_some_and(|key| self.live.contains_key(&key)) {
-                    self.complete(event, &mut ended);
-                }
-            }
+            EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, &mut ended),
             EventKind::Error => {
                 if let Some(live) = event.key.and_then(|key| self.live.get_mut(&key)) {
                     live.job.status = JobStatus::Failed(event.value.unwrap_or(0));
@@ -207,6 +202,14 @@ impl Jobs {
             live.job.start_ns = Some((start_ns, ExecKind::Inferred));
         }
         ended(&live.job);
+    }
+
+    /// A fence signalled with an error. If it is a job's of which the scheduler did not say that it is done, that job was killed before it
+    /// ran.
+    fn fence_error(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
+        if event.key.is_some_and(|key| self.live.contains_key(&key)) {
+            self.complete(event, ended);
+        }
     }
 
     /// Takes a job off its ring, and says when the job before it ended there.
