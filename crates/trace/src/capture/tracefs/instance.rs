@@ -4,7 +4,7 @@ use crate::capture::CaptureError;
 use crate::tracefs::refused;
 use gpuscope_sys::Roots;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What instances of this program are called, with the process and a number behind it.
@@ -73,8 +73,10 @@ impl Instance {
     /// Reads a file; none where there is no such file.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>, CaptureError> {
         let path = self.path(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
+        // Some answer one call and no second (`show_header_page_file`): the first one must have room for all.
+        let mut text = String::with_capacity(8192);
+        match File::open(&path).and_then(|mut file| file.read_to_string(&mut text)) {
+            Ok(_) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(refused(&path, error)),
         }
