@@ -483,9 +483,15 @@ pub fn gpu(identity: &str) -> Option<Gpu> {
     gpus().into_iter().find(|g| g.identity == identity)
 }
 
-fn program(arguments: &[String]) -> Child {
+/// Where `vgpu-load` is.
+#[must_use]
+pub fn load_program() -> String {
     let cache = std::env::var("TESTBED_CACHE").unwrap_or_else(|_| "/var/cache/gpu-testbed".to_string());
-    let program = format!("{cache}/bin/vgpu-load");
+    format!("{cache}/bin/vgpu-load")
+}
+
+fn program(arguments: &[String]) -> Child {
+    let program = load_program();
     Command::new(&program)
         .args(arguments)
         .stdin(Stdio::null())

@@ -39,7 +39,6 @@ impl Session {
     fn begin(buffer_bytes: usize) -> Session {
         let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes };
         let capture = TracefsCapture::open(&Roots::host(), &wanted).unwrap();
-        assert_eq!(capture.absent(), []);
         let mut decoder = Decoder::new();
         for format in capture.formats() {
             assert!(decoder.add_format(format), "{}", format.name);
