@@ -9,10 +9,12 @@ cache=${TESTBED_CACHE:-/var/cache/gpu-testbed} k=6.12 gpus=i915,xe t=120 work= p
 while getopts k:g:m:t:d: o; do case $o in k) k=$OPTARG ;; g) gpus=$OPTARG ;; m) params=$OPTARG ;; t) t=$OPTARG ;; d) work=$OPTARG ;; *) exit 2 ;; esac; done
 shift $((OPTIND - 1))
 [ "$gpus" != none ] || gpus=
-dev=() slot=2	# one PCI device per GPU; an integrated Intel GPU always sits at 00:02.0
+dev=() slot=2 virtio= bound=	# one PCI device per GPU; an integrated Intel GPU always sits at 00:02.0
 for g in ${gpus//,/ }; do
-	case $g in i915 | i915-discrete | i915-mtl | xe | xe-integrated | amdgpu) ;; *) echo "unknown identity $g: i915, i915-discrete, i915-mtl, xe, xe-integrated, amdgpu" >&2; exit 2 ;; esac
-	dev+=(-device "pci-testdev,addr=$(printf %02x $slot).0"); slot=$((slot + 1))
+	# qemu's own GPU with the kernel's own driver: no identity of the module, at a slot behind all of them
+	[ "$g" != virtio-gpu ] || { virtio=virtio_gpu_too; dev+=(-device virtio-gpu-pci,addr=09.0); continue; }
+	case $g in i915 | i915-discrete | i915-mtl | xe | xe-integrated | amdgpu) ;; *) echo "unknown identity $g: i915, i915-discrete, i915-mtl, xe, xe-integrated, amdgpu, virtio-gpu" >&2; exit 2 ;; esac
+	dev+=(-device "pci-testdev,addr=$(printf %02x $slot).0"); slot=$((slot + 1)) bound=$bound,$g
 done
 [ $slot -le 8 ] || { echo "at most six GPUs" >&2; exit 2; }
 [ $# -gt 0 ] || { echo "no command" >&2; exit 2; }
@@ -25,7 +27,7 @@ work=$(cd "$work" && pwd)
 if [ $# = 1 ]; then printf '%s\n' "$1"; else printf '%q ' "$@"; fi >"$work/command"; chmod 755 "$work"
 rm -f "$work"/{output,status,dmesg}; : >"$work/output"; printf '%s\n' "$params" >"$work/params"
 timeout "$t" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic -vga none -nic none -no-reboot \
-	-kernel "$m/vmlinuz" -initrd "$m/initrd.gz" -append "console=ttyS0 quiet panic=-1 vgpu=$gpus" \
+	-kernel "$m/vmlinuz" -initrd "$m/initrd.gz" -append "console=ttyS0 quiet panic=-1 vgpu=${bound#,} $virtio" \
 	-fsdev local,id=h,path=/,security_model=none,readonly=on -device virtio-9p-pci,fsdev=h,mount_tag=host,addr=10.0 \
 	-fsdev "local,id=w,path=$work,security_model=none" -device virtio-9p-pci,fsdev=w,mount_tag=work,addr=11.0 \
 	"${dev[@]}" </dev/null >"$work/console" 2>&1 &

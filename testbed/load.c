@@ -1,6 +1,7 @@
 // vgpu-load [OPTIONS] NODE ENGINE DUTY_PERCENT JOB_US SECONDS [stay]: hold an engine (name or number) at a known duty.
 // vgpu-load churn NODE RATE SECONDS: processes that come and go, some with a client.
 // vgpu-load jobs [OPTIONS] NODE[,NODE...]: jobs by number, from several processes, rings and contexts (load_jobs.c).
+// vgpu-load display CARD FLIPS: show two dumb buffers in turn, on any driver with a display (load_display.c).
 // vgpu-load idle COUNT FILES SECONDS: processes with files and without a client.
 // "stay" keeps the node open afterwards, until killed. Options are below, in usage().
 #define _GNU_SOURCE
@@ -317,6 +318,7 @@ static int usage(void)
 	fputs("usage: vgpu-load [OPTIONS] NODE ENGINE DUTY% JOB_US SECONDS [stay]\n"
 	      "       vgpu-load churn NODE RATE SECONDS\n"
 	      "       vgpu-load idle COUNT FILES SECONDS\n"
+	      "       vgpu-load display CARD FLIPS\n"
 	      "       vgpu-load jobs [OPTIONS] NODE[,NODE...]   (--help says more)\n"
 	      "  --alloc BYTES[K|M|G][:system|local|other][:lazy+purgeable+active]   several; without, 64M:system\n"
 	      "  --shared        a child with a client of its own holds the same buffers\n"
@@ -350,6 +352,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "jobs"))
 		return jobs(argc - 1, argv + 1);
+	if (argc == 4 && !strcmp(argv[1], "display"))
+		return display(argv[2], atol(argv[3]));
 	if (argc == 5 && !strcmp(argv[1], "churn"))
 		return churn(argv[2], atof(argv[3]), atof(argv[4]));
 	if (argc == 5 && !strcmp(argv[1], "idle"))

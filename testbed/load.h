@@ -11,4 +11,5 @@ int engine_number(const char *s);
 int open_node(const char *path);
 pid_t child(void);	// a child that does not outlive its parent
 int jobs(int argc, char **argv);
+int display(const char *node, long flips);
 #endif

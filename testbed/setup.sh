@@ -84,10 +84,10 @@ get_kernel() { # a kernel, its modules and its headers in $cache/kernels/K
 	fetch "${pk[@]}"; unpack "$root" "${pk[@]}"; echo "$ver" >"$root/version"
 }
 
-get_modules() { # the modules a guest loads, in order, uncompressed, and its kernel
-	local k=$1 ver=$2 root=$cache/kernels/$1 out=$cache/mods/$1 tree vm m
-	[ ! -e "$out/base" ] || return 0
-	mkdir -p "$out"; : >"$out/order"
+get_modules() { # the modules a guest loads, in order, uncompressed, and its kernel; those of virtio-gpu apart
+	local k=$1 ver=$2 root=$cache/kernels/$1 out=$cache/mods/$1 tree vm m order=order
+	[ ! -e "$out/base-2" ] || return 0
+	mkdir -p "$out"; : >"$out/order"; : >"$out/order-virtio-gpu"
 	tree=$(find "$root" -type d -path "*lib/modules/$ver" | head -1)
 	declare -A seen=()
 	load() {
@@ -96,11 +96,12 @@ get_modules() { # the modules a guest loads, in order, uncompressed, and its ker
 		f=$(find "$tree" \( -name "$n.ko*" -o -name "${n//_/-}.ko*" \) | head -1); [ -n "$f" ] || return 0
 		case $f in *.xz) xz -dc "$f" >"$out/$n.ko" ;; *) cp "$f" "$out/$n.ko" ;; esac
 		for d in $(strings -n 3 "$out/$n.ko" | sed -n 's/^depends=//p' | tr , ' '); do load "$d"; done
-		echo "$n" >>"$out/order"
+		echo "$n" >>"$out/$order"
 	}
 	for m in virtio_pci 9pnet_virtio 9p drm gpu_sched; do load $m; done
+	order=order-virtio-gpu; load virtio_gpu
 	vm=$(find "$root" -name 'vmlinuz*' | head -1); cp "$vm" "$out/vmlinuz"
-	touch "$out/base"
+	touch "$out/base-2"
 }
 
 get_sid() { # the build tools of the newest kernel want a newer libc than Debian 12 has: a small sid tree
@@ -139,7 +140,7 @@ pack() { # a first file system just large enough to mount the host's, read-only,
 	local out=$cache/mods/$1 t
 	t=$(mktemp -d)
 	mkdir -p "$t"/{bin,proc,sys,dev,rw,host,mods}
-	cp /bin/busybox "$t/bin/"; cp "$out"/*.ko "$out/order" "$t/mods/"; cp "$here/init" "$t/init"; chmod 755 "$t/init"
+	cp /bin/busybox "$t/bin/"; cp "$out"/*.ko "$out"/order* "$t/mods/"; cp "$here/init" "$t/init"; chmod 755 "$t/init"
 	(cd "$t" && find . | cpio -o -H newc 2>/dev/null | gzip -1) >"$out/initrd.new"
 	mv "$out/initrd.new" "$out/initrd.gz"; rm -rf "$t"
 }
