@@ -1,5 +1,5 @@
-// vgpu-load display: show two dumb buffers in turn. Every driver with a display can: on virtio-gpu each turn is commands
-// to the host, the flush with a fence (virtio_gpu_plane_prepare_fb).
+// vgpu-load display: show two dumb buffers in turn, with a new cursor each. On virtio-gpu each turn is commands to the
+// host; the cursor's transfer has a fence, which the driver waits for (virtio_gpu_cursor_plane_update).
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +30,9 @@ struct drm_mode_get_connector {
 };
 struct drm_mode_fb_cmd { uint32_t fb_id, width, height, pitch, bpp, depth, handle; };
 struct drm_mode_create_dumb { uint32_t height, width, bpp, flags, handle, pitch; uint64_t size; };
+struct drm_mode_cursor { uint32_t flags, crtc_id; int32_t x, y; uint32_t width, height, handle; };
+#define DRM_IOCTL_MODE_CURSOR _IOWR('d', 0xa3, struct drm_mode_cursor)
+#define DRM_MODE_CURSOR_BO 1
 #define DRM_IOCTL_SET_MASTER _IO('d', 0x1e)
 #define DRM_IOCTL_MODE_GETRESOURCES _IOWR('d', 0xa0, struct drm_mode_card_res)
 #define DRM_IOCTL_MODE_SETCRTC _IOWR('d', 0xa2, struct drm_mode_crtc)
@@ -37,13 +40,20 @@ struct drm_mode_create_dumb { uint32_t height, width, bpp, flags, handle, pitch;
 #define DRM_IOCTL_MODE_ADDFB _IOWR('d', 0xae, struct drm_mode_fb_cmd)
 #define DRM_IOCTL_MODE_CREATE_DUMB _IOWR('d', 0xb2, struct drm_mode_create_dumb)
 
-static uint32_t buffer(int fd, uint32_t width, uint32_t height)
+static struct drm_mode_create_dumb dumb_buffer(int fd, uint32_t width, uint32_t height)
 {
 	struct drm_mode_create_dumb dumb = { .width = width, .height = height, .bpp = 32 };
-	struct drm_mode_fb_cmd fb = { .width = width, .height = height, .bpp = 32, .depth = 24 };
 
 	if (ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, &dumb))
 		die("create dumb");
+	return dumb;
+}
+
+static uint32_t buffer(int fd, uint32_t width, uint32_t height)
+{
+	struct drm_mode_create_dumb dumb = dumb_buffer(fd, width, height);
+	struct drm_mode_fb_cmd fb = { .width = width, .height = height, .bpp = 32, .depth = 24 };
+
 	fb.pitch = dumb.pitch;
 	fb.handle = dumb.handle;
 	if (ioctl(fd, DRM_IOCTL_MODE_ADDFB, &fb))
@@ -56,7 +66,7 @@ int display(const char *node, long flips)
 	struct drm_mode_card_res res = { 0 };
 	struct drm_mode_get_connector connector = { 0 };
 	struct drm_mode_modeinfo modes[64];
-	uint32_t crtcs[8], connectors[8], fb[2];
+	uint32_t crtcs[8], connectors[8], fb[2], cursors[2];
 	int fd = open_node(node);
 	uint64_t begun;
 	long i;
@@ -87,6 +97,8 @@ int display(const char *node, long flips)
 		die("connector");
 	fb[0] = buffer(fd, modes[0].hdisplay, modes[0].vdisplay);
 	fb[1] = buffer(fd, modes[0].hdisplay, modes[0].vdisplay);
+	cursors[0] = dumb_buffer(fd, 64, 64).handle;
+	cursors[1] = dumb_buffer(fd, 64, 64).handle;
 	begun = now();
 	for (i = 0; i < flips; i++) {
 		struct drm_mode_crtc crtc = {
@@ -96,6 +108,12 @@ int display(const char *node, long flips)
 
 		if (ioctl(fd, DRM_IOCTL_MODE_SETCRTC, &crtc))
 			die("setcrtc");
+		struct drm_mode_cursor cursor = {
+			.flags = DRM_MODE_CURSOR_BO, .crtc_id = crtcs[0], .width = 64, .height = 64, .handle = cursors[i % 2],
+		};
+
+		if (ioctl(fd, DRM_IOCTL_MODE_CURSOR, &cursor))
+			die("cursor");
 	}
 	printf("display %s pid %d mode %s flips %ld us %lu\n", node, getpid(), modes[0].name, flips, (unsigned long)(now() - begun) / 1000);
 	return 0;
