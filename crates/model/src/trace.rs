@@ -291,6 +291,8 @@ impl TraceNames {
 pub struct Dropped {
     /// No room in the buffer between kernel and program.
     pub ring_full: u64,
+    /// The kernel did not run what records it: that was running already on the same processor.
+    pub missed: u64,
     /// Over a rate limit.
     pub rate_limited: u64,
     /// Thinned by sampling.
@@ -305,9 +307,10 @@ pub struct Dropped {
 
 impl Dropped {
     /// Names and numbers, in a fixed order.
-    pub fn each(&self) -> [(&'static str, u64); 6] {
+    pub fn each(&self) -> [(&'static str, u64); 7] {
         [
             ("ring_full", self.ring_full),
+            ("missed", self.missed),
             ("rate_limited", self.rate_limited),
             ("sampled_out", self.sampled_out),
             ("filtered", self.filtered),

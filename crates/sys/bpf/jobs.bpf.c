@@ -55,7 +55,9 @@ struct {
 #define SLOTS 256
 struct counts {
 	u64 ring_full;
-	u64 rest[7];	/* a cache line */
+	u64 recovered;	/* by the second of two programs */
+	u64 rest[6];
+	u64 inside[8];	/* by type of record */
 };
 struct all_counts {
 	struct counts slot[SLOTS];
@@ -75,6 +77,40 @@ INLINE struct counts *my_counts(void)
 	return all ? &all->slot[bpf_get_smp_processor_id() % SLOTS] : 0;
 }
 
+/*
+ * The kernel does not run a program on a processor where it is running already: when a task is preempted or interrupted in it (tracepoints
+ * leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
+ * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So there are two programs on each tracepoint. The first says
+ * where it is inside; the second, which comes right after it, records if somebody is, since then the first was passed over.
+ *
+ * What both miss is told by the kernel's count of the first's misses less `recovered`. Should a task be preempted between the two, the
+ * second may record what the first has recorded: `is_second` tells the reader where to look for that.
+ */
+#define TWICE(program, type)                                                                                                               \
+	SEC("raw_tp/" #program)                                                                                                            \
+	int program(u64 *args)                                                                                                             \
+	{                                                                                                                                  \
+		struct counts *mine = my_counts();                                                                                         \
+                                                                                                                                           \
+		if (!mine)                                                                                                                 \
+			return 0;                                                                                                          \
+		__sync_fetch_and_add(&mine->inside[type], 1);                                                                              \
+		record_##program(args, mine, 0);                                                                                           \
+		__sync_fetch_and_add(&mine->inside[type], -1);                                                                             \
+		return 0;                                                                                                                  \
+	}                                                                                                                                  \
+	SEC("raw_tp/" #program "_again")                                                                                                   \
+	int program##_again(u64 *args)                                                                                                     \
+	{                                                                                                                                  \
+		struct counts *mine = my_counts();                                                                                         \
+                                                                                                                                           \
+		if (!mine || !*(volatile u64 *)&mine->inside[type])                                                                        \
+			return 0;                                                                                                          \
+		__sync_fetch_and_add(&mine->recovered, 1);                                                                                 \
+		record_##program(args, mine, 1);                                                                                           \
+		return 0;                                                                                                                  \
+	}
+
 /* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
 enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR };
 
@@ -83,7 +119,7 @@ struct head {
 	u64 at_ns;
 	u16 cpu;
 	u16 size;
-	u32 pad;
+	u32 is_second;
 };
 
 /* As ftrace begins its records (struct trace_entry, include/linux/trace_events.h). */
@@ -174,25 +210,21 @@ INLINE int is_off(void)
 	return !on || !*on;
 }
 
-INLINE void *reserve(u64 size)
+INLINE void *reserve(struct counts *mine, u64 size)
 {
 	void *record = bpf_ringbuf_reserve(&ring, size, 0);
 
-	if (!record) {
-		struct counts *mine = my_counts();
-
-		if (mine)
-			__sync_fetch_and_add(&mine->ring_full, 1);
-	}
+	if (!record)
+		__sync_fetch_and_add(&mine->ring_full, 1);
 	return record;
 }
 
-INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 type, u64 size, u64 pid_tgid)
+INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 type, u64 size, u64 pid_tgid, u32 is_second)
 {
 	head->at_ns = at_ns;
 	head->cpu = bpf_get_smp_processor_id();
 	head->size = size - sizeof(*head);
-	head->pad = 0;
+	head->is_second = is_second;
 	common->type = type;
 	common->flags = 0;
 	common->preempt_count = 0;
@@ -213,19 +245,18 @@ INLINE void fill_ring(char *name, char *dev, u64 scheduler)
 }
 
 /* drm_sched_entity_push_job: in the submitter's own system call. */
-SEC("raw_tp/queue")
-int queue(u64 *args)
+INLINE void record_queue(u64 *args, struct counts *mine, u32 is_second)
 {
 	u64 at_ns = bpf_ktime_get_ns(), job = args[0], entity = args[1], pid_tgid, s_fence;
 	struct queue *record;
 
 	if (is_off())
-		return 0;
-	record = reserve(sizeof(*record));
+		return;
+	record = reserve(mine, sizeof(*record));
 	if (!record)
-		return 0;
+		return;
 	pid_tgid = bpf_get_current_pid_tgid();
-	fill_head(&record->head, &record->common, at_ns, QUEUE, sizeof(*record), pid_tgid);
+	fill_head(&record->head, &record->common, at_ns, QUEUE, sizeof(*record), pid_tgid, is_second);
 	s_fence = read_word(job, places.job_fence);
 	fill_job(&record->job, s_fence);
 	READ(&record->client_id, s_fence, places.client);
@@ -237,22 +268,21 @@ int queue(u64 *args)
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-	return 0;
 }
+TWICE(queue, QUEUE)
 
 /* Just before ops->run_job, in a kernel thread or worker. */
-SEC("raw_tp/run")
-int run(u64 *args)
+INLINE void record_run(u64 *args, struct counts *mine, u32 is_second)
 {
 	u64 at_ns = bpf_ktime_get_ns(), job = args[0], entity = args[1], s_fence;
 	struct run *record;
 
 	if (is_off())
-		return 0;
-	record = reserve(sizeof(*record));
+		return;
+	record = reserve(mine, sizeof(*record));
 	if (!record)
-		return 0;
-	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid());
+		return;
+	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
 	s_fence = read_word(job, places.job_fence);
 	fill_job(&record->job, s_fence);
 	READ(&record->client_id, s_fence, places.client);
@@ -260,26 +290,25 @@ int run(u64 *args)
 	fill_ring(record->name, record->dev, read_word(job, places.job_scheduler));
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-	return 0;
 }
+TWICE(run, RUN)
 
 /*
  * drm_sched_job_done, in the hardware fence's callback: often in an interrupt, before the finished fence signals. Its error is what the
  * hardware's fence ended with; 6.1 has written run_job's own to the finished fence by then. What later kernels hand to
  * drm_sched_fence_finished as `result` without either is not to be seen here: that is fence_error's.
  */
-SEC("raw_tp/done")
-int done(u64 *args)
+INLINE void record_done(u64 *args, struct counts *mine, u32 is_second)
 {
 	u64 at_ns = bpf_ktime_get_ns(), s_fence = args[0], parent;
 	struct done *record;
 
 	if (is_off())
-		return 0;
-	record = reserve(sizeof(*record));
+		return;
+	record = reserve(mine, sizeof(*record));
 	if (!record)
-		return 0;
-	fill_head(&record->head, &record->common, at_ns, DONE, sizeof(*record), bpf_get_current_pid_tgid());
+		return;
+	fill_head(&record->head, &record->common, at_ns, DONE, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
 	fill_job(&record->job, s_fence);
 	parent = read_word(s_fence, places.parent);
 	if (parent)
@@ -288,47 +317,45 @@ int done(u64 *args)
 		READ(&record->error, s_fence, places.finished_error);
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-	return 0;
 }
+TWICE(done, DONE)
 
-INLINE int dependency(u64 *args, u16 type)
+INLINE void record_dependency(u64 *args, struct counts *mine, u32 is_second, u16 type)
 {
 	u64 at_ns = bpf_ktime_get_ns(), job = args[0], fence = args[1];
 	struct dependency *record;
 
 	if (is_off())
-		return 0;
-	record = reserve(sizeof(*record));
+		return;
+	record = reserve(mine, sizeof(*record));
 	if (!record)
-		return 0;
-	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());
+		return;
+	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
 	fill_job(&record->job, read_word(job, places.job_fence));
 	READ(&record->ctx, fence, places.context);
 	READ(&record->seqno, fence, places.seqno);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-	return 0;
 }
 
 /* drm_sched_entity_push_job, once for each dependency, behind queue. Linux 6.17 and later. */
-SEC("raw_tp/add_dep")
-int add_dep(u64 *args)
+INLINE void record_add_dep(u64 *args, struct counts *mine, u32 is_second)
 {
-	return dependency(args, ADD_DEP);
+	record_dependency(args, mine, is_second, ADD_DEP);
 }
+TWICE(add_dep, ADD_DEP)
 
 /* drm_sched_entity_pop_job: its turn has come, and what it waits for has not signalled. */
-SEC("raw_tp/unschedulable")
-int unschedulable(u64 *args)
+INLINE void record_unschedulable(u64 *args, struct counts *mine, u32 is_second)
 {
-	return dependency(args, UNSCHEDULABLE);
+	record_dependency(args, mine, is_second, UNSCHEDULABLE);
 }
+TWICE(unschedulable, UNSCHEDULABLE)
 
 /*
  * dma_fence_signaled, of every fence: one that ended with an error. For a job it is the only place that tells of every error on every
  * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done.
  */
-SEC("raw_tp/fence_error")
-int fence_error(u64 *args)
+INLINE void record_fence_error(u64 *args, struct counts *mine, u32 is_second)
 {
 	u64 at_ns = bpf_ktime_get_ns(), fence = args[0];
 	struct done *record;
@@ -336,15 +363,15 @@ int fence_error(u64 *args)
 
 	READ(&error, fence, places.error);
 	if (!error || is_off())
-		return 0;
-	record = reserve(sizeof(*record));
+		return;
+	record = reserve(mine, sizeof(*record));
 	if (!record)
-		return 0;
-	fill_head(&record->head, &record->common, at_ns, FENCE_ERROR, sizeof(*record), bpf_get_current_pid_tgid());
+		return;
+	fill_head(&record->head, &record->common, at_ns, FENCE_ERROR, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
 	READ(&record->job.fence_context, fence, places.context);
 	READ(&record->job.fence_seqno, fence, places.seqno);
 	record->error = error;
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-	return 0;
 }
+TWICE(fence_error, FENCE_ERROR)

@@ -18,6 +18,6 @@ mod record;
 mod ring;
 
 pub use error::BpfError;
-pub use jobs::{JobFields, JobRecord, Jobs, JobsRead};
+pub use jobs::{JobFields, JobRecord, Jobs, JobsLost, JobsRead};
 pub use open_files::{MAX_DEVICES, OpenFiles};
 pub use record::OpenFile;

@@ -10,6 +10,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
@@ -45,6 +46,22 @@ struct ProgLoad {
     attach_btf_id: u32,
 }
 const _: () = assert!(size_of::<ProgLoad>() == 112);
+
+/// `struct bpf_prog_info` up to what is read. Counts of arrays are left 0: the kernel then writes none.
+#[repr(C)]
+struct ProgInfo {
+    before: [u64; 26],
+    recursion_misses: u64,
+}
+const _: () = assert!(size_of::<ProgInfo>() == 216);
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    info_len: u32,
+    info: u64,
+}
+const _: () = assert!(size_of::<GetInfo>() == 16);
 
 #[repr(C)]
 struct RawTracepoint {
@@ -127,6 +144,20 @@ pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::R
     // SAFETY: the part of this command. Its pointer leads to a text that ends with a zero, borrowed for the call and read only.
     let fd = unsafe { bpf(BPF_RAW_TRACEPOINT_OPEN, &attr) }?;
     own(fd)
+}
+
+/// How often the kernel passed a program over, because it was running already on that processor. Linux 5.12 and later.
+pub(super) fn count_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = ProgInfo { before: [0; 26], recursion_misses: 0 };
+    let attr = GetInfo {
+        fd: number(program)?,
+        info_len: size_of::<ProgInfo>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: the part of this command. Its pointer leads to the exclusively borrowed structure, of the length that stands beside, which
+    // any bytes fill. The structure itself is read too: it asks for no arrays and holds no pointers.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) }?;
+    Ok(info.recursion_misses)
 }
 
 /// Attaches an iterator's program: a link, from which any number of readings are made.

@@ -2,10 +2,9 @@
 
 use super::error::BpfError;
 use super::map::Map;
-use super::object::{Aligned, Tracepoints, member_places};
+use super::object::{Aligned, Attached, Tracepoints, member_places};
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
-use std::os::fd::OwnedFd;
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
 pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/jobs.bpf.o"));
@@ -57,7 +56,7 @@ const CLIENT: usize = 6;
 const ERROR: usize = 9;
 const QUEUE_LENGTH: usize = 13;
 
-/// Programs, the tracepoint they are for since Linux 6.17, the one before, and whether there is no trace without it.
+/// Programs, each with a second (`_again`) that stands in for it (`TWICE` in `jobs.bpf.c`), the tracepoint they are for since Linux 6.17, the one before, and whether there is no trace without it.
 ///
 /// In the order in which they are attached, from a job's end to its beginning. They begin at one moment all the same, when the last is
 /// attached: were a job's end heard before its beginning, or its beginning alone, it would look as if it had been lost.
@@ -73,8 +72,12 @@ const PROGRAMS: [(&str, &[&str], bool); 6] = [
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
 
-/// Length of `struct all_counts` in `jobs.bpf.c`: 256 slots of 8 numbers.
-const COUNTS: usize = 256 * 64;
+/// Length of `struct dependency` in `jobs.bpf.c` behind its head.
+const DEPENDENCY: usize = 40;
+
+/// Lengths of `struct counts` in `jobs.bpf.c` and of all 256 of them.
+const SLOT: usize = 128;
+const COUNTS: usize = 256 * SLOT;
 
 /// Which fields of the records this kernel fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +117,18 @@ pub struct Jobs {
     ring: Ring,
     counts: Map,
     buffer: Vec<u8>,
-    _attached: Vec<OwnedFd>,
+    recent: Recent,
+    first: Vec<Attached>,
+    _second: Vec<Attached>,
+}
+
+/// What was not recorded, since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobsLost {
+    /// There was no room in the ring.
+    pub ring_full: u64,
+    /// The kernel ran no program: both of a tracepoint's were running on that processor already, in tasks that it had been taken from.
+    pub missed: u64,
 }
 
 impl Jobs {
@@ -139,10 +153,14 @@ impl Jobs {
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
         let counts = programs.take_map("counts")?;
         let is_on = programs.take_map("is_on")?;
-        let mut attached = Vec::new();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
         for (program, tracepoints, is_needed) in PROGRAMS {
             match programs.attach(program, tracepoints)? {
-                Some(fd) => attached.push(fd),
+                Some(attached) => {
+                    first.push(attached);
+                    // The kernel calls them in the order in which they were attached.
+                    second.extend(programs.attach(&format!("{program}_again"), tracepoints)?);
+                }
                 None if is_needed => {
                     return Err(BpfError::NoTracepoint { name: format!("gpu_scheduler:{}", tracepoints.join(" or ")) });
                 }
@@ -158,7 +176,7 @@ impl Jobs {
             queue_length: has(QUEUE_LENGTH),
             error: has(ERROR) && has(FINISHED_ERROR),
         };
-        Ok(Jobs { fields, ring, counts, buffer: vec![0; COUNTS], _attached: attached })
+        Ok(Jobs { fields, ring, counts, buffer: vec![0; COUNTS], recent: Recent::default(), first, _second: second })
     }
 
     /// Which fields this kernel fills.
@@ -169,38 +187,84 @@ impl Jobs {
     /// Gives all records that are there, in the order in which their room was reserved: nearly that of their times. Nothing is waited for.
     pub fn read(&mut self, mut each: impl FnMut(JobRecord<'_>)) -> JobsRead {
         let began_ns = monotonic_ns();
+        let mut records = 0;
+        let recent = &mut self.recent;
         let progress = self.ring.read(|bytes| {
-            if let Some(record) = record(bytes) {
+            let Some((record, is_second)) = record(bytes) else { return };
+            if recent.is_new(record.data, is_second) {
+                records += 1;
                 each(record);
             }
         });
-        JobsRead { records: progress.records, complete_at_ns: progress.is_complete.then_some(began_ns) }
+        JobsRead { records, complete_at_ns: progress.is_complete.then_some(began_ns) }
     }
 
-    /// Events since the beginning for which there was no room in the ring.
+    /// Events since the beginning that were not recorded.
     ///
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
-    pub fn lost(&mut self) -> Result<u64, BpfError> {
+    pub fn lost(&mut self) -> Result<JobsLost, BpfError> {
+        let mut misses = 0_u64;
+        for program in &self.first {
+            misses = misses.saturating_add(program.count_misses()?);
+        }
         self.counts
             .read(&0_u32.to_ne_bytes(), &mut self.buffer)
             .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
-        let words = self.buffer.chunks_exact(64).filter_map(|slot| slot.first_chunk());
-        Ok(words.fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word))))
+        let sum = |at: usize| {
+            let numbers = self.buffer.chunks_exact(SLOT).filter_map(|slot| slot.get(at..)?.first_chunk());
+            numbers.fold(0_u64, |sum, number| sum.wrapping_add(u64::from_ne_bytes(*number)))
+        };
+        let recovered = sum(8).saturating_sub(self.recent.twice);
+        Ok(JobsLost { ring_full: sum(0), missed: misses.saturating_sub(recovered) })
+    }
+}
+
+/// What the first programs recorded last, to know it again when the second ones record the same.
+#[derive(Debug)]
+struct Recent {
+    /// By the lower bits of a record's hash.
+    hashes: Box<[u64; 1024]>,
+    /// How often that was the case.
+    twice: u64,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Recent { hashes: Box::new([0; 1024]), twice: 0 }
+    }
+}
+
+impl Recent {
+    /// Whether a record tells what was not told before. A second program's record comes soon after the first's: its room is reserved
+    /// later, by the same task.
+    fn is_new(&mut self, data: &[u8], is_second: bool) -> bool {
+        // Type and thread, job, and of a dependency (the only records of that length) the other job; what follows may have changed
+        // between the two.
+        let words = data.chunks_exact(8).take(if data.len() == DEPENDENCY { 5 } else { 3 });
+        let hash = words.fold(0, |hash: u64, word| {
+            let word = word.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+            (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
+        });
+        let Some(place) = self.hashes.get_mut((hash >> 54) as usize) else { return true };
+        if is_second && *place == hash {
+            self.twice += 1;
+            return false;
+        }
+        *place = hash;
+        true
     }
 }
 
 /// What stands in the ring: `struct head` and the record.
-fn record(bytes: &[u8]) -> Option<JobRecord<'_>> {
+fn record(bytes: &[u8]) -> Option<(JobRecord<'_>, bool)> {
     let (head, data) = bytes.split_at_checked(HEAD)?;
     let (at_ns, rest) = head.split_first_chunk()?;
     let (cpu, rest) = rest.split_first_chunk()?;
-    let size = u16::from_ne_bytes(*rest.first_chunk()?);
-    Some(JobRecord {
-        at_ns: u64::from_ne_bytes(*at_ns),
-        cpu: u16::from_ne_bytes(*cpu),
-        data: data.get(..usize::from(size))?,
-    })
+    let (size, rest) = rest.split_first_chunk()?;
+    let is_second = u32::from_ne_bytes(*rest.first_chunk()?) != 0;
+    let data = data.get(..usize::from(u16::from_ne_bytes(*size)))?;
+    Some((JobRecord { at_ns: u64::from_ne_bytes(*at_ns), cpu: u16::from_ne_bytes(*cpu), data }, is_second))
 }
 
 /// The next power of two pages, up to a gigabyte.
@@ -260,12 +324,30 @@ mod tests {
     fn a_record_is_as_long_as_it_says() {
         let mut bytes = Vec::from(7_u64.to_ne_bytes());
         bytes.extend([3, 0, 4, 0, 0, 0, 0, 0, b'd', b'a', b't', b'a', 0, 0, 0, 0]);
-        let found = record(&bytes).unwrap();
+        let (found, is_second) = record(&bytes).unwrap();
+        assert!(!is_second);
         assert_eq!((found.at_ns, found.cpu, found.data), (7, 3, &b"data"[..]));
         for length in 0..bytes.len() {
             let found = record(&bytes[..length]);
             assert_eq!(found.is_some(), length >= 20, "{length}");
         }
+    }
+
+    #[test]
+    fn what_two_programs_recorded_is_told_once() {
+        let data = |kind: u64, job: u64, rest: u64| [kind, job, 1, rest].iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let mut recent = Recent::default();
+        let is_new = |recent: &mut Recent, data: Vec<u8>, is_second| recent.is_new(&data, is_second);
+        assert!(is_new(&mut recent, data(1, 7, 0), false));
+        assert!(is_new(&mut recent, data(1, 8, 0), true), "another job");
+        assert!(is_new(&mut recent, data(2, 7, 0), true), "another event of it");
+        assert!(!is_new(&mut recent, data(1, 7, 5), true), "the first's, with a longer queue");
+        assert!(is_new(&mut recent, data(1, 7, 0), false), "the first programs do not repeat themselves");
+        assert_eq!(recent.twice, 1);
+        let dependency = |on: u64| [4, 7, 1, on, 1].iter().flat_map(|w: &u64| w.to_ne_bytes()).collect::<Vec<u8>>();
+        assert!(recent.is_new(&dependency(20), false));
+        assert!(recent.is_new(&dependency(21), true), "on another job");
+        assert!(!recent.is_new(&dependency(21), true));
     }
 
     #[test]

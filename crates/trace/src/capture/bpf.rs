@@ -64,8 +64,8 @@ impl Capture for BpfCapture {
     }
 
     fn dropped(&mut self) -> Result<Dropped, CaptureError> {
-        let ring_full = self.jobs.lost().map_err(failed)?;
-        Ok(Dropped { ring_full, ..Dropped::default() })
+        let lost = self.jobs.lost().map_err(failed)?;
+        Ok(Dropped { ring_full: lost.ring_full, missed: lost.missed, ..Dropped::default() })
     }
 
     /// None: records carry process and name of who submitted.

@@ -1,0 +1,236 @@
+// guest: -g amdgpu,amdgpu -t 240
+//! Jobs as BPF programs record them, against the books of the devices and of the loads: two devices whose rings have the same names.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
+
+use gpuscope_model::trace::{Event, EventKind, Family, JobKey};
+use gpuscope_sys::Roots;
+use gpuscope_testbed::{Gpu, Load, gpus, kernel, kernel_since};
+use gpuscope_trace::capture::bpf::BpfCapture;
+use gpuscope_trace::capture::{Capture, CaptureError, Wanted};
+use gpuscope_trace::{Decoder, RawRecord};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+fn wanted(buffer_bytes: usize) -> Wanted {
+    Wanted { families: vec![Family::DrmSched], buffer_bytes }
+}
+
+/// A capture with what it gave so far.
+struct Recorded {
+    capture: BpfCapture,
+    decoder: Decoder,
+    events: Vec<Event>,
+}
+
+impl Recorded {
+    fn open(buffer_bytes: usize) -> Result<Recorded, CaptureError> {
+        let capture = BpfCapture::open(&Roots::host(), &wanted(buffer_bytes))?;
+        let mut decoder = Decoder::new();
+        for format in capture.formats() {
+            assert!(decoder.add_format(format), "{}", format.name);
+        }
+        Ok(Recorded { capture, decoder, events: Vec::new() })
+    }
+
+    fn drain(&mut self) -> u64 {
+        let (decoder, events) = (&mut self.decoder, &mut self.events);
+        let mut sink = |record: RawRecord<'_>| events.extend(decoder.decode(record));
+        let drained = self.capture.drain(&mut sink).unwrap();
+        drained.until_ns
+    }
+
+    /// Drains while the loads go on and until all is told; every record must come before its time is promised to be over.
+    fn follow(&mut self, loads: Vec<Load>) -> Vec<(bool, String)> {
+        let waiting = std::thread::spawn(move || loads.into_iter().map(Load::wait).collect());
+        let mut promised = 0;
+        let mut rounds_after = 0;
+        while rounds_after < 30 {
+            let seen = self.events.len();
+            let until = self.drain();
+            let early = self.events[seen..].iter().find(|e| e.at_ns < promised);
+            assert_eq!(early, None, "promised {promised}");
+            assert!(until >= promised, "{until} after {promised}");
+            promised = until;
+            if waiting.is_finished() {
+                rounds_after += 1;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        waiting.join().unwrap()
+    }
+
+    /// Device and ring of an event.
+    fn ring(&self, event: &Event) -> (String, String) {
+        let ring = self.decoder.names().get_ring(event.ring.unwrap()).unwrap();
+        (ring.gpu.as_ref().unwrap().as_str().to_string(), ring.name.as_str().to_string())
+    }
+}
+
+/// Finished jobs by device and ring, as the devices count them.
+fn jobs(gpus: &[Gpu]) -> BTreeMap<(String, String), u64> {
+    let of =
+        |g: &Gpu| g.truth().engines.into_iter().map(|(name, e)| ((g.bdf.clone(), name), e.jobs)).collect::<Vec<_>>();
+    gpus.iter().flat_map(of).collect()
+}
+
+/// Times of one job's events.
+#[derive(Debug, Default)]
+struct Life {
+    queue: Vec<Event>,
+    run: Vec<Event>,
+    done: Vec<Event>,
+}
+
+fn lives(events: &[Event]) -> BTreeMap<JobKey, Life> {
+    let mut lives: BTreeMap<JobKey, Life> = BTreeMap::new();
+    for event in events {
+        let life = lives.entry(event.key.unwrap()).or_default();
+        match event.kind {
+            EventKind::Submit => life.queue.push(*event),
+            EventKind::Commit => life.run.push(*event),
+            EventKind::Complete => life.done.push(*event),
+            _ => {}
+        }
+    }
+    lives
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
+    let gpus = gpus();
+    assert_eq!(gpus.len(), 2);
+    let mut recorded = Recorded::open(4 << 20).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    let before = jobs(&gpus);
+    let start = |gpu: &Gpu, ring, job_us| {
+        let load = Load::with(&["--dup", "1"], &gpu.render, ring, 30.0, job_us, 4.0);
+        ((gpu.bdf.clone(), ring.to_string()), load)
+    };
+    let loads = [
+        start(&gpus[0], "gfx", 4000),
+        start(&gpus[0], "compute", 1000),
+        start(&gpus[1], "gfx", 2000),
+        start(&gpus[1], "dma", 500),
+        // The same ring from a second process.
+        start(&gpus[1], "gfx", 3000),
+    ];
+    // Ring, client and own count of each process.
+    let mut by_pid = BTreeMap::new();
+    for (ring, load) in &loads {
+        by_pid.insert(load.pid(), (ring.clone(), load.clients()[0].id));
+    }
+    let pids: Vec<u32> = loads.iter().map(|(_, load)| load.pid()).collect();
+    let ended = recorded.follow(loads.into_iter().map(|(_, load)| load).collect());
+    let after = jobs(&gpus);
+
+    let mut queued_by_pid: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut done_by_ring: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let lives = lives(&recorded.events);
+    for (key, life) in &lives {
+        assert!(matches!(key, JobKey::Fence { .. }), "{key:?}");
+        let ([queue], [run], [done]) = (&life.queue[..], &life.run[..], &life.done[..]) else {
+            panic!("{}: {key:?}: {life:?}", kernel());
+        };
+        assert!(queue.at_ns <= run.at_ns && run.at_ns <= done.at_ns, "{life:?}");
+        assert_eq!(done.value, 0, "it ended well");
+        let (ring, client) = by_pid.get(&queue.pid).unwrap_or_else(|| panic!("{queue:?}"));
+        assert_eq!((&recorded.ring(queue), &recorded.ring(run)), (ring, ring));
+        assert_eq!((queue.tid, recorded.decoder.names().get(queue.comm)), (queue.pid, "vgpu-load"));
+        let has_client = kernel_since(6, 17).then_some(*client);
+        assert_eq!((queue.client, run.client), (has_client, has_client), "{}", kernel());
+        *queued_by_pid.entry(queue.pid).or_default() += 1;
+        *done_by_ring.entry(recorded.ring(run)).or_default() += 1;
+    }
+    let expected: BTreeMap<(String, String), u64> =
+        after.iter().map(|(ring, jobs)| (ring.clone(), jobs - before[ring])).filter(|(_, jobs)| *jobs > 0).collect();
+    println!("{}: {} events of {} jobs: {done_by_ring:?}", kernel(), recorded.events.len(), lives.len());
+    assert_eq!(done_by_ring, expected, "{}: the devices' books", kernel());
+    for (pid, (ok, said)) in pids.iter().zip(&ended) {
+        assert!(ok, "{said}");
+        let own: u64 = said.split("jobs=").nth(1).and_then(|s| s.split(' ').next()?.parse().ok()).unwrap();
+        assert_eq!(queued_by_pid.get(pid), Some(&own), "{}: {said}", kernel());
+    }
+    assert!(recorded.capture.dropped().unwrap().each().iter().all(|(_, n)| *n == 0));
+    assert_eq!(recorded.decoder.unreadable(), 0);
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn what_a_full_ring_refuses_is_counted() {
+    let gpus = gpus();
+    let before: u64 = jobs(&gpus).values().sum();
+    let mut recorded = Recorded::open(4096).unwrap();
+    let (ok, said) = Load::start(&gpus[0].render, "gfx", 80.0, 1000, 1.0).wait();
+    assert!(ok, "{said}");
+    std::thread::sleep(Duration::from_millis(300));
+    recorded.drain();
+    let jobs = jobs(&gpus).values().sum::<u64>() - before;
+    let dropped = recorded.capture.dropped().unwrap();
+    println!("{}: {jobs} jobs, {} events kept, {dropped:?}", kernel(), recorded.events.len());
+    assert!(dropped.ring_full > 0 && !recorded.events.is_empty());
+    // Three events a job: each submission waits for nothing else here.
+    let told = recorded.events.iter().filter(|e| e.kind != EventKind::Blocked && e.kind != EventKind::Dependency);
+    assert_eq!(told.count() as u64 + dropped.ring_full, 3 * jobs, "{}", kernel());
+}
+
+/// What `as_nobody` runs as another user: says how far it came.
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn child_of_the_next_test() {
+    let Ok(node) = std::env::var("TRACE_LOAD_ON") else { return };
+    match Recorded::open(1 << 20) {
+        Ok(mut recorded) => {
+            println!("\nopen");
+            let load = Load::start(node, "gfx", 50.0, 1000, 0.5);
+            recorded.follow(vec![load]);
+            println!("\njobs {}", lives(&recorded.events).len());
+        }
+        Err(CaptureError::Permission { what, remedy }) => println!("\nrefused {what}; {remedy}"),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn as_nobody(capabilities: &str, node: &str) -> Vec<String> {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    if capabilities.is_empty() {
+        command.arg("--inh-caps=-all");
+    } else {
+        command.arg(format!("--inh-caps={capabilities}")).arg(format!("--ambient-caps={capabilities}"));
+    }
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "child_of_the_next_test", "--nocapture"]);
+    command.env("TRACE_LOAD_ON", node);
+    let out = command.output().unwrap();
+    assert!(out.status.success(), "{capabilities}: {}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let is_said = |line: &&str| ["open", "jobs ", "refused "].iter().any(|word| line.starts_with(word));
+    text.lines().filter(is_said).map(str::to_string).collect()
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn two_capabilities_are_enough_and_needed() {
+    use std::os::unix::fs::PermissionsExt;
+    let gpu = &gpus()[0];
+    // The guest has no udev, which lets users at the nodes.
+    std::fs::set_permissions(&gpu.render, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let before = gpu.truth().engines["gfx"].jobs;
+    let said = as_nobody("+bpf,+perfmon", &gpu.render);
+    let jobs = gpu.truth().engines["gfx"].jobs - before;
+    assert!(jobs > 0);
+    assert_eq!(said, ["open".to_string(), format!("jobs {jobs}")], "{}", kernel());
+    for too_few in ["", "+bpf", "+perfmon", "+sys_ptrace,+dac_read_search"] {
+        let said = as_nobody(too_few, &gpu.render);
+        println!("{} {too_few}: {said:?}", kernel());
+        assert!(said.len() == 1 && said[0].starts_with("refused "), "{too_few}: {said:?}");
+        assert!(said[0].contains("setcap") && said[0].contains("cap_bpf"), "{said:?}");
+    }
+}
