@@ -180,6 +180,23 @@ fn what_a_full_ring_refuses_is_counted() {
     assert_eq!(told.count() as u64 + dropped.ring_full, 3 * jobs, "{}", kernel());
 }
 
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn many_submitters_that_preempt_one_another_lose_nothing_uncounted() {
+    let gpus = gpus();
+    let before: u64 = jobs(&gpus).values().sum();
+    let mut recorded = Recorded::open(16 << 20).unwrap();
+    let start = |i: usize| Load::start(&gpus[i % 2].render, ["gfx", "compute", "dma"][i % 3], 50.0, 50, 5.0);
+    recorded.follow((0..12).map(start).collect());
+    let jobs = jobs(&gpus).values().sum::<u64>() - before;
+    let dropped = recorded.capture.dropped().unwrap();
+    let lives = lives(&recorded.events);
+    let told: usize = lives.values().map(|l| l.queue.len() + l.run.len() + l.done.len()).sum();
+    println!("{}: {jobs} jobs, {told} events, {dropped:?}", kernel());
+    assert_eq!(told as u64 + dropped.ring_full + dropped.missed, 3 * jobs, "{}", kernel());
+    assert!(lives.values().all(|l| l.queue.len() <= 1 && l.run.len() <= 1 && l.done.len() <= 1), "none is told twice");
+}
+
 /// What `as_nobody` runs as another user: says how far it came.
 #[test]
 #[ignore = "needs the testbed's guest"]

@@ -53,11 +53,12 @@ struct {
  * between another program's reading and writing, and counts are exact.
  */
 #define SLOTS 256
+#define LEVELS 4
 struct counts {
 	u64 ring_full;
-	u64 recovered;	/* by the second of two programs */
+	u64 recovered;	/* by programs of a later level */
 	u64 rest[6];
-	u64 inside[8];	/* by type of record */
+	u64 inside[LEVELS][8];	/* by type of record */
 };
 struct all_counts {
 	struct counts slot[SLOTS];
@@ -78,36 +79,47 @@ INLINE struct counts *my_counts(void)
 }
 
 /*
- * The kernel does not run a program on a processor where it is running already: when a task is preempted or interrupted in it (tracepoints
- * leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
- * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So there are two programs on each tracepoint. The first says
- * where it is inside; the second, which comes right after it, records if somebody is, since then the first was passed over.
+ * The kernel does not run a program on a processor where it is running already: while a task is preempted or interrupted in it
+ * (tracepoints leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
+ * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So these programs are loaded several times, and follow one
+ * another on each tracepoint. Each says where it is inside; one of level n acts if somebody is inside of all n before it, since then all
+ * of them were passed over.
  *
- * What both miss is told by the kernel's count of the first's misses less `recovered`. Should a task be preempted between the two, the
- * second may record what the first has recorded: `is_second` tells the reader where to look for that.
+ * What is passed over even so is the kernel's count of the first level's misses less `recovered`. Should a task be preempted between two
+ * levels, the later one may record what the earlier one has recorded: `level` tells the reader where to look for that.
  */
-#define TWICE(program, type)                                                                                                               \
+const volatile u32 level = 0;
+
+INLINE int enter(struct counts *mine, u16 type)
+{
+	u32 before;
+
+#pragma unroll
+	for (before = 0; before < LEVELS - 1; before++) {
+		if (before < level && !*(volatile u64 *)&mine->inside[before][type])
+			return 0;
+	}
+	if (level)
+		__sync_fetch_and_add(&mine->recovered, 1);
+	__sync_fetch_and_add(&mine->inside[level % LEVELS][type], 1);
+	return 1;
+}
+
+INLINE void leave(struct counts *mine, u16 type)
+{
+	__sync_fetch_and_add(&mine->inside[level % LEVELS][type], -1);
+}
+
+#define PROGRAM(program, type)                                                                                                             \
 	SEC("raw_tp/" #program)                                                                                                            \
 	int program(u64 *args)                                                                                                             \
 	{                                                                                                                                  \
 		struct counts *mine = my_counts();                                                                                         \
                                                                                                                                            \
-		if (!mine)                                                                                                                 \
+		if (!mine || !enter(mine, type))                                                                                           \
 			return 0;                                                                                                          \
-		__sync_fetch_and_add(&mine->inside[type], 1);                                                                              \
-		record_##program(args, mine, 0);                                                                                           \
-		__sync_fetch_and_add(&mine->inside[type], -1);                                                                             \
-		return 0;                                                                                                                  \
-	}                                                                                                                                  \
-	SEC("raw_tp/" #program "_again")                                                                                                   \
-	int program##_again(u64 *args)                                                                                                     \
-	{                                                                                                                                  \
-		struct counts *mine = my_counts();                                                                                         \
-                                                                                                                                           \
-		if (!mine || !*(volatile u64 *)&mine->inside[type])                                                                        \
-			return 0;                                                                                                          \
-		__sync_fetch_and_add(&mine->recovered, 1);                                                                                 \
-		record_##program(args, mine, 1);                                                                                           \
+		record_##program(args, bpf_ktime_get_ns(), mine);                                                                                \
+		leave(mine, type);                                                                                                         \
 		return 0;                                                                                                                  \
 	}
 
@@ -119,7 +131,7 @@ struct head {
 	u64 at_ns;
 	u16 cpu;
 	u16 size;
-	u32 is_second;
+	u32 level;
 };
 
 /* As ftrace begins its records (struct trace_entry, include/linux/trace_events.h). */
@@ -219,12 +231,12 @@ INLINE void *reserve(struct counts *mine, u64 size)
 	return record;
 }
 
-INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 type, u64 size, u64 pid_tgid, u32 is_second)
+INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 type, u64 size, u64 pid_tgid)
 {
 	head->at_ns = at_ns;
 	head->cpu = bpf_get_smp_processor_id();
 	head->size = size - sizeof(*head);
-	head->is_second = is_second;
+	head->level = level;
 	common->type = type;
 	common->flags = 0;
 	common->preempt_count = 0;
@@ -245,9 +257,9 @@ INLINE void fill_ring(char *name, char *dev, u64 scheduler)
 }
 
 /* drm_sched_entity_push_job: in the submitter's own system call. */
-INLINE void record_queue(u64 *args, struct counts *mine, u32 is_second)
+INLINE void record_queue(u64 *args, u64 at_ns, struct counts *mine)
 {
-	u64 at_ns = bpf_ktime_get_ns(), job = args[0], entity = args[1], pid_tgid, s_fence;
+	u64 job = args[0], entity = args[1], pid_tgid, s_fence;
 	struct queue *record;
 
 	if (is_off())
@@ -256,7 +268,7 @@ INLINE void record_queue(u64 *args, struct counts *mine, u32 is_second)
 	if (!record)
 		return;
 	pid_tgid = bpf_get_current_pid_tgid();
-	fill_head(&record->head, &record->common, at_ns, QUEUE, sizeof(*record), pid_tgid, is_second);
+	fill_head(&record->head, &record->common, at_ns, QUEUE, sizeof(*record), pid_tgid);
 	s_fence = read_word(job, places.job_fence);
 	fill_job(&record->job, s_fence);
 	READ(&record->client_id, s_fence, places.client);
@@ -269,12 +281,12 @@ INLINE void record_queue(u64 *args, struct counts *mine, u32 is_second)
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
-TWICE(queue, QUEUE)
+PROGRAM(queue, QUEUE)
 
 /* Just before ops->run_job, in a kernel thread or worker. */
-INLINE void record_run(u64 *args, struct counts *mine, u32 is_second)
+INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 {
-	u64 at_ns = bpf_ktime_get_ns(), job = args[0], entity = args[1], s_fence;
+	u64 job = args[0], entity = args[1], s_fence;
 	struct run *record;
 
 	if (is_off())
@@ -282,7 +294,7 @@ INLINE void record_run(u64 *args, struct counts *mine, u32 is_second)
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
-	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
+	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid());
 	s_fence = read_word(job, places.job_fence);
 	fill_job(&record->job, s_fence);
 	READ(&record->client_id, s_fence, places.client);
@@ -291,16 +303,16 @@ INLINE void record_run(u64 *args, struct counts *mine, u32 is_second)
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
-TWICE(run, RUN)
+PROGRAM(run, RUN)
 
 /*
  * drm_sched_job_done, in the hardware fence's callback: often in an interrupt, before the finished fence signals. Its error is what the
  * hardware's fence ended with; 6.1 has written run_job's own to the finished fence by then. What later kernels hand to
  * drm_sched_fence_finished as `result` without either is not to be seen here: that is fence_error's.
  */
-INLINE void record_done(u64 *args, struct counts *mine, u32 is_second)
+INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 {
-	u64 at_ns = bpf_ktime_get_ns(), s_fence = args[0], parent;
+	u64 s_fence = args[0], parent;
 	struct done *record;
 
 	if (is_off())
@@ -308,7 +320,7 @@ INLINE void record_done(u64 *args, struct counts *mine, u32 is_second)
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
-	fill_head(&record->head, &record->common, at_ns, DONE, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
+	fill_head(&record->head, &record->common, at_ns, DONE, sizeof(*record), bpf_get_current_pid_tgid());
 	fill_job(&record->job, s_fence);
 	parent = read_word(s_fence, places.parent);
 	if (parent)
@@ -318,11 +330,11 @@ INLINE void record_done(u64 *args, struct counts *mine, u32 is_second)
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
-TWICE(done, DONE)
+PROGRAM(done, DONE)
 
-INLINE void record_dependency(u64 *args, struct counts *mine, u32 is_second, u16 type)
+INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 type)
 {
-	u64 at_ns = bpf_ktime_get_ns(), job = args[0], fence = args[1];
+	u64 job = args[0], fence = args[1];
 	struct dependency *record;
 
 	if (is_off())
@@ -330,7 +342,7 @@ INLINE void record_dependency(u64 *args, struct counts *mine, u32 is_second, u16
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
-	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
+	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());
 	fill_job(&record->job, read_word(job, places.job_fence));
 	READ(&record->ctx, fence, places.context);
 	READ(&record->seqno, fence, places.seqno);
@@ -338,26 +350,26 @@ INLINE void record_dependency(u64 *args, struct counts *mine, u32 is_second, u16
 }
 
 /* drm_sched_entity_push_job, once for each dependency, behind queue. Linux 6.17 and later. */
-INLINE void record_add_dep(u64 *args, struct counts *mine, u32 is_second)
+INLINE void record_add_dep(u64 *args, u64 at_ns, struct counts *mine)
 {
-	record_dependency(args, mine, is_second, ADD_DEP);
+	record_dependency(args, at_ns, mine, ADD_DEP);
 }
-TWICE(add_dep, ADD_DEP)
+PROGRAM(add_dep, ADD_DEP)
 
 /* drm_sched_entity_pop_job: its turn has come, and what it waits for has not signalled. */
-INLINE void record_unschedulable(u64 *args, struct counts *mine, u32 is_second)
+INLINE void record_unschedulable(u64 *args, u64 at_ns, struct counts *mine)
 {
-	record_dependency(args, mine, is_second, UNSCHEDULABLE);
+	record_dependency(args, at_ns, mine, UNSCHEDULABLE);
 }
-TWICE(unschedulable, UNSCHEDULABLE)
+PROGRAM(unschedulable, UNSCHEDULABLE)
 
 /*
  * dma_fence_signaled, of every fence: one that ended with an error. For a job it is the only place that tells of every error on every
  * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done.
  */
-INLINE void record_fence_error(u64 *args, struct counts *mine, u32 is_second)
+INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 {
-	u64 at_ns = bpf_ktime_get_ns(), fence = args[0];
+	u64 fence = args[0];
 	struct done *record;
 	int error;
 
@@ -367,11 +379,11 @@ INLINE void record_fence_error(u64 *args, struct counts *mine, u32 is_second)
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
-	fill_head(&record->head, &record->common, at_ns, FENCE_ERROR, sizeof(*record), bpf_get_current_pid_tgid(), is_second);
+	fill_head(&record->head, &record->common, at_ns, FENCE_ERROR, sizeof(*record), bpf_get_current_pid_tgid());
 	READ(&record->job.fence_context, fence, places.context);
 	READ(&record->job.fence_seqno, fence, places.seqno);
 	record->error = error;
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
-TWICE(fence_error, FENCE_ERROR)
+PROGRAM(fence_error, FENCE_ERROR)

@@ -1,8 +1,7 @@
 //! The jobs of the DRM scheduler, as its tracepoints tell of them.
 
 use super::error::BpfError;
-use super::map::Map;
-use super::object::{Aligned, Attached, Tracepoints, member_places};
+use super::object::{Aligned, Attached, Programs, Tracepoints, member_places};
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
 
@@ -56,7 +55,7 @@ const CLIENT: usize = 6;
 const ERROR: usize = 9;
 const QUEUE_LENGTH: usize = 13;
 
-/// Programs, each with a second (`_again`) that stands in for it (`TWICE` in `jobs.bpf.c`), the tracepoint they are for since Linux 6.17, the one before, and whether there is no trace without it.
+/// Programs, the tracepoint they are for since Linux 6.17, the one before, and whether there is no trace without it.
 ///
 /// In the order in which they are attached, from a job's end to its beginning. They begin at one moment all the same, when the last is
 /// attached: were a job's end heard before its beginning, or its beginning alone, it would look as if it had been lost.
@@ -76,7 +75,7 @@ const HEAD: usize = 16;
 const DEPENDENCY: usize = 40;
 
 /// Lengths of `struct counts` in `jobs.bpf.c` and of all 256 of them.
-const SLOT: usize = 128;
+const SLOT: usize = 320;
 const COUNTS: usize = 256 * SLOT;
 
 /// Which fields of the records this kernel fills.
@@ -114,20 +113,28 @@ pub struct JobsRead {
 #[derive(Debug)]
 pub struct Jobs {
     fields: JobFields,
+    places: [u16; PLACES.len()],
+    programs: Tracepoints,
     ring: Ring,
-    counts: Map,
     buffer: Vec<u8>,
     recent: Recent,
-    first: Vec<Attached>,
-    _second: Vec<Attached>,
+    /// By level.
+    attached: Vec<Vec<Attached>>,
+    checked_ns: u64,
 }
+
+/// How many programs may follow one another on a tracepoint: `LEVELS` in `jobs.bpf.c`.
+const LEVELS: u32 = 4;
+
+/// So often it is asked, while records are read, whether the programs on the tracepoints are enough.
+const CHECK_NS: u64 = 20_000_000;
 
 /// What was not recorded, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobsLost {
     /// There was no room in the ring.
     pub ring_full: u64,
-    /// The kernel ran no program: both of a tracepoint's were running on that processor already, in tasks that it had been taken from.
+    /// The kernel ran no program: all of a tracepoint's were running on that processor already, in tasks that it had been taken from.
     pub missed: u64,
 }
 
@@ -145,38 +152,42 @@ impl Jobs {
         }
         let sizes = [("ring", ring_size(ring_bytes, rustix::param::page_size()))];
         // First what costs little: a process without rights learns it here on most machines.
-        let mut programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
+        let programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
         let places = places(roots)?;
-        let constants: Vec<u8> = places.iter().flat_map(|place| place.to_ne_bytes()).collect();
-        programs.set_constants(&[("places", &constants)])?;
-        let ring = Ring::new(programs.take_map("ring")?)
+        let ring = Ring::new(programs.map("ring")?)
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
-        let counts = programs.take_map("counts")?;
-        let is_on = programs.take_map("is_on")?;
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for (program, tracepoints, is_needed) in PROGRAMS {
-            match programs.attach(program, tracepoints)? {
-                Some(attached) => {
-                    first.push(attached);
-                    // The kernel calls them in the order in which they were attached.
-                    second.extend(programs.attach(&format!("{program}_again"), tracepoints)?);
-                }
-                None if is_needed => {
-                    return Err(BpfError::NoTracepoint { name: format!("gpu_scheduler:{}", tracepoints.join(" or ")) });
-                }
-                None => {}
-            }
-        }
-        is_on
-            .insert(&0_u32.to_ne_bytes(), &1_u32.to_ne_bytes())
-            .map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
         let has = |at: usize| places.get(at).is_some_and(|place| *place != ABSENT);
         let fields = JobFields {
             client: has(CLIENT),
             queue_length: has(QUEUE_LENGTH),
             error: has(ERROR) && has(FINISHED_ERROR),
         };
-        Ok(Jobs { fields, ring, counts, buffer: vec![0; COUNTS], recent: Recent::default(), first, _second: second })
+        let mut jobs = Jobs {
+            fields,
+            places,
+            programs,
+            ring,
+            buffer: vec![0; COUNTS],
+            recent: Recent::default(),
+            attached: Vec::new(),
+            checked_ns: 0,
+        };
+        jobs.attach_level()?;
+        jobs.attach_level()?;
+        let is_on = jobs.programs.map("is_on")?;
+        is_on
+            .insert(&0_u32.to_ne_bytes(), &1_u32.to_ne_bytes())
+            .map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+        Ok(jobs)
+    }
+
+    /// Attaches all programs once more, behind those that are there: the kernel calls them in the order in which they were attached.
+    fn attach_level(&mut self) -> Result<(), BpfError> {
+        let level = self.attached.len() as u32;
+        let places: Vec<u8> = self.places.iter().flat_map(|place| place.to_ne_bytes()).collect();
+        let programs = self.programs.with_constants(&[("places", &places), ("level", &level.to_ne_bytes())])?;
+        self.attached.push(attach_all(&programs)?);
+        Ok(())
     }
 
     /// Which fields this kernel fills.
@@ -187,11 +198,15 @@ impl Jobs {
     /// Gives all records that are there, in the order in which their room was reserved: nearly that of their times. Nothing is waited for.
     pub fn read(&mut self, mut each: impl FnMut(JobRecord<'_>)) -> JobsRead {
         let began_ns = monotonic_ns();
+        if began_ns.saturating_sub(self.checked_ns) >= CHECK_NS {
+            self.checked_ns = began_ns;
+            self.reinforce();
+        }
         let mut records = 0;
         let recent = &mut self.recent;
         let progress = self.ring.read(|bytes| {
-            let Some((record, is_second)) = record(bytes) else { return };
-            if recent.is_new(record.data, is_second) {
+            let Some((record, is_later)) = record(bytes) else { return };
+            if recent.is_new(record.data, is_later) {
                 records += 1;
                 each(record);
             }
@@ -199,16 +214,31 @@ impl Jobs {
         JobsRead { records, complete_at_ns: progress.is_complete.then_some(began_ns) }
     }
 
+    /// Where the kernel has passed programs over, two of them on a tracepoint are not enough: those who hold the processor while one is
+    /// inside of the first may be preempted in the second. Kernels before 7.0 never come here.
+    fn reinforce(&mut self) {
+        if self.attached.len() < LEVELS as usize && self.count_misses().is_ok_and(|misses| misses > 0) {
+            while self.attached.len() < LEVELS as usize && self.attach_level().is_ok() {}
+        }
+    }
+
+    /// How often programs of the first level were passed over.
+    fn count_misses(&self) -> Result<u64, BpfError> {
+        self.attached
+            .iter()
+            .take(1)
+            .flatten()
+            .try_fold(0, |sum: u64, program| Ok(sum.saturating_add(program.count_misses()?)))
+    }
+
     /// Events since the beginning that were not recorded.
     ///
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
     pub fn lost(&mut self) -> Result<JobsLost, BpfError> {
-        let mut misses = 0_u64;
-        for program in &self.first {
-            misses = misses.saturating_add(program.count_misses()?);
-        }
-        self.counts
+        let misses = self.count_misses()?;
+        self.programs
+            .map("counts")?
             .read(&0_u32.to_ne_bytes(), &mut self.buffer)
             .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
         let sum = |at: usize| {
@@ -220,7 +250,22 @@ impl Jobs {
     }
 }
 
-/// What the first programs recorded last, to know it again when the second ones record the same.
+/// Loads and attaches all programs.
+fn attach_all(programs: &Programs) -> Result<Vec<Attached>, BpfError> {
+    let mut all = Vec::new();
+    for (program, tracepoints, is_needed) in PROGRAMS {
+        match programs.attach(program, tracepoints)? {
+            Some(attached) => all.push(attached),
+            None if is_needed => {
+                return Err(BpfError::NoTracepoint { name: format!("gpu_scheduler:{}", tracepoints.join(" or ")) });
+            }
+            None => {}
+        }
+    }
+    Ok(all)
+}
+
+/// What was recorded last, to know it again when a program of a later level records the same.
 #[derive(Debug)]
 struct Recent {
     /// By the lower bits of a record's hash.
@@ -236,9 +281,9 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// Whether a record tells what was not told before. A second program's record comes soon after the first's: its room is reserved
-    /// later, by the same task.
-    fn is_new(&mut self, data: &[u8], is_second: bool) -> bool {
+    /// Whether a record tells what was not told before. A later level's record comes soon after that of the one before: its room is
+    /// reserved later, by the same task.
+    fn is_new(&mut self, data: &[u8], is_later: bool) -> bool {
         // Type and thread, job, and of a dependency (the only records of that length) the other job; what follows may have changed
         // between the two.
         let words = data.chunks_exact(8).take(if data.len() == DEPENDENCY { 5 } else { 3 });
@@ -247,7 +292,7 @@ impl Recent {
             (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
         });
         let Some(place) = self.hashes.get_mut((hash >> 54) as usize) else { return true };
-        if is_second && *place == hash {
+        if is_later && *place == hash {
             self.twice += 1;
             return false;
         }
@@ -262,9 +307,9 @@ fn record(bytes: &[u8]) -> Option<(JobRecord<'_>, bool)> {
     let (at_ns, rest) = head.split_first_chunk()?;
     let (cpu, rest) = rest.split_first_chunk()?;
     let (size, rest) = rest.split_first_chunk()?;
-    let is_second = u32::from_ne_bytes(*rest.first_chunk()?) != 0;
+    let is_later = u32::from_ne_bytes(*rest.first_chunk()?) != 0;
     let data = data.get(..usize::from(u16::from_ne_bytes(*size)))?;
-    Some((JobRecord { at_ns: u64::from_ne_bytes(*at_ns), cpu: u16::from_ne_bytes(*cpu), data }, is_second))
+    Some((JobRecord { at_ns: u64::from_ne_bytes(*at_ns), cpu: u16::from_ne_bytes(*cpu), data }, is_later))
 }
 
 /// The next power of two pages, up to a gigabyte.
@@ -324,8 +369,8 @@ mod tests {
     fn a_record_is_as_long_as_it_says() {
         let mut bytes = Vec::from(7_u64.to_ne_bytes());
         bytes.extend([3, 0, 4, 0, 0, 0, 0, 0, b'd', b'a', b't', b'a', 0, 0, 0, 0]);
-        let (found, is_second) = record(&bytes).unwrap();
-        assert!(!is_second);
+        let (found, is_later) = record(&bytes).unwrap();
+        assert!(!is_later);
         assert_eq!((found.at_ns, found.cpu, found.data), (7, 3, &b"data"[..]));
         for length in 0..bytes.len() {
             let found = record(&bytes[..length]);
@@ -337,7 +382,7 @@ mod tests {
     fn what_two_programs_recorded_is_told_once() {
         let data = |kind: u64, job: u64, rest: u64| [kind, job, 1, rest].iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut recent = Recent::default();
-        let is_new = |recent: &mut Recent, data: Vec<u8>, is_second| recent.is_new(&data, is_second);
+        let is_new = |recent: &mut Recent, data: Vec<u8>, is_later| recent.is_new(&data, is_later);
         assert!(is_new(&mut recent, data(1, 7, 0), false));
         assert!(is_new(&mut recent, data(1, 8, 0), true), "another job");
         assert!(is_new(&mut recent, data(2, 7, 0), true), "another event of it");

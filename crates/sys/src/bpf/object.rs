@@ -70,6 +70,7 @@ fn load_program(object: &Object, program: &str, purpose: Purpose, name: Name) ->
 }
 
 /// Programs for tracepoints, and their maps.
+#[derive(Debug)]
 pub(super) struct Tracepoints {
     object: Object,
     maps: BTreeMap<String, Map>,
@@ -90,29 +91,43 @@ impl Tracepoints {
         Ok(Tracepoints { object, maps, name })
     }
 
-    /// Gives the programs their constants, name and bytes of each: the verifier knows their values.
-    pub(super) fn set_constants(&mut self, constants: &[(&str, &[u8])]) -> Result<(), BpfError> {
+    /// One of the maps.
+    pub(super) fn map(&self, name: &str) -> Result<&Map, BpfError> {
+        self.maps.get(name).ok_or_else(|| broken(name))
+    }
+
+    /// The programs with these constants, name and bytes of each: the verifier knows their values. Others may have others, over the
+    /// same maps.
+    pub(super) fn with_constants(&self, constants: &[(&str, &[u8])]) -> Result<Programs, BpfError> {
+        let mut object = self.object.clone();
         let constants: HashMap<&str, (&[u8], bool)> =
             constants.iter().map(|(of, bytes)| (*of, (*bytes, true))).collect();
-        self.object.patch_map_data(constants).map_err(broken)?;
-        for (of, definition) in self.object.maps.iter().filter(|(_, map)| !map.data().is_empty()) {
+        object.patch_map_data(constants).map_err(broken)?;
+        let mut own = BTreeMap::new();
+        for (of, definition) in object.maps.iter().filter(|(_, map)| !map.data().is_empty()) {
             let map = create(definition, self.name)?;
             let only = 0_u32.to_ne_bytes();
             map.insert(&only, definition.data()).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
             map.freeze().map_err(|e| BpfError::calling("BPF_MAP_FREEZE", e))?;
-            self.maps.insert(of.clone(), map);
+            own.insert(of.clone(), map);
         }
-        let definitions = std::mem::take(&mut self.object.maps);
-        let fds =
-            self.maps.iter().filter_map(|(of, map)| Some((of.as_str(), map.fd().as_raw_fd(), definitions.get(of)?)));
-        self.object.relocate_maps(fds, &HashSet::new()).map_err(broken)
+        let definitions = std::mem::take(&mut object.maps);
+        let maps = self.maps.iter().chain(&own);
+        let fds = maps.filter_map(|(of, map)| Some((of.as_str(), map.fd().as_raw_fd(), definitions.get(of)?)));
+        object.relocate_maps(fds, &HashSet::new()).map_err(broken)?;
+        Ok(Programs { object, name: self.name, _own: own })
     }
+}
 
-    /// Takes one of the maps, when the programs are loaded that use it.
-    pub(super) fn take_map(&mut self, name: &str) -> Result<Map, BpfError> {
-        self.maps.remove(name).ok_or_else(|| broken(name))
-    }
+/// Programs that are ready to be loaded.
+pub(super) struct Programs {
+    object: Object,
+    name: Name,
+    /// A program keeps its maps once it is loaded.
+    _own: BTreeMap<String, Map>,
+}
 
+impl Programs {
     /// Loads a program and attaches it to the first of these tracepoints that the kernel has; none where it has none of them.
     pub(super) fn attach(&self, program: &str, tracepoints: &[&str]) -> Result<Option<Attached>, BpfError> {
         let loaded = load_program(&self.object, program, Purpose::RawTracepoint, self.name)?;

@@ -33,22 +33,20 @@ pub(super) struct Ring {
     view: View,
     /// The consumer's page, and the producer's page with the data: unmapped at the end.
     _mappings: [Mapping; 2],
-    /// The map.
-    _map: Map,
 }
 
 impl Ring {
-    /// Maps a map of that kind.
-    pub(super) fn new(map: Map) -> io::Result<Ring> {
+    /// Maps a map of that kind. The mapping keeps it.
+    pub(super) fn new(map: &Map) -> io::Result<Ring> {
         let page = rustix::param::page_size();
         let size = map.max_entries() as usize;
         let whole = size.checked_mul(2).and_then(|twice| twice.checked_add(page)).ok_or(io::ErrorKind::InvalidInput)?;
-        let consumer = Mapping::new(&map, 0, page, libc::PROT_READ | libc::PROT_WRITE)?;
-        let producer = Mapping::new(&map, page, whole, libc::PROT_READ)?;
+        let consumer = Mapping::new(map, 0, page, libc::PROT_READ | libc::PROT_WRITE)?;
+        let producer = Mapping::new(map, page, whole, libc::PROT_READ)?;
         // SAFETY: the mapping is `whole` bytes long, more than a page.
         let data = unsafe { producer.start.add(page) };
         let view = View { consumer: consumer.start.cast(), producer: producer.start.cast(), data, size };
-        Ok(Ring { view, _mappings: [consumer, producer], _map: map })
+        Ok(Ring { view, _mappings: [consumer, producer] })
     }
 
     /// Gives all records that have been submitted, and makes their room free.
