@@ -13,6 +13,7 @@ mod tracefs;
 pub use bpf::BpfCapture;
 pub use perf::PerfCapture;
 pub use tracefs::TracefsCapture;
+pub(crate) use tracefs::lost_of_stats;
 
 use crate::RecordSink;
 use crate::families::FAMILIES;

@@ -11,6 +11,7 @@
 pub mod capture;
 mod decode;
 mod families;
+pub mod foreign;
 mod format;
 pub mod ftrace;
 mod perf_record;

@@ -176,7 +176,7 @@ impl Capture for TracefsCapture {
         let mut ring_full = 0_u64;
         for pipe in &self.pipes {
             let text = self.instance.read(&pipe.stats)?.unwrap_or_default();
-            ring_full = ring_full.saturating_add(lost(&text));
+            ring_full = ring_full.saturating_add(lost_of_stats(&text));
         }
         Ok(Dropped { ring_full, unreadable: self.unreadable, ..Dropped::default() })
     }
@@ -224,7 +224,7 @@ fn count(list: &str) -> Option<usize> {
 
 /// Events that a processor's buffer had no room for, of `stats` (`tracing_stats_read`): overwritten, or come while it was full, or while
 /// an interrupted writer held the page that they needed.
-fn lost(stats: &str) -> u64 {
+pub(crate) fn lost_of_stats(stats: &str) -> u64 {
     let number = |line: &str| {
         let (name, number) = line.split_once(':')?;
         matches!(name, "overrun" | "commit overrun" | "dropped events").then(|| number.trim().parse::<u64>().ok())?
@@ -245,8 +245,8 @@ mod tests {
 
     #[test]
     fn losses_are_all_that_was_overwritten_and_all_that_found_no_room() {
-        assert_eq!(lost(STATS), 57);
-        assert_eq!(lost(""), 0);
+        assert_eq!(lost_of_stats(STATS), 57);
+        assert_eq!(lost_of_stats(""), 0);
     }
 
     #[test]

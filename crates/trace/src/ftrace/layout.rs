@@ -28,8 +28,9 @@ impl fmt::Display for LayoutError {
 
 impl std::error::Error for LayoutError {}
 
-/// Pages are of 4 KiB on most machines and of 64 KiB on some; `buffer_subbuf_size_kb` makes them larger.
-const LARGEST: usize = 1 << 26;
+/// Pages are of 4 KiB on most machines and of 64 KiB on some; `buffer_subbuf_size_kb` makes them larger. A place in one has 20 bits
+/// (`RB_WRITE_MASK`).
+const LARGEST: usize = 1 << 20;
 
 impl PageLayout {
     /// Pages of 4 KiB of a kernel of 64 bits, as `ring_buffer_print_page_header` (kernel/trace/ring_buffer.c) describes them.
@@ -56,7 +57,11 @@ impl PageLayout {
         if length == 0 || data < time.saturating_add(8).max(commit.saturating_add(8)) {
             return Err(LayoutError("the fields of header_page overlap"));
         }
-        Ok(PageLayout { time, commit, data, size: data.saturating_add(length) })
+        let size = data.saturating_add(length);
+        if size > LARGEST {
+            return Err(LayoutError("the pages are larger than a kernel makes them"));
+        }
+        Ok(PageLayout { time, commit, data, size })
     }
 
     /// The same with pages of another size, as `trace.dat` and `buffer_subbuf_size_kb` name them.
