@@ -36,13 +36,13 @@ struct Task {
 
 /// Addresses of jobs by their number in their ring, while they are in flight.
 #[derive(Debug, Default)]
-struct Numbered {
+pub(crate) struct Numbered {
     by_number: FxHashMap<(RingId, u64), u64>,
     by_address: FxHashMap<u64, (RingId, u64)>,
 }
 
 impl Numbered {
-    fn keep(&mut self, ring: RingId, number: u64, address: u64) {
+    pub(crate) fn keep(&mut self, ring: RingId, number: u64, address: u64) {
         // An address given out again: the job that had it was done without our seeing it.
         if let Some(before) = self.by_address.insert(address, (ring, number))
             && before != (ring, number)
@@ -52,7 +52,11 @@ impl Numbered {
         self.by_number.insert((ring, number), address);
     }
 
-    fn forget(&mut self, address: u64) {
+    pub(crate) fn address(&self, ring: RingId, number: u64) -> Option<u64> {
+        self.by_number.get(&(ring, number)).copied()
+    }
+
+    pub(crate) fn forget(&mut self, address: u64) {
         if let Some(number) = self.by_address.remove(&address) {
             self.by_number.remove(&number);
         }
@@ -210,7 +214,7 @@ impl Plan {
             }
             KeyPlan::NumberInRing(in_ring) => {
                 let number = in_ring.get(data)?;
-                ring.and_then(|ring| seen.numbered.by_number.get(&(ring, number))).map(|at| JobKey::Address(*at))
+                ring.and_then(|ring| seen.numbered.address(ring, number)).map(JobKey::Address)
             }
         };
         let other = match self.other {

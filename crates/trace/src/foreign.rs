@@ -1,5 +1,6 @@
 //! Traces that other tools wrote.
 
+pub mod text;
 pub mod trace_dat;
 
 use std::fmt;
