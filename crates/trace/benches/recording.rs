@@ -1,0 +1,266 @@
+//! Reading of a large recording: events a second on one core, and the memory it takes.
+//!
+//! `cargo bench -p gpuscope-trace --bench recording -- write FILE MB cpus|ring` makes one, `-- read FILE` reads it. The recording is
+//! synthetic: jobs of a simulation, in records laid out as Linux 6.17 and later lay them out. With `cpus` the records of a round stand
+//! processor by processor, as tracefs gives them; with `ring` in order of time, as a BPF ring buffer gives them.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may end at once")]
+
+use gpuscope_model::trace::EventKind;
+use gpuscope_sys::Roots;
+use gpuscope_trace::capture::Backend;
+use gpuscope_trace::recording::{CreateOptions, Header, Item, Recording, RecordingFile};
+use gpuscope_trace::{Decoder, EventFormat, RawRecord, RecordSink};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Instant;
+
+const GPUS: [&str; 4] = ["0000:03:00.0", "0000:04:00.0", "0000:83:00.0", "0000:84:00.0"];
+const RINGS: [&str; 6] = ["gfx_0.0.0", "comp_1.0.0", "comp_1.1.0", "sdma0", "sdma1", "vcn_unified_0"];
+const THREADS: u64 = 200;
+const CPUS: u64 = 16;
+const ROUND_NS: u64 = 100_000_000;
+
+const COMMON: &str = "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n\
+\tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n\
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n";
+
+/// drivers/gpu/drm/scheduler/gpu_scheduler_trace.h
+const JOB: &str = "\tfield:__data_loc char[] name;\toffset:8;\tsize:4;\tsigned:0;\n\
+\tfield:u32 job_count;\toffset:12;\tsize:4;\tsigned:0;\n\
+\tfield:int hw_job_count;\toffset:16;\tsize:4;\tsigned:1;\n\
+\tfield:__data_loc char[] dev;\toffset:20;\tsize:4;\tsigned:0;\n\
+\tfield:u64 fence_context;\toffset:24;\tsize:8;\tsigned:0;\n\
+\tfield:u64 fence_seqno;\toffset:32;\tsize:8;\tsigned:0;\n\
+\tfield:u64 client_id;\toffset:40;\tsize:8;\tsigned:0;\n";
+
+const DONE: &str = "\tfield:u64 fence_context;\toffset:8;\tsize:8;\tsigned:0;\n\
+\tfield:u64 fence_seqno;\toffset:16;\tsize:8;\tsigned:0;\n";
+
+fn main() {
+    // cargo bench passes `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["write", path, megabytes, layout @ ("cpus" | "ring")] => {
+            write(path, megabytes.parse::<u64>().unwrap() * 1_000_000, *layout == "cpus");
+        }
+        ["read", path] => read(path),
+        [] => println!("usage: write FILE MB cpus|ring, or read FILE"),
+        other => panic!("{other:?}: write FILE MB cpus|ring, or read FILE"),
+    }
+}
+
+/// A number that looks like chance and is the same in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Done,
+    Run,
+    Queue,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    at_ns: u64,
+    what: What,
+    ring: usize,
+    seqno: u64,
+    thread: u64,
+    cpu: u16,
+}
+
+/// One ring: the hardware takes two jobs at a time and runs them one behind the other.
+#[derive(Default)]
+struct RingState {
+    next_seqno: u64,
+    done_ns: VecDeque<u64>,
+    queued: u32,
+}
+
+fn write(path: &str, bytes: u64, by_cpu: bool) {
+    let format = |id: u16, name: &str, fields: &str| {
+        EventFormat::parse("gpu_scheduler", &format!("name: {name}\nID: {id}\nformat:\n{COMMON}{fields}")).unwrap()
+    };
+    let formats = [
+        format(1501, "drm_sched_job_queue", JOB),
+        format(1502, "drm_sched_job_run", JOB),
+        format(1503, "drm_sched_job_done", DONE),
+    ];
+    let header = Header::begin(&Roots::host(), "synthetic input of a benchmark", Backend::Tracefs);
+    let options = CreateOptions::default();
+    let mut file = RecordingFile::create(path, header, &formats, options).unwrap();
+    let names: Vec<String> = (0..THREADS).map(|thread| format!("worker-{thread}")).collect();
+    file.tasks((0..THREADS).map(|thread| (tid(thread), tid(thread / 4 * 4), names[thread as usize].as_str()))).unwrap();
+
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut rings: Vec<RingState> = (0..GPUS.len() * RINGS.len()).map(|_| RingState::default()).collect();
+    let mut coming = BinaryHeap::new();
+    for ring in 0..rings.len() {
+        coming.push(Reverse(submission(&mut chance, 1_000_000_000_000, ring, 0)));
+    }
+    let mut buffers: Vec<Vec<(u64, u16, Vec<u8>)>> = vec![Vec::new(); if by_cpu { CPUS as usize } else { 1 }];
+    let (mut round_end, mut written) = (1_000_000_000_000 + ROUND_NS, 0);
+    let mut jobs: u64 = 0;
+    let start = Instant::now();
+    while let Some(Reverse(now)) = coming.pop() {
+        if now.at_ns >= round_end {
+            for (at_ns, cpu, data) in buffers.iter_mut().flat_map(|buffer| buffer.drain(..)) {
+                written += 16 + data.len().next_multiple_of(8) as u64;
+                file.record(RawRecord { at_ns, cpu, data: &data });
+            }
+            // As the captures do: tracefs' buffers are emptied to the end, of a ring a moment before the last emptying is sure.
+            file.round(if by_cpu { round_end - 1 } else { round_end - ROUND_NS }).unwrap();
+            round_end += ROUND_NS;
+            if written >= bytes {
+                break;
+            }
+        }
+        let state = &mut rings[now.ring];
+        match now.what {
+            What::Queue => {
+                jobs += 1;
+                state.queued += 1;
+                state.next_seqno += 1;
+                // The job runs when one of the two places is free, a worker's wake-up later.
+                let free_ns = state.done_ns.len().checked_sub(2).map_or(0, |i| state.done_ns[i]);
+                let run_ns = now.at_ns.max(free_ns) + 1_500 + chance.below(15_000);
+                let begin_ns = state.done_ns.back().copied().unwrap_or(0).max(run_ns);
+                let length_ns = 20_000 + chance.below(100_000) + if chance.below(50) == 0 { 2_000_000 } else { 0 };
+                let done_ns = begin_ns + length_ns;
+                state.done_ns.push_back(done_ns);
+                if state.done_ns.len() > 64 {
+                    state.done_ns.pop_front();
+                }
+                coming.push(Reverse(Moment { at_ns: run_ns, what: What::Run, cpu: chance.below(CPUS) as u16, ..now }));
+                coming.push(Reverse(Moment { at_ns: done_ns, what: What::Done, cpu: (now.ring % 4) as u16, ..now }));
+                // A ring that is far behind is left alone until it has caught up.
+                let next_ns = if done_ns > now.at_ns + 5_000_000 { done_ns } else { now.at_ns };
+                let seqno = state.next_seqno;
+                coming.push(Reverse(submission(&mut chance, next_ns, now.ring, seqno)));
+            }
+            What::Run => state.queued -= 1,
+            What::Done => {}
+        }
+        let data = record(&now, state.queued, chance.below(CPUS));
+        buffers[if by_cpu { usize::from(now.cpu) } else { 0 }].push((now.at_ns, now.cpu, data));
+    }
+    let records = file.records();
+    file.finish().unwrap();
+    println!(
+        "{{\"records\":{records},\"jobs\":{jobs},\"bytes\":{},\"seconds\":{:.2}}}",
+        std::fs::metadata(path).unwrap().len(),
+        start.elapsed().as_secs_f64()
+    );
+}
+
+fn tid(thread: u64) -> u32 {
+    2000 + thread as u32
+}
+
+fn submission(chance: &mut Chance, after_ns: u64, ring: usize, seqno: u64) -> Moment {
+    let (thread, cpu) = (chance.below(THREADS), chance.below(CPUS) as u16);
+    Moment { at_ns: after_ns + 10_000 + chance.below(180_000), what: What::Queue, ring, seqno, thread, cpu }
+}
+
+/// The record's bytes: common fields, fields, texts.
+fn record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
+    let (id, tid) = match moment.what {
+        What::Queue => (1501u16, tid(moment.thread)),
+        What::Run => (1502, 60 + worker as u32),
+        What::Done => (1503, 0),
+    };
+    let mut data = Vec::with_capacity(80);
+    data.extend_from_slice(&id.to_ne_bytes());
+    data.extend_from_slice(&[0, 0]);
+    data.extend_from_slice(&tid.to_ne_bytes());
+    let context = 100 + moment.ring as u64 * 3;
+    if moment.what == What::Done {
+        data.extend_from_slice(&context.to_ne_bytes());
+        data.extend_from_slice(&moment.seqno.to_ne_bytes());
+        return data;
+    }
+    let (gpu, ring) = (GPUS[moment.ring / RINGS.len()], RINGS[moment.ring % RINGS.len()]);
+    let place = |at: usize, text: &str| (at as u32 | (text.len() as u32 + 1) << 16).to_ne_bytes();
+    data.extend_from_slice(&place(48, ring));
+    data.extend_from_slice(&queued.to_ne_bytes());
+    data.extend_from_slice(&2u32.to_ne_bytes());
+    data.extend_from_slice(&place(48 + ring.len() + 1, gpu));
+    data.extend_from_slice(&context.to_ne_bytes());
+    data.extend_from_slice(&moment.seqno.to_ne_bytes());
+    data.extend_from_slice(&(moment.thread / 4 + 1).to_ne_bytes());
+    for text in [ring, gpu] {
+        data.extend_from_slice(text.as_bytes());
+        data.push(0);
+    }
+    data.resize(data.len().next_multiple_of(4), 0);
+    data
+}
+
+/// A number of `/proc/self/status`, in KiB.
+fn status(name: &str) -> u64 {
+    let text = std::fs::read_to_string(Roots::host().proc("self/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Time on a processor, in user and kernel mode: what others run beside does not count.
+fn cpu_ns() -> u64 {
+    let text = std::fs::read_to_string(Roots::host().proc("self/schedstat")).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn read(path: &str) {
+    let mut decoder = Decoder::new();
+    let (mut events, mut submitted, mut completed, mut last_ns, mut sum) = (0u64, 0u64, 0u64, 0, 0u64);
+    let (mut rounds, mut anonymous) = (0u64, 0);
+    let start = cpu_ns();
+    let summary = Recording::open(path)
+        .unwrap()
+        .items(|item| match item {
+            Item::Record(record) => {
+                let Some(event) = decoder.decode(record) else { return };
+                events += 1;
+                submitted += u64::from(event.kind == EventKind::Submit);
+                completed += u64::from(event.kind == EventKind::Complete);
+                assert!(event.at_ns >= last_ns, "out of order");
+                last_ns = event.at_ns;
+                // So that no part of an event is left out by the compiler.
+                sum = sum.wrapping_add(event.key.map_or(0, |key| match key {
+                    gpuscope_model::trace::JobKey::Fence { context, seqno } => context ^ seqno,
+                    _ => 0,
+                }));
+                sum ^= event.ring.map_or(0, |ring| u64::from(ring.0)) ^ u64::from(event.comm.0) ^ u64::from(event.pid);
+                sum ^= event.client.unwrap_or(0) ^ event.value.cast_unsigned();
+            }
+            Item::Format(format) => assert!(decoder.add_format(format)),
+            Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
+            Item::Round(_) => {
+                rounds += 1;
+                if rounds % 64 == 1 {
+                    anonymous = anonymous.max(status("RssAnon"));
+                }
+            }
+            Item::Dropped { .. } | Item::Mark { .. } => {}
+        })
+        .unwrap();
+    let seconds = (cpu_ns() - start) as f64 / 1e9;
+    anonymous = anonymous.max(status("RssAnon"));
+    assert_eq!((summary.records, summary.late, summary.lost, decoder.unreadable()), (events, 0, 0, 0), "{summary:?}");
+    assert!(completed <= submitted && completed > 0, "{completed} of {submitted} jobs done");
+    println!(
+        "{{\"events\":{events},\"rings\":{},\"cpu_seconds\":{seconds:.3},\"million_events_per_second\":{:.1},\"rss_anon_kib\":{anonymous},\"sum\":{sum}}}",
+        decoder.names().rings().len(),
+        events as f64 / seconds / 1e6,
+    );
+}
