@@ -1,10 +1,13 @@
 //! From records to events.
 
 use crate::families::{self, Key, RingFields, Spec};
-use crate::record::{Number, Words};
+use crate::record::{Number, Words, until_zero};
 use crate::{EventFormat, RawRecord};
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
+use memo::{Memo, Short};
 use rustc_hash::FxHashMap;
+
+mod memo;
 
 /// Turns records into [`Event`]s. It is told the formats first, and of threads as they become known.
 #[derive(Debug, Default)]
@@ -19,11 +22,10 @@ pub struct Decoder {
 #[derive(Debug, Default)]
 struct Seen {
     names: TraceNames,
-    texts: FxHashMap<Box<[u8]>, NameId>,
-    /// By the device's name, a zero, and the ring's.
-    rings: FxHashMap<Box<[u8]>, RingId>,
-    /// For looking up.
-    key: Vec<u8>,
+    /// By the bytes of a field, what stands behind the text's end included.
+    texts: Memo<Short, NameId>,
+    /// By the bytes of the device's field and of the ring's.
+    rings: Memo<(Short, Short), RingId>,
     tasks: FxHashMap<u32, Task>,
     numbered: Numbered,
 }
@@ -246,41 +248,46 @@ impl Plan {
     }
 
     /// The ring's number, if the record names one; none of all where it should and is too short.
+    #[inline]
     fn ring(&self, data: &[u8], seen: &mut Seen) -> Option<Option<RingId>> {
-        seen.key.clear();
-        if let Some(gpu) = self.gpu {
-            seen.key.extend_from_slice(gpu.get(data)?);
-        }
-        let gpu_length = seen.key.len();
-        seen.key.push(0);
-        match self.ring {
-            RingPlan::None => return Some(None),
-            RingPlan::Named(name) => seen.key.extend_from_slice(name.get(data)?),
-        }
-        Some(Some(seen.ring(gpu_length)))
+        let RingPlan::Named(name) = self.ring else { return Some(None) };
+        let gpu = match self.gpu {
+            Some(gpu) => gpu.get(data)?,
+            None => &[],
+        };
+        Some(Some(seen.ring(gpu, name.get(data)?)))
     }
 }
 
 impl Seen {
-    fn text(&mut self, bytes: &[u8]) -> NameId {
-        if let Some(id) = self.texts.get(bytes) {
-            return *id;
+    #[inline]
+    fn text(&mut self, field: &[u8]) -> NameId {
+        let short = Short::new(field);
+        match short.as_ref().and_then(|key| self.texts.get(key)) {
+            Some(id) => id,
+            None => {
+                let id = self.names.text(&String::from_utf8_lossy(until_zero(field)));
+                self.texts.put(short, id);
+                id
+            }
         }
-        let id = self.names.text(&String::from_utf8_lossy(bytes));
-        self.texts.insert(bytes.into(), id);
-        id
     }
 
-    /// The ring whose device's name is the first so many bytes of the key.
-    fn ring(&mut self, gpu_length: usize) -> RingId {
-        if let Some(id) = self.rings.get(self.key.as_slice()) {
-            return *id;
+    #[inline]
+    fn ring(&mut self, gpu: &[u8], name: &[u8]) -> RingId {
+        let short = Short::new(gpu).zip(Short::new(name));
+        match short.as_ref().and_then(|key| self.rings.get(key)) {
+            Some(id) => id,
+            None => self.new_ring(gpu, name, short),
         }
-        let (gpu, ring) = self.key.split_at_checked(gpu_length).unwrap_or_default();
+    }
+
+    #[cold]
+    fn new_ring(&mut self, gpu: &[u8], name: &[u8], short: Option<(Short, Short)>) -> RingId {
+        let gpu = until_zero(gpu);
         let gpu = (!gpu.is_empty()).then(|| String::from_utf8_lossy(gpu));
-        let ring = String::from_utf8_lossy(ring.get(1..).unwrap_or_default());
-        let id = self.names.ring(gpu.as_deref(), &ring);
-        self.rings.insert(self.key.as_slice().into(), id);
+        let id = self.names.ring(gpu.as_deref(), &String::from_utf8_lossy(until_zero(name)));
+        self.rings.put(short, id);
         id
     }
 }

@@ -49,8 +49,22 @@ impl Number {
     }
 
     /// Its value, signed numbers extended to all 64 bits; none where the record is too short.
+    #[inline]
     pub(crate) fn get(self, data: &[u8]) -> Option<u64> {
         let bytes = data.get(usize::from(self.offset)..)?;
+        // Nearly always there is more behind the field: all eight bytes are taken and what is not the field's is shifted out, so that
+        // no branch depends on its size.
+        let Some(eight) = bytes.first_chunk() else { return self.get_at_end(bytes) };
+        let unused = 64_u32.saturating_sub(u32::from(self.size).saturating_mul(8));
+        let high = match cfg!(target_endian = "little") {
+            true => u64::from_ne_bytes(*eight) << unused,
+            false => u64::from_ne_bytes(*eight),
+        };
+        Some(if self.is_signed { (high.cast_signed() >> unused).cast_unsigned() } else { high >> unused })
+    }
+
+    #[cold]
+    fn get_at_end(self, bytes: &[u8]) -> Option<u64> {
         Some(match (self.size, self.is_signed) {
             (8, _) => u64::from_ne_bytes(*bytes.first_chunk()?),
             (4, false) => u64::from(u32::from_ne_bytes(*bytes.first_chunk()?)),
@@ -87,19 +101,23 @@ impl Words {
         })
     }
 
-    /// Its bytes, up to the first zero.
+    /// All its bytes: the text, a zero, and whatever stands behind that.
+    #[inline]
     pub(crate) fn get(self, data: &[u8]) -> Option<&[u8]> {
         let offset = usize::from(self.offset);
-        let bytes = match self.kind {
-            FieldKind::Array => data.get(offset..)?.get(..usize::from(self.size))?,
+        match self.kind {
+            FieldKind::Array => data.get(offset..)?.get(..usize::from(self.size)),
             kind => {
                 let place = u32::from_ne_bytes(*data.get(offset..)?.first_chunk()?);
                 let (at, length) = ((place & 0xffff) as usize, (place >> 16) as usize);
                 let base = if kind == FieldKind::RelLoc { offset.saturating_add(4) } else { 0 };
-                data.get(base.saturating_add(at)..)?.get(..length)?
+                data.get(base.saturating_add(at)..)?.get(..length)
             }
-        };
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        bytes.get(..end)
+        }
     }
+}
+
+/// Bytes up to the first zero.
+pub(crate) fn until_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }

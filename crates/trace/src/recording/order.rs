@@ -13,6 +13,12 @@ const MOST_BYTES: usize = 64 << 20;
 /// Records that may wait. Tests reach it with fewer.
 const MOST_RECORDS: usize = if cfg!(test) { 20_000 } else { 2 << 20 };
 
+/// Records that are fetched from memory at a time: more than a processor can wait for at once, less than its first cache holds.
+const AT_ONCE: usize = 32;
+
+/// A line of the processor's cache.
+const LINE: usize = 64;
+
 /// Records that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -106,7 +112,8 @@ impl Waiting {
     pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
         self.until_ns = self.until_ns.max(until_ns);
         self.ready.clear();
-        if self.is_disordered {
+        let was_disordered = self.is_disordered;
+        if was_disordered {
             let ready = &mut self.ready;
             self.entries.retain(|entry| {
                 let is_ready = entry.at_ns <= until_ns;
@@ -122,8 +129,20 @@ impl Waiting {
             let end = self.entries.partition_point(|entry| entry.at_ns <= until_ns);
             self.ready.extend(self.entries.drain(..end));
         }
-        for entry in &self.ready {
-            give(blocks.from(entry.block, entry.offset as usize), each);
+        for some in self.ready.chunks(AT_ONCE) {
+            if was_disordered {
+                // A round is larger than the near caches, and the records of many processors are not in the order that a processor
+                // fetches ahead. Here all of them are asked for before the first one is waited for.
+                let asked = some.iter().fold(0, |sum, entry| {
+                    let bytes = blocks.from(entry.block, entry.offset as usize);
+                    let [first, second] = [0, LINE].map(|at| bytes.get(at).copied().unwrap_or(0));
+                    sum ^ first ^ second
+                });
+                std::hint::black_box(asked);
+            }
+            for entry in some {
+                give(blocks.from(entry.block, entry.offset as usize), each);
+            }
         }
         self.given = self.given.saturating_add(self.ready.len() as u64);
         // Entries stand as they were read: the first one is in the first block that is needed.
