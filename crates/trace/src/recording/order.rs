@@ -129,6 +129,8 @@ impl Waiting {
             let end = self.entries.partition_point(|entry| entry.at_ns <= until_ns);
             self.ready.extend(self.entries.drain(..end));
         }
+        // What was added last may have been given, and what waits may be later than that.
+        self.last_ns = self.entries.last().map_or(0, |entry| entry.at_ns);
         for some in self.ready.chunks(AT_ONCE) {
             if was_disordered {
                 // A round is larger than the near caches, and the records of many processors are not in the order that a processor

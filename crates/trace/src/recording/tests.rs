@@ -193,6 +193,20 @@ fn a_record_behind_the_end_of_its_round_is_given_and_counted() {
 }
 
 #[test]
+fn a_record_that_waits_for_a_later_round_keeps_its_place() {
+    let mut writer = RecordingWriter::new(Vec::new(), header(), &[done()]).unwrap();
+    put(&mut writer, (90, 0, 0));
+    put(&mut writer, (20, 1, 1));
+    writer.round(25).unwrap();
+    put(&mut writer, (40, 0, 2));
+    writer.round(50).unwrap();
+    writer.round(100).unwrap();
+    let (given, summary) = read(&writer.finish().unwrap()).unwrap();
+    assert_eq!(given, [(20, 1, 1), (40, 0, 2), (90, 0, 0)]);
+    assert_eq!(summary.late, 0);
+}
+
+#[test]
 fn cut_off_at_any_byte_all_whole_records_before_the_cut_are_read_and_the_cut_is_said() {
     let (bytes, _) = two_rounds();
     let all_frames = frames(&bytes);
