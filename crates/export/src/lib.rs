@@ -1,4 +1,4 @@
-//! What gpuscope knows, written down: JSON, CSV and text.
+//! What gpuscope knows, written down: JSON, CSV, text, and traces for viewers.
 //!
 //! Every function writes into the writer it is given and opens nothing; the time of day is an argument. Units and clamping are
 //! decided here: the model carries ratios, hertz and watts, the output carries percent, megahertz and watts with the unit in the
@@ -11,6 +11,7 @@ pub mod csv;
 mod doctor;
 mod fields;
 pub mod json;
+pub mod perfetto;
 mod procs;
 mod procs_fields;
 pub mod text;

@@ -1,0 +1,455 @@
+//! Perfetto's trace format, for ui.perfetto.dev and its `trace_processor`.
+//!
+//! The tracks are ours: a group a GPU, a track a ring, below it lanes for the stages of its jobs (queue, hardware queue, execution; in
+//! flight where the start is not known) and counters (depth, utilisation). A job's submission stands on the thread that did it, and an
+//! arrow leads from there through its stages. Arrows lead from a job to those that waited for it. Beside them stand the scheduler's
+//! and the fences' events in the form that Perfetto's own parser knows.
+//!
+//! Of a job without an end nothing is made up: one in flight has a slice that does not end, one whose end was lost an instant.
+//! `docs/perfetto.md` says what is where.
+
+mod arrows;
+mod counters;
+mod ftrace;
+pub(crate) mod lanes;
+mod packets;
+mod proto;
+mod tracks;
+
+use arrows::Arrows;
+use counters::RingCounters;
+use ftrace::Bundles;
+use gpuscope_model::trace::{Dropped, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, RingId, TraceNames};
+use packets::{Name, Notes, Packets, Phase, Track, Word};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use tracks::{Stage, Tracks};
+
+/// Threads whose waits and ioctls are followed at a time.
+const MOST_ACTIVE: usize = 1 << 16;
+
+/// One moment, as three clocks tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC.
+    pub monotonic_ns: u64,
+    /// CLOCK_BOOTTIME: what Perfetto's ftrace events are told in.
+    pub boottime_ns: u64,
+    /// CLOCK_REALTIME.
+    pub realtime_ns: u64,
+}
+
+/// What is written, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A moment of the recorded machine. Without it the times of day are not known, and the events for Perfetto's own parser are left
+    /// out: their times are those of CLOCK_BOOTTIME.
+    pub clocks: Option<Clocks>,
+    /// Whether the events for Perfetto's own parser are wanted.
+    pub ftrace: bool,
+    /// Over how long each value of the utilisation is taken.
+    pub window_ns: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { clocks: None, ftrace: true, window_ns: 10_000_000 }
+    }
+}
+
+/// Writes a trace. Events and the jobs that they end are pushed in as they come; what is kept is bounded, whatever their number.
+///
+/// ```
+/// # use gpuscope_export::perfetto::{Options, Writer};
+/// # use gpuscope_model::trace::{Event, Job, TraceNames};
+/// # fn trace(events: &[Event], jobs: &[Job], names: &TraceNames) -> std::io::Result<Vec<u8>> {
+/// let mut writer = Writer::new(Vec::new(), Options::default())?;
+/// for event in events {
+///     writer.event(event, names)?;
+///     // Those that this event ends.
+///     for job in jobs.iter().filter(|job| job.done_ns == Some(event.at_ns)) {
+///         writer.job(job, names)?;
+///     }
+/// }
+/// let last_ns = events.last().map_or(0, |event| event.at_ns);
+/// writer.finish(last_ns)
+/// # }
+/// # assert!(trace(&[], &[], &TraceNames::default()).is_ok_and(|bytes| !bytes.is_empty()));
+/// ```
+#[derive(Debug)]
+pub struct Writer<W> {
+    packets: Packets<W>,
+    tracks: Tracks,
+    arrows: Arrows,
+    counters: HashMap<Option<RingId>, Shown>,
+    bundles: Option<Bundles>,
+    window_ns: u64,
+    origin_ns: Option<u64>,
+    now_ns: u64,
+    flows: u64,
+    /// Slices that are open on a thread's track.
+    active: HashMap<u32, Active>,
+}
+
+/// A ring's counters and the tracks that show them.
+#[derive(Debug)]
+struct Shown {
+    counters: RingCounters,
+    depth: Track,
+    utilisation: Track,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Active {
+    ioctl: bool,
+    wait: bool,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a trace.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn new(out: W, options: Options) -> io::Result<Self> {
+        let ahead_ns = |clocks: Clocks| {
+            i64::try_from(i128::from(clocks.boottime_ns) - i128::from(clocks.monotonic_ns)).unwrap_or(0)
+        };
+        Ok(Writer {
+            packets: Packets::new(out, options.clocks)?,
+            tracks: Tracks::default(),
+            arrows: Arrows::default(),
+            counters: HashMap::new(),
+            bundles: options.clocks.filter(|_| options.ftrace).map(|clocks| Bundles::new(ahead_ns(clocks))),
+            window_ns: options.window_ns,
+            origin_ns: None,
+            now_ns: 0,
+            flows: 0,
+            active: HashMap::new(),
+        })
+    }
+
+    /// Takes an event, in order of time, before the jobs that it ends.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn event(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
+        self.origin_ns.get_or_insert(event.at_ns);
+        self.now_ns = self.now_ns.max(event.at_ns);
+        if let Some(bundle) = self.bundles.as_mut().and_then(|bundles| bundles.add(event, names)) {
+            self.packets.packet(|packet| packet.message(1, |of| of.append(&bundle)))?;
+        }
+        match (event.kind, event.key, event.other) {
+            (EventKind::Submit, Some(_), _) => {
+                let (ring, depth) = self.counters(event.ring, names)?;
+                let jobs = ring.submitted();
+                self.packets.count(event.at_ns, depth, jobs)
+            }
+            (EventKind::Commit, Some(_), _) => {
+                self.pass(event.ring, names)?;
+                self.counters(event.ring, names)?.0.began(event.at_ns);
+                Ok(())
+            }
+            (EventKind::Dependency | EventKind::Blocked, Some(key), Some(other)) => {
+                self.arrows.add(key, other, || {
+                    self.flows = self.flows.saturating_add(1);
+                    self.flows
+                });
+                Ok(())
+            }
+            (EventKind::Error, ..) => self.error(event, names),
+            (EventKind::WaitBegin | EventKind::WaitEnd | EventKind::IoctlEnter | EventKind::IoctlExit, ..) => {
+                self.activity(event, names)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a job that ended, or that has not when the trace does.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn job(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
+        self.leave_counters(job, names)?;
+        self.flows = self.flows.saturating_add(1);
+        let flow = self.flows;
+        if let Some(submit_ns) = job.submit_ns
+            && job.tid != 0
+        {
+            let track = self.tracks.thread((job.pid, job.tid), job.comm, names, &mut self.packets)?;
+            let ring = job.ring.and_then(|ring| names.get_ring(ring));
+            self.packets.begin(
+                Phase::Instant,
+                submit_ns,
+                track,
+                Name::Word(Word::Submit),
+                names,
+                &[flow],
+                &[],
+                |notes| {
+                    key_notes(notes, job.key);
+                    if let Some(ring) = ring {
+                        notes.text(Word::Ring, &ring.name);
+                    }
+                },
+            )?;
+        }
+        self.stages(job, flow, names)?;
+        self.arrows.forget(job.key);
+        self.outcome(job, names)
+    }
+
+    /// Says how many events are missing up to now, by cause.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dropped(&mut self, at_ns: u64, dropped: &Dropped) -> io::Result<()> {
+        let track = self.tracks.losses(&mut self.packets)?;
+        let names = TraceNames::default();
+        let name = Name::Word(Word::RecordsLost);
+        self.packets.begin(Phase::Instant, at_ns, track, name, &names, &[], &[], |notes| {
+            dropped.each().into_iter().filter(|(_, n)| *n > 0).for_each(|(cause, n)| notes.other(cause, n));
+        })
+    }
+
+    /// Ends the trace, at `to_ns` or at its last event, whichever is later, and gives the writer back.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn finish(mut self, to_ns: u64) -> io::Result<W> {
+        let to_ns = self.now_ns.max(to_ns);
+        for bundle in self.bundles.iter_mut().flat_map(Bundles::finish) {
+            self.packets.packet(|packet| packet.message(1, |of| of.append(&bundle)))?;
+        }
+        let mut counters: Vec<_> = self.counters.into_iter().collect();
+        counters.sort_unstable_by_key(|(ring, _)| *ring);
+        for (_, Shown { counters: mut ring, utilisation, .. }) in counters {
+            let mut result = Ok(());
+            ring.finish(to_ns, |at_ns, share| {
+                if result.is_ok() {
+                    result = self.packets.measure(at_ns, utilisation, share);
+                }
+            });
+            result?;
+        }
+        self.packets.finish()
+    }
+}
+
+/// The tracks' part of a job, the counters, and the moments that are no jobs.
+impl<W: Write> Writer<W> {
+    /// The slices of a job: those of its stages that are known.
+    fn stages(&mut self, job: &Job, flow: u64, names: &TraceNames) -> io::Result<()> {
+        let stages = stages(job);
+        let last = stages.iter().flatten().last().map(|(stage, ..)| *stage);
+        for (stage, from_ns, to_ns) in stages.into_iter().flatten() {
+            let track = self.tracks.lane(job.ring, stage, (from_ns, to_ns), names, &mut self.packets)?;
+            let mut flows = Vec::new();
+            let mut ending = Vec::new();
+            if stage != Stage::Queue {
+                ending = self.arrows.arrive(job.key, from_ns);
+            }
+            if matches!(stage, Stage::Execution | Stage::InFlight) {
+                ending.push(flow);
+                flows = self.arrows.leave(job.key, from_ns);
+            } else {
+                flows.push(flow);
+            }
+            let name = if job.comm == NameId::default() { Name::Word(Word::Job) } else { Name::Text(job.comm) };
+            self.packets.begin(Phase::Begin, from_ns, track, name, names, &flows, &ending, |notes| {
+                key_notes(notes, job.key);
+                if Some(stage) == last {
+                    job_notes(notes, job);
+                }
+            })?;
+            if let Some(to_ns) = to_ns {
+                self.packets.end(to_ns, track)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a job that did not end well leaves on its ring.
+    fn outcome(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
+        let (name, at_ns) = match job.status {
+            JobStatus::Failed(_) => (Word::JobFailed, job.done_ns),
+            JobStatus::Lost => (Word::Lost, job.start_ns.map(|(ns, _)| ns).or(job.run_ns).or(job.submit_ns)),
+            JobStatus::Completed | JobStatus::Ended | JobStatus::InFlight => return Ok(()),
+        };
+        let Some(at_ns) = at_ns else { return Ok(()) };
+        let track = self.tracks.ring(job.ring, names, &mut self.packets)?.track;
+        self.packets.begin(Phase::Instant, at_ns, track, Name::Word(name), names, &[], &[], |notes| {
+            key_notes(notes, job.key);
+            job_notes(notes, job);
+        })
+    }
+
+    /// An error or a reset, on its ring.
+    fn error(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
+        let track = self.tracks.ring(event.ring, names, &mut self.packets)?.track;
+        let name = Name::Word(Word::Error);
+        self.packets.begin(Phase::Instant, event.at_ns, track, name, names, &[], &[], |notes| {
+            if let Some(key) = event.key {
+                key_notes(notes, key);
+            }
+            if let Some(errno) = event.value {
+                notes.int(Word::Errno, errno);
+            }
+            notes.text(Word::Family, event.family.name());
+        })
+    }
+
+    /// A thread's wait or ioctl begins or ends. A wait within an ioctl nests. An end whose begin was not seen is left out; a begin
+    /// whose end was not seen ends where the next one of its kind begins.
+    fn activity(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
+        if event.tid == 0 {
+            return Ok(());
+        }
+        let track = self.tracks.thread((event.pid, event.tid), event.comm, names, &mut self.packets)?;
+        if self.active.len() >= MOST_ACTIVE && !self.active.contains_key(&event.tid) {
+            return Ok(());
+        }
+        let mut active = self.active.remove(&event.tid).unwrap_or_default();
+        let is_ioctl = matches!(event.kind, EventKind::IoctlEnter | EventKind::IoctlExit);
+        // Innermost first: a wait ends with the ioctl around it.
+        if active.wait {
+            self.packets.end(event.at_ns, track)?;
+            active.wait = false;
+        }
+        if is_ioctl && active.ioctl {
+            self.packets.end(event.at_ns, track)?;
+            active.ioctl = false;
+        }
+        if matches!(event.kind, EventKind::WaitBegin | EventKind::IoctlEnter) {
+            let name = if is_ioctl { Word::Ioctl } else { Word::Wait };
+            self.packets.begin(Phase::Begin, event.at_ns, track, Name::Word(name), names, &[], &[], |notes| match (
+                event.key,
+                event.value,
+            ) {
+                (_, Some(request)) if is_ioctl => notes.uint(Word::Request, request.cast_unsigned()),
+                (Some(key), _) => key_notes(notes, key),
+                _ => {}
+            })?;
+            active = Active { ioctl: active.ioctl || is_ioctl, wait: !is_ioctl };
+        }
+        if active.ioctl || active.wait {
+            self.active.insert(event.tid, active);
+        }
+        Ok(())
+    }
+
+    /// The counters of a ring, and their tracks: depth, utilisation.
+    fn counters(&mut self, ring: Option<RingId>, names: &TraceNames) -> io::Result<(&mut RingCounters, Track)> {
+        if !self.counters.contains_key(&ring) {
+            let tracks = self.tracks.ring(ring, names, &mut self.packets)?;
+            let origin_ns = self.origin_ns.unwrap_or(self.now_ns);
+            let counters = RingCounters::new(origin_ns, self.now_ns, self.window_ns);
+            self.counters.insert(ring, Shown { counters, depth: tracks.depth, utilisation: tracks.utilisation });
+        }
+        let shown =
+            self.counters.get_mut(&ring).ok_or_else(|| io::Error::other("the counters of a ring were not kept"))?;
+        Ok((&mut shown.counters, shown.depth))
+    }
+
+    /// Shows the utilisation of a ring's windows that are over.
+    fn pass(&mut self, ring: Option<RingId>, names: &TraceNames) -> io::Result<()> {
+        let now_ns = self.now_ns;
+        self.counters(ring, names)?;
+        let mut result = Ok(());
+        if let Some(shown) = self.counters.get_mut(&ring) {
+            let (track, packets) = (shown.utilisation, &mut self.packets);
+            shown.counters.pass(now_ns, |at_ns, share| {
+                if result.is_ok() {
+                    result = packets.measure(at_ns, track, share);
+                }
+            });
+        }
+        result
+    }
+
+    /// A job ended, and leaves its ring's counters.
+    fn leave_counters(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
+        if job.status == JobStatus::InFlight {
+            return Ok(());
+        }
+        let now_ns = self.now_ns;
+        if job.run_ns.is_some() {
+            self.pass(job.ring, names)?;
+            self.counters(job.ring, names)?.0.ended(now_ns);
+        }
+        if job.submit_ns.is_some() {
+            let (counters, depth) = self.counters(job.ring, names)?;
+            let jobs = counters.left();
+            self.packets.count(now_ns, depth, jobs)?;
+        }
+        Ok(())
+    }
+}
+
+/// The stages of a job that have a begin, each with its end. Without one it lasts until the trace ends; a stage that was left at an
+/// unknown time is none.
+fn stages(job: &Job) -> [Option<(Stage, u64, Option<u64>)>; 3] {
+    // Perfetto takes a slice that ends before it begins for one that never ends.
+    let stage = |stage, from_ns: u64, to_ns: Option<u64>| match to_ns {
+        Some(to_ns) => Some((stage, from_ns, Some(to_ns.max(from_ns)))),
+        None => (job.status == JobStatus::InFlight).then_some((stage, from_ns, None)),
+    };
+    let start_ns = job.start_ns.filter(|(_, kind)| *kind != ExecKind::InFlight).map(|(ns, _)| ns);
+    let queue =
+        job.submit_ns.and_then(|submit_ns| stage(Stage::Queue, submit_ns, job.run_ns.or(start_ns).or(job.done_ns)));
+    let hardware_queue = match (job.run_ns, start_ns) {
+        (Some(run_ns), Some(start_ns)) if run_ns < start_ns => Some((Stage::HardwareQueue, run_ns, Some(start_ns))),
+        _ => None,
+    };
+    let with_hardware = match (start_ns, job.run_ns) {
+        (Some(start_ns), _) => stage(Stage::Execution, start_ns, job.done_ns),
+        (None, Some(run_ns)) => stage(Stage::InFlight, run_ns, job.done_ns),
+        (None, None) => None,
+    };
+    [queue, hardware_queue, with_hardware]
+}
+
+fn key_notes(notes: &mut Notes<'_>, key: JobKey) {
+    match key {
+        JobKey::Fence { context, seqno } => {
+            notes.uint(Word::Context, context);
+            notes.uint(Word::Seqno, seqno);
+        }
+        JobKey::FenceLow { context, seqno } => {
+            notes.uint(Word::ContextLow, u64::from(context));
+            notes.uint(Word::SeqnoLow, u64::from(seqno));
+        }
+        JobKey::Address(address) => notes.address(Word::Fence, address),
+    }
+}
+
+fn job_notes(notes: &mut Notes<'_>, job: &Job) {
+    if let Some(client) = job.client {
+        notes.uint(Word::Client, client);
+    }
+    if job.pid != 0 {
+        notes.uint(Word::Pid, u64::from(job.pid));
+    }
+    if job.tid != 0 {
+        notes.uint(Word::Tid, u64::from(job.tid));
+    }
+    notes.uint(Word::Dependencies, u64::from(job.dependencies));
+    if job.run_ns.is_some() || job.start_ns.is_some() {
+        let kind = match job.start_ns {
+            Some((_, ExecKind::Measured)) => Word::Measured,
+            Some((_, ExecKind::Inferred)) => Word::Inferred,
+            Some((_, ExecKind::InFlight)) | None => Word::InFlight,
+        };
+        notes.word(Word::StartKind, kind);
+    }
+    let status = match job.status {
+        JobStatus::Completed => Word::Completed,
+        JobStatus::Ended => Word::Ended,
+        JobStatus::Failed(_) => Word::Failed,
+        JobStatus::InFlight => Word::InFlight,
+        JobStatus::Lost => Word::StatusLost,
+    };
+    notes.word(Word::Status, status);
+    if let JobStatus::Failed(errno) = job.status {
+        notes.int(Word::Errno, errno);
+    }
+}
