@@ -7,6 +7,7 @@
 //! This crate reads no file, asks no clock and knows no driver.
 #![forbid(unsafe_code)]
 
+pub mod chrome;
 pub mod csv;
 mod doctor;
 mod fields;

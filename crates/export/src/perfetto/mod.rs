@@ -14,6 +14,7 @@ mod ftrace;
 pub(crate) mod lanes;
 mod packets;
 mod proto;
+pub(crate) mod stages;
 mod tracks;
 
 use arrows::Arrows;
@@ -21,9 +22,10 @@ use counters::RingCounters;
 use ftrace::Bundles;
 use gpuscope_model::trace::{Dropped, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, RingId, TraceNames};
 use packets::{Name, Notes, Packets, Phase, Track, Word};
+use stages::{Stage, stages};
 use std::collections::HashMap;
 use std::io::{self, Write};
-use tracks::{Stage, Tracks};
+use tracks::Tracks;
 
 /// Threads whose waits and ioctls are followed at a time.
 const MOST_ACTIVE: usize = 1 << 16;
@@ -383,29 +385,6 @@ impl<W: Write> Writer<W> {
         }
         Ok(())
     }
-}
-
-/// The stages of a job that have a begin, each with its end. Without one it lasts until the trace ends; a stage that was left at an
-/// unknown time is none.
-fn stages(job: &Job) -> [Option<(Stage, u64, Option<u64>)>; 3] {
-    // Perfetto takes a slice that ends before it begins for one that never ends.
-    let stage = |stage, from_ns: u64, to_ns: Option<u64>| match to_ns {
-        Some(to_ns) => Some((stage, from_ns, Some(to_ns.max(from_ns)))),
-        None => (job.status == JobStatus::InFlight).then_some((stage, from_ns, None)),
-    };
-    let start_ns = job.start_ns.filter(|(_, kind)| *kind != ExecKind::InFlight).map(|(ns, _)| ns);
-    let queue =
-        job.submit_ns.and_then(|submit_ns| stage(Stage::Queue, submit_ns, job.run_ns.or(start_ns).or(job.done_ns)));
-    let hardware_queue = match (job.run_ns, start_ns) {
-        (Some(run_ns), Some(start_ns)) if run_ns < start_ns => Some((Stage::HardwareQueue, run_ns, Some(start_ns))),
-        _ => None,
-    };
-    let with_hardware = match (start_ns, job.run_ns) {
-        (Some(start_ns), _) => stage(Stage::Execution, start_ns, job.done_ns),
-        (None, Some(run_ns)) => stage(Stage::InFlight, run_ns, job.done_ns),
-        (None, None) => None,
-    };
-    [queue, hardware_queue, with_hardware]
 }
 
 fn key_notes(notes: &mut Notes<'_>, key: JobKey) {

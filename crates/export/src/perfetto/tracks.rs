@@ -2,36 +2,13 @@
 
 use super::lanes::Lanes;
 use super::packets::{Described, Packets, Track, Unit};
+use super::stages::Stage;
 use gpuscope_model::trace::{NameId, RingId, TraceNames};
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 /// Threads that are remembered as described; with more, all are described again as they come.
 const MOST_THREADS: usize = 1 << 16;
-
-/// A part of a job's life that has lanes of its own. Its number is its place below the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// From the hardware's start to the end.
-    Execution,
-    /// From hand-over to the end, where the start is not known.
-    InFlight,
-    /// From hand-over to the start.
-    HardwareQueue,
-    /// From submission to hand-over.
-    Queue,
-}
-
-impl Stage {
-    fn name(self) -> &'static str {
-        match self {
-            Stage::Execution => "execution",
-            Stage::InFlight => "in flight",
-            Stage::HardwareQueue => "hardware queue",
-            Stage::Queue => "queue",
-        }
-    }
-}
 
 /// Places of the counters, after the stages.
 const DEPTH_RANK: u64 = 4;

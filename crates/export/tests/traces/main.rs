@@ -1,7 +1,8 @@
-//! Traces for Perfetto, read back by another implementation of protobuf: what the real analysis says of a stream of events is what
-//! the tracks show.
+//! Traces for viewers: what the real analysis says of a stream of events is what their tracks show. Those for Perfetto are read back by
+//! an implementation of protobuf that is not ours.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+mod chrome;
 mod read;
 mod schema;
 mod stream;
