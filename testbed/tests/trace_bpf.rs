@@ -11,7 +11,7 @@
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey};
 use gpuscope_sys::Roots;
 use gpuscope_testbed::{Gpu, Load, gpus, kernel, kernel_since};
-use gpuscope_trace::capture::bpf::BpfCapture;
+use gpuscope_trace::capture::BpfCapture;
 use gpuscope_trace::capture::{Capture, CaptureError, Wanted};
 use gpuscope_trace::{Decoder, RawRecord};
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
             panic!("{}: {key:?}: {life:?}", kernel());
         };
         assert!(queue.at_ns <= run.at_ns && run.at_ns <= done.at_ns, "{life:?}");
-        assert_eq!(done.value, 0, "it ended well");
+        assert_eq!(done.value, Some(0), "it ended well");
         let (ring, client) = by_pid.get(&queue.pid).unwrap_or_else(|| panic!("{queue:?}"));
         assert_eq!((&recorded.ring(queue), &recorded.ring(run)), (ring, ring));
         assert_eq!((queue.tid, recorded.decoder.names().get(queue.comm)), (queue.pid, "vgpu-load"));

@@ -241,7 +241,7 @@ fn read(path: &str) {
                     _ => 0,
                 }));
                 sum ^= event.ring.map_or(0, |ring| u64::from(ring.0)) ^ u64::from(event.comm.0) ^ u64::from(event.pid);
-                sum ^= event.client.unwrap_or(0) ^ event.value.cast_unsigned();
+                sum ^= event.client.unwrap_or(0) ^ event.value.unwrap_or(0).cast_unsigned();
             }
             Item::Format(format) => assert!(decoder.add_format(format)),
             Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),

@@ -143,7 +143,7 @@ impl TextTrace {
             key,
             other,
             client: number("client_id:"),
-            value: number("job count:").map_or(0, u64::cast_signed),
+            value: number("job count:").map(u64::cast_signed),
         })
     }
 }
@@ -274,7 +274,7 @@ mod tests {
         let mut text = TextTrace::new();
         let job = "entity=00000000deadbeef, id=9, fence=0000000012345678, ring=gfx, job count:3, hw job count:5";
         let submit = text.line(&format!(" a-1 [000] ..... 1.000001: drm_sched_job: {job}")).unwrap();
-        assert_eq!((submit.key, submit.value), (Some(JobKey::Address(0x1234_5678)), 3));
+        assert_eq!((submit.key, submit.value), (Some(JobKey::Address(0x1234_5678)), Some(3)));
         let line = " a-1 [000] ..... 1.000002: drm_sched_job_wait_dep: job ring=gfx, id=9, depends fence=0000000000000001, context=11, seq=12";
         let blocked = text.line(line).unwrap();
         assert_eq!((blocked.kind, blocked.key), (EventKind::Blocked, submit.key));
