@@ -23,6 +23,7 @@ pub struct TextTrace {
     passed_over: u64,
     unreadable: u64,
     lost: u64,
+    uncounted_gaps: u64,
 }
 
 /// What a line says before the event's own words.
@@ -62,11 +63,12 @@ impl TextTrace {
     /// The event of a line. None for headings, for events of other families, and for lines that cannot be read, which are counted.
     pub fn line(&mut self, line: &str) -> Option<Event> {
         let line = line.trim_end();
-        if let Some(lost) = lost(line) {
-            self.lost = self.lost.saturating_add(lost);
-            return None;
+        match lost(line) {
+            Some(Some(lost)) => self.lost = self.lost.saturating_add(lost),
+            Some(None) => self.uncounted_gaps = self.uncounted_gaps.saturating_add(1),
+            None => {}
         }
-        if line.is_empty() || line.starts_with('#') || line.starts_with("cpus=") {
+        if line.is_empty() || line.starts_with('#') || line.starts_with("cpus=") || line.starts_with("CPU:") {
             return None;
         }
         let Some(parsed) = Line::parse(line) else {
@@ -102,6 +104,11 @@ impl TextTrace {
     /// Events that the text says were lost.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Places where it says that some were lost, and not how many.
+    pub fn uncounted_gaps(&self) -> u64 {
+        self.uncounted_gaps
     }
 
     fn event(&mut self, line: &Line<'_>) -> Option<Event> {
@@ -223,19 +230,20 @@ fn pointer(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
 }
 
-/// Events lost: `CPU:1 [LOST 23 EVENTS]` of tracefs, `CPU:1 [23 EVENTS DROPPED]` of trace-cmd, and what was overwritten before
-/// `# entries-in-buffer/entries-written: 57/80`.
-fn lost(line: &str) -> Option<u64> {
+/// Events lost: `CPU:1 [LOST 23 EVENTS]` of tracefs, `CPU:1 [23 EVENTS DROPPED]` of trace-cmd, either perhaps without the number, and what
+/// was overwritten before `# entries-in-buffer/entries-written: 57/80`. None for a line that says nothing of that.
+fn lost(line: &str) -> Option<Option<u64>> {
     if let Some(rest) = line.strip_prefix("# entries-in-buffer/entries-written:") {
         let (there, written) = rest.split_whitespace().next()?.split_once('/')?;
-        return written.parse::<u64>().ok()?.checked_sub(there.parse().ok()?);
+        return Some(written.parse::<u64>().ok()?.checked_sub(there.parse().ok()?));
     }
-    let (cpu, rest) = line.trim_start().strip_prefix("CPU:")?.split_once(" [")?;
-    cpu.parse::<u32>().ok()?;
+    let (_, rest) = line.strip_prefix("CPU:")?.split_once(" [")?;
     let words = rest.strip_suffix(']')?;
-    let count =
-        words.strip_suffix(" EVENTS DROPPED").or_else(|| words.strip_prefix("LOST ")?.strip_suffix(" EVENTS"))?;
-    count.parse().ok()
+    let count = words.strip_suffix("EVENTS DROPPED").or_else(|| words.strip_prefix("LOST ")?.strip_suffix("EVENTS"))?;
+    match count.trim() {
+        "" => Some(None),
+        count => Some(Some(count.parse().ok()?)),
+    }
 }
 
 #[cfg(test)]
@@ -290,11 +298,12 @@ mod tests {
     fn what_is_lost_passed_over_or_unreadable_is_counted() {
         let mut text = TextTrace::new();
         let lines = "# tracer: nop\n# entries-in-buffer/entries-written: 57/80   #P:2\ncpus=2\n\nCPU:1 [LOST 20 EVENTS]\n\
-                     CPU:0 [7 EVENTS DROPPED]\n a-1 [000] ..... 1.000001: sched_wakeup: comm=b\nnonsense\n\
+                     CPU:0 [7 EVENTS DROPPED]\nCPU:0 [EVENTS DROPPED]\nCPU:1 [LOST EVENTS]\n a-1 [000] ..... 1.000001: sched_wakeup: comm=b\nnonsense\n\
                      a-1 [000] ..... 1.000001: drm_sched_job_done: fence=x signaled\n\
                      a-1 [000] ..... 1.0000000001: drm_sched_job_done: fence=1:1 signaled\n";
         let mut events = 0;
         text.read(lines.as_bytes(), |_| events += 1).unwrap();
         assert_eq!((events, text.lost(), text.passed_over(), text.unreadable()), (0, 50, 1, 3));
+        assert_eq!(text.uncounted_gaps(), 2);
     }
 }

@@ -544,6 +544,7 @@ fn parse_dropped(payload: &[u8]) -> Option<Dropped> {
     for (cause, count) in &counts {
         let place = match cause.as_str() {
             "ring_full" => &mut dropped.ring_full,
+            "missed" => &mut dropped.missed,
             "rate_limited" => &mut dropped.rate_limited,
             "sampled_out" => &mut dropped.sampled_out,
             "filtered" => &mut dropped.filtered,
