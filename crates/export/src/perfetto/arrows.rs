@@ -1,7 +1,7 @@
 //! Arrows from a job to those that waited for it.
 
 use gpuscope_model::trace::JobKey;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Jobs whose waits are remembered; with more, the one that has waited for longest loses its arrows.
 const MOST_WAITERS: usize = 1 << 14;
@@ -16,7 +16,7 @@ const MOST_EACH: usize = 32;
 pub(super) struct Arrows {
     by_waiter: HashMap<JobKey, Vec<Arrow>>,
     /// Waiters by what they wait for.
-    by_source: HashMap<JobKey, Vec<JobKey>>,
+    by_source: HashMap<JobKey, BTreeSet<JobKey>>,
     order: VecDeque<JobKey>,
 }
 
@@ -42,7 +42,7 @@ impl Arrows {
             self.order.push_back(waiter);
         }
         arrows.push(Arrow { from, flow: flow(), begun_ns: None });
-        self.by_source.entry(from).or_default().push(waiter);
+        self.by_source.entry(from).or_default().insert(waiter);
         // What ended is still in the order: it goes with the rest.
         while self.order.len() > MOST_WAITERS
             && let Some(oldest) = self.order.pop_front()
@@ -77,11 +77,56 @@ impl Arrows {
         let arrows = self.by_waiter.remove(&waiter).unwrap_or_default();
         for arrow in arrows.iter().filter(|arrow| arrow.begun_ns.is_none()) {
             if let Some(waiters) = self.by_source.get_mut(&arrow.from) {
-                waiters.retain(|other| *other != waiter);
+                waiters.remove(&waiter);
                 if waiters.is_empty() {
                     self.by_source.remove(&arrow.from);
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arrows, MOST_EACH, MOST_WAITERS};
+    use gpuscope_model::trace::JobKey;
+    use std::collections::BTreeSet;
+
+    fn key(seqno: u64) -> JobKey {
+        JobKey::Fence { context: 1, seqno }
+    }
+
+    #[test]
+    fn each_waiter_has_an_arrow_of_its_own() {
+        let mut arrows = Arrows::default();
+        arrows.add(key(2), key(1), || 20);
+        arrows.add(key(3), key(1), || 30);
+        arrows.add(key(3), key(1), || 31);
+        assert_eq!(arrows.leave(key(1), 100), [20, 30]);
+        assert_eq!(arrows.arrive(key(2), 100), [20]);
+        assert!(arrows.arrive(key(3), 99).is_empty(), "it would lead back in time");
+        assert_eq!(arrows.arrive(key(3), 101), [30]);
+    }
+
+    #[test]
+    fn an_arrow_that_nothing_leaves_does_not_arrive() {
+        let mut arrows = Arrows::default();
+        arrows.add(key(2), key(1), || 20);
+        arrows.add(key(2), key(2), || 21);
+        assert!(arrows.arrive(key(2), 100).is_empty());
+        arrows.forget(key(2));
+        assert!(arrows.leave(key(1), 100).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut arrows = Arrows::default();
+        for waiter in 0..MOST_WAITERS as u64 + 500 {
+            for from in 1..=2 * MOST_EACH as u64 {
+                arrows.add(key(waiter), JobKey::Address(from), || waiter);
+            }
+        }
+        assert_eq!((arrows.by_waiter.len(), arrows.order.len()), (MOST_WAITERS, MOST_WAITERS));
+        assert_eq!(arrows.by_source.values().map(BTreeSet::len).sum::<usize>(), MOST_WAITERS * MOST_EACH);
     }
 }

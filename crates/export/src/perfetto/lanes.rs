@@ -73,7 +73,7 @@ impl Lanes {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
-    use super::Lanes;
+    use super::{Lanes, MOST_GAPS, MOST_LANES};
 
     impl Lanes {
         fn lane(&mut self, from_ns: u64, to_ns: Option<u64>) -> u32 {
@@ -144,5 +144,15 @@ mod tests {
             let depth = |at: u64| slices.iter().filter(|(from, to)| *from <= at && at < *to).count();
             assert_eq!(on.len(), slices.iter().map(|slice| depth(slice.0)).max().unwrap(), "{slices:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut lanes = Lanes::default();
+        // Each begins before all others ended, and leaves a gap.
+        for i in 0..3 * MOST_GAPS as u64 {
+            lanes.place(1_000_000 - i, Some(2_000_000 - i));
+        }
+        assert_eq!((lanes.open.len(), lanes.gaps.len()), (MOST_LANES, MOST_GAPS));
     }
 }

@@ -88,7 +88,7 @@ impl Tracks {
         };
         let (track, depth, utilisation) = (self.number(), self.number(), self.number());
         let name = ring.map_or("ring not named by the records", |ring| ring.name.as_str());
-        let rank = id.map_or(0, |id| u64::from(id.0 >> 1));
+        let rank = id.map_or(0, |id| u64::from(id.0.min(i32::MAX.unsigned_abs())));
         packets.track(Described { track, parent: Some(parent), name, rank })?;
         let jobs = Described { track: depth, parent: Some(track), name: "depth", rank: DEPTH_RANK };
         packets.counter(jobs, Unit::Count)?;
