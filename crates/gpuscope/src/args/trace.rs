@@ -14,6 +14,8 @@ pub(crate) enum Trace {
     Record(Record),
     /// Say what a recording holds: rings, times of jobs, who submitted them, what was lost, and what cannot be known
     Report(Report),
+    /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line for each job
+    Export(Export),
 }
 
 #[derive(clap::Args, Debug)]
@@ -40,7 +42,7 @@ pub(crate) struct Record {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Report {
-    /// The recording
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// A line for each job, before the report
@@ -49,6 +51,29 @@ pub(crate) struct Report {
     /// Tell the N slowest jobs
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) top: usize,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Export {
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = ExportFormat::Perfetto)]
+    pub(crate) to: ExportFormat,
+    /// Where to; - is stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// For ui.perfetto.dev: a group a GPU, a track a ring, arrows from the submitting thread
+    Perfetto,
+    /// Chrome's JSON, for older viewers
+    Chrome,
+    /// A line for each job
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,7 @@
 //! `gpuscope trace`
 
+mod export;
+mod input;
 mod record;
 mod report;
 
@@ -10,5 +12,6 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
     match trace {
         Trace::Record(args) => record::record(common, args),
         Trace::Report(args) => report::report(common, args),
+        Trace::Export(args) => export::export(args),
     }
 }

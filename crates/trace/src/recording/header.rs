@@ -12,6 +12,9 @@ pub struct Instant {
     pub monotonic_ns: u64,
     /// The same moment in nanoseconds since 1970, UTC.
     pub realtime_ns: u64,
+    /// The same moment on CLOCK_BOOTTIME, which goes on while the machine sleeps.
+    #[serde(default)]
+    pub boottime_ns: Option<u64>,
 }
 
 /// What a recording says of itself. Fields that a later version adds are passed over.
@@ -68,6 +71,11 @@ struct Covered {
 const LITTLE: &str = "little";
 const BIG: &str = "big";
 
+fn boottime_ns() -> Option<u64> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).ok()?.checked_mul(1_000_000_000)?.checked_add(u64::try_from(now.tv_nsec).ok()?)
+}
+
 impl Header {
     /// A header for a recording that begins now, on this machine or, with another root, one that looks like it.
     ///
@@ -80,6 +88,7 @@ impl Header {
         let started = Instant {
             monotonic_ns: gpuscope_sys::monotonic_ns(),
             realtime_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+            boottime_ns: boottime_ns(),
         };
         let boot_id = line("sys/kernel/random/boot_id");
         Header {

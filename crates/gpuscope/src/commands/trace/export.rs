@@ -1,0 +1,102 @@
+//! `gpuscope trace export`
+
+use super::input::{Input, Rest, Seen};
+use crate::args::{Export as Args, ExportFormat};
+use anyhow::{Context as _, bail};
+use gpuscope_analysis::{Report, Subject};
+use gpuscope_export::{chrome, json, perfetto};
+use gpuscope_model::trace::{Dropped, Event, Job, TraceNames};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+
+/// A form in which a trace is written.
+enum Form<W: Write> {
+    Perfetto(Box<perfetto::Writer<W>>),
+    /// The first event says where its time begins.
+    Chrome(Option<W>, Option<Box<chrome::Writer<W>>>),
+    Jobs(W),
+}
+
+/// Writes a trace for another program.
+pub(super) fn export(args: &Args) -> anyhow::Result<()> {
+    let input = Input::open(&args.file)?;
+    if std::fs::canonicalize(&args.output)
+        .is_ok_and(|to| std::fs::canonicalize(&args.file).is_ok_and(|from| from == to))
+    {
+        bail!("{}: is the trace itself; name another file with -o", args.output.display());
+    }
+    let create = || File::create(&args.output).with_context(|| args.output.display().to_string());
+    let out: BufWriter<Box<dyn Write>> = match args.output.as_os_str() == "-" {
+        true => BufWriter::new(Box::new(io::stdout().lock())),
+        false => BufWriter::with_capacity(256 << 10, Box::new(create()?)),
+    };
+    let subject = Subject { drivers: input.drivers.clone(), ..Subject::default() };
+    let mut form = match args.to {
+        ExportFormat::Perfetto => {
+            let options = perfetto::Options { clocks: input.clocks, ..perfetto::Options::default() };
+            Form::Perfetto(Box::new(perfetto::Writer::new(out, options)?))
+        }
+        ExportFormat::Chrome => Form::Chrome(Some(out), None),
+        ExportFormat::Json => Form::Jobs(out),
+    };
+    let mut report = Report::new(subject);
+    let (mut jobs, mut last_ns) = (Vec::new(), 0);
+    let Rest { names, dropped, damage } = input.read(|seen| match seen {
+        Seen::Event(event, names) => {
+            last_ns = last_ns.max(event.at_ns);
+            jobs.clear();
+            report.event(event, names, |job| jobs.push(*job));
+            form.event(event, names)?;
+            jobs.iter().try_for_each(|job| form.job(job, names))
+        }
+        Seen::Lost => {
+            report.lost();
+            Ok(())
+        }
+    })?;
+    jobs.clear();
+    report.finish(None, &names, dropped, |job| jobs.push(*job));
+    jobs.iter().try_for_each(|job| form.job(job, &names))?;
+    form.finish(last_ns, &dropped)?;
+    for source in damage {
+        let _ = writeln!(io::stderr(), "gpuscope: {}: {}", args.file.display(), source.detail);
+    }
+    Ok(())
+}
+
+impl<W: Write> Form<W> {
+    fn event(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
+        match self {
+            Form::Perfetto(writer) => writer.event(event, names),
+            Form::Chrome(out, writer) => {
+                if let Some(out) = out.take() {
+                    *writer = Some(Box::new(chrome::Writer::new(out, event.at_ns)?));
+                }
+                writer.as_mut().map_or(Ok(()), |writer| writer.event(event, names))
+            }
+            Form::Jobs(_) => Ok(()),
+        }
+    }
+
+    fn job(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
+        match self {
+            Form::Perfetto(writer) => writer.job(job, names),
+            Form::Chrome(_, writer) => writer.as_mut().map_or(Ok(()), |writer| writer.job(job, names)),
+            Form::Jobs(out) => json::job_line(out, job, names),
+        }
+    }
+
+    fn finish(self, last_ns: u64, dropped: &Dropped) -> io::Result<()> {
+        let mut out = match self {
+            Form::Perfetto(mut writer) => {
+                writer.dropped(last_ns, dropped)?;
+                writer.finish(last_ns)?
+            }
+            Form::Chrome(_, Some(writer)) => writer.finish()?,
+            Form::Chrome(Some(out), None) => chrome::Writer::new(out, 0)?.finish()?,
+            Form::Chrome(None, None) => return Ok(()),
+            Form::Jobs(out) => out,
+        };
+        out.flush()
+    }
+}

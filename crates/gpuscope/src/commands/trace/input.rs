@@ -1,0 +1,277 @@
+//! The traces that can be read, all in one way: our recordings, trace-cmd's files, tracefs' text.
+
+use anyhow::Context as _;
+use gpuscope_export::perfetto::Clocks;
+use gpuscope_model::trace::{Dropped, Event, TraceNames};
+use gpuscope_model::{Reason, SourceReport, Why};
+use gpuscope_trace::Decoder;
+use gpuscope_trace::foreign::text::TextTrace;
+use gpuscope_trace::foreign::trace_dat::TraceDat;
+use gpuscope_trace::foreign::{self, Kind};
+use gpuscope_trace::recording::{Ended, Header, Item, Recording, RecordingError, Summary};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A trace that is open.
+pub(super) struct Input {
+    /// Names of the drivers, by GPU, where the trace tells.
+    pub(super) drivers: Vec<(String, String)>,
+    /// What could be captured.
+    pub(super) coverage: Vec<SourceReport>,
+    /// Why records name no GPU, where they do not.
+    pub(super) no_gpu: Why,
+    /// One moment on three clocks.
+    pub(super) clocks: Option<Clocks>,
+    /// One moment on CLOCK_MONOTONIC and in the time of day, in nanoseconds.
+    started: Option<(u64, u64)>,
+    source: Source,
+}
+
+enum Source {
+    Recording(Box<Recording>),
+    TraceDat(Box<TraceDat>),
+    Text(BufReader<File>),
+}
+
+/// What comes out of a trace, in order of time.
+pub(super) enum Seen<'a> {
+    /// An event, and the names that it refers to.
+    Event(&'a Event, &'a TraceNames),
+    /// Records were lost about here.
+    Lost,
+}
+
+/// What is known in the end.
+pub(super) struct Rest {
+    pub(super) names: TraceNames,
+    pub(super) dropped: Dropped,
+    /// What is wrong with the file.
+    pub(super) damage: Vec<SourceReport>,
+}
+
+impl Input {
+    /// Opens a trace.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Input> {
+        let mut head = [0; 1024];
+        let mut file = File::open(path).with_context(|| path.display().to_string())?;
+        let length = file.read(&mut head).with_context(|| path.display().to_string())?;
+        match foreign::detect(head.get(..length).unwrap_or_default()) {
+            Some(Kind::TraceDat) => Ok(Input::trace_dat(TraceDat::open(path)?)),
+            Some(Kind::Text) => {
+                let file = File::open(path).with_context(|| path.display().to_string())?;
+                Ok(Input::foreign("text of tracefs", Vec::new(), Source::Text(BufReader::new(file))))
+            }
+            kind => match Recording::open(path) {
+                Ok(recording) => Ok(Input::recording(recording)),
+                Err(RecordingError::Foreign { path, kind: None }) => {
+                    Err(RecordingError::Foreign { path, kind: kind.map(|kind| kind.to_string()) }.into())
+                }
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    fn recording(recording: Recording) -> Input {
+        let header = recording.header();
+        let started = header.started;
+        let clocks = started.boottime_ns.map(|boottime_ns| Clocks {
+            monotonic_ns: started.monotonic_ns,
+            boottime_ns,
+            realtime_ns: started.realtime_ns,
+        });
+        Input {
+            drivers: header.gpus.clone(),
+            coverage: header.coverage(),
+            no_gpu: no_gpu(header),
+            clocks,
+            started: Some((started.monotonic_ns, started.realtime_ns)),
+            source: Source::Recording(Box::new(recording)),
+        }
+    }
+
+    fn trace_dat(file: TraceDat) -> Input {
+        let mut coverage =
+            vec![SourceReport::works("trace.dat of trace-cmd", None, format!("version {}", file.version()))];
+        let clocks: Vec<&str> = file.buffers().iter().filter_map(|buffer| buffer.clock.as_deref()).collect();
+        if clocks.iter().any(|clock| *clock != "mono") {
+            let detail = format!("its times are on the clock {}, not on CLOCK_MONOTONIC", clocks.join(" and "));
+            let why = Why::new(Reason::NotSupported, detail).remedy("record with trace-cmd record -C mono");
+            coverage.push(SourceReport::absent("CLOCK_MONOTONIC", None, why));
+        }
+        Input::foreign("trace.dat", coverage, Source::TraceDat(Box::new(file)))
+    }
+
+    fn foreign(what: &str, coverage: Vec<SourceReport>, source: Source) -> Input {
+        let detail = format!(
+            "the DRM scheduler's events name no device before Linux 6.17, and a {what} has nothing else to tell it by"
+        );
+        let no_gpu =
+            Why::new(Reason::NotSupported, detail).remedy("record by BPF: gpuscope trace record --backend bpf");
+        Input { drivers: Vec::new(), coverage, no_gpu, clocks: None, started: None, source }
+    }
+
+    /// The time of day of a moment of the trace.
+    pub(super) fn wall(started: Option<(u64, u64)>, at_ns: u64) -> Option<SystemTime> {
+        let (monotonic_ns, realtime_ns) = started?;
+        let ns = realtime_ns.checked_add(at_ns)?.checked_sub(monotonic_ns)?;
+        UNIX_EPOCH.checked_add(Duration::from_nanos(ns))
+    }
+
+    /// One moment on CLOCK_MONOTONIC and in the time of day.
+    pub(super) fn started(&self) -> Option<(u64, u64)> {
+        self.started
+    }
+
+    /// Gives everything to `each`, until that fails.
+    pub(super) fn read(self, mut each: impl FnMut(Seen<'_>) -> io::Result<()>) -> anyhow::Result<Rest> {
+        match self.source {
+            Source::Recording(recording) => read_recording(*recording, &mut each),
+            Source::TraceDat(file) => Ok(read_trace_dat(*file, &mut each)?),
+            Source::Text(text) => Ok(read_text(text, &mut each)?),
+        }
+    }
+}
+
+type Each<'a> = &'a mut dyn FnMut(Seen<'_>) -> io::Result<()>;
+
+fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> {
+    let (mut decoder, mut dropped, mut done) = (Decoder::new(), Dropped::default(), Ok(()));
+    let summary = recording.items(|item| {
+        if done.is_err() {
+            return;
+        }
+        match item {
+            Item::Format(format) => {
+                decoder.add_format(format);
+            }
+            Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
+            Item::Record(record) => {
+                if let Some(event) = decoder.decode(record) {
+                    done = each(Seen::Event(&event, decoder.names()));
+                }
+            }
+            Item::Dropped { dropped: now, .. } => {
+                // Of what is kept out on purpose whole jobs are missing; of what is lost, the end alone may be.
+                let lost = |of: &Dropped| (of.ring_full, of.missed, of.unreadable);
+                if lost(&now) != lost(&dropped) {
+                    done = each(Seen::Lost);
+                }
+                dropped = now;
+            }
+            Item::Mark { .. } | Item::Round(_) => {}
+        }
+    })?;
+    done?;
+    dropped.unreadable = dropped.unreadable.saturating_add(decoder.unreadable());
+    Ok(Rest { names: decoder.names().clone(), dropped, damage: damage(&summary) })
+}
+
+fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
+    let mut decoder = Decoder::new();
+    for format in file.formats() {
+        decoder.add_format(format);
+    }
+    // It names threads, and does not say which process they belong to.
+    for (tid, comm) in file.tasks() {
+        decoder.set_task(*tid, 0, comm);
+    }
+    let mut gaps = file.lost();
+    while let Some((_, record)) = file.next_record() {
+        if let Some(event) = decoder.decode(record) {
+            each(Seen::Event(&event, decoder.names()))?;
+        }
+        if file.lost() != gaps {
+            gaps = file.lost();
+            each(Seen::Lost)?;
+        }
+    }
+    let lost = file.lost();
+    let ring_full = lost.counted.unwrap_or(0).max(lost.before_pages);
+    let mut damage: Vec<SourceReport> =
+        file.faults().iter().map(|fault| absent("trace.dat", fault.to_string())).collect();
+    if lost.uncounted_gaps > 0 && lost.counted.is_none() {
+        let detail = format!("events were lost in {} places, and the file does not say how many", lost.uncounted_gaps);
+        damage.push(absent("trace.dat", detail));
+    }
+    let dropped = Dropped { ring_full, unreadable: decoder.unreadable(), ..Dropped::default() };
+    Ok(Rest { names: decoder.names().clone(), dropped, damage })
+}
+
+fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
+    /// `trace_seq` has 8 KiB: what is longer is no line of it.
+    const LONGEST: u64 = 64 << 10;
+    let (mut reader, mut line, mut lost) = (TextTrace::new(), Vec::new(), 0);
+    loop {
+        line.clear();
+        if text.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        if let Some(event) = reader.line(&String::from_utf8_lossy(&line)) {
+            each(Seen::Event(&event, reader.names()))?;
+        }
+        let now = reader.lost().saturating_add(reader.uncounted_gaps());
+        if now != lost {
+            lost = now;
+            each(Seen::Lost)?;
+        }
+    }
+    let mut damage = Vec::new();
+    if reader.uncounted_gaps() > 0 {
+        let detail =
+            format!("events were lost in {} places, and the text does not say how many", reader.uncounted_gaps());
+        damage.push(absent("text of tracefs", detail));
+    }
+    let dropped = Dropped { ring_full: reader.lost(), unreadable: reader.unreadable(), ..Dropped::default() };
+    Ok(Rest { names: reader.names().clone(), dropped, damage })
+}
+
+fn absent(source: &'static str, detail: String) -> SourceReport {
+    SourceReport::absent(source, None, Why::new(Reason::Failed, detail))
+}
+
+/// Why records of a recording of ours name no GPU.
+fn no_gpu(header: &Header) -> Why {
+    let detail = format!(
+        "the DRM scheduler's events name no device before Linux 6.17 (this is {}), and records by {} have nothing else to tell it by",
+        header.kernel, header.backend
+    );
+    Why::new(Reason::NotSupported, detail)
+        .remedy("record by BPF: --backend bpf, with CAP_BPF and CAP_PERFMON or as root")
+}
+
+/// What is wrong with a recording, as sources of which a part is missing.
+fn damage(summary: &Summary) -> Vec<SourceReport> {
+    let mut found = Vec::new();
+    let mut tell = |detail: String| found.push(absent("recording", detail));
+    match summary.ended {
+        Ended::Finished | Ended::Window => {}
+        Ended::Open { offset } => tell(format!(
+            "the file does not end as a finished recording does, at byte {offset}: it is being written, or its writer was stopped"
+        )),
+        Ended::Cut { offset } => {
+            tell(format!("the file is cut off in the frame that begins at byte {offset}: what came after is not here"));
+        }
+        Ended::PartMissing => {
+            tell("the file with the next part is missing: FILE.1, FILE.2 and so on belong beside FILE".into());
+        }
+    }
+    if summary.damage.places > 0 {
+        let at = summary.damage.first_at.unwrap_or(0);
+        tell(format!(
+            "{} bytes in {} places are damaged, the first at byte {at}; they were passed over",
+            summary.damage.bytes, summary.damage.places
+        ));
+    }
+    if summary.lost > 0 {
+        tell(format!("{} records were written and are not found", summary.lost));
+    }
+    if summary.rotated_out > 0 {
+        tell(format!(
+            "{} records of the beginning made room for later ones, as the bound on size asks",
+            summary.rotated_out
+        ));
+    }
+    found
+}
