@@ -1,10 +1,10 @@
 //! From records to events.
 
 use crate::families::{self, Key, RingFields, Spec};
-use crate::record::{Number, Words, until_zero};
+use crate::record::{Load, Number, Words, until_zero};
 use crate::{EventFormat, RawRecord};
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
-use memo::{Memo, Short};
+use memo::{Memo, Short, Tails};
 use rustc_hash::FxHashMap;
 
 mod memo;
@@ -26,7 +26,11 @@ struct Seen {
     texts: Memo<Short, NameId>,
     /// By the bytes of the device's field and of the ring's.
     rings: Memo<(Short, Short), RingId>,
+    /// The same, where both are shorter still.
+    short_rings: Memo<Tails, RingId>,
     tasks: FxHashMap<u32, Task>,
+    /// The thread seen last for each of the lowest bits of its number.
+    recent: Recent,
     numbered: Numbered,
 }
 
@@ -34,6 +38,16 @@ struct Seen {
 struct Task {
     pid: u32,
     comm: NameId,
+}
+
+#[derive(Debug)]
+struct Recent(Vec<(u32, Task)>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        // A thread that no slot is about: nobody set it, so it has no process.
+        Recent(vec![(u32::MAX, Task::default()); 1024])
+    }
 }
 
 /// Addresses of jobs by their number in their ring, while they are in flight.
@@ -79,6 +93,18 @@ struct Plan {
     gpu: Option<Words>,
     client: Option<Number>,
     value: Option<Number>,
+    quick: Option<Quick>,
+}
+
+/// The numbers of events that name a job by its whole fence and nothing else: nearly all of a recording.
+#[derive(Clone, Copy, Debug)]
+struct Quick {
+    tid: Load,
+    pid: Load,
+    context: Load,
+    seqno: Load,
+    client: Load,
+    value: Load,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +143,24 @@ impl Plan {
             RingFields::None => RingPlan::None,
             RingFields::Named(name) => Words::find(format, &[name]).map_or(RingPlan::None, RingPlan::Named),
         };
+        let tid = Number::find(format, &[spec.tid.unwrap_or("common_pid")]);
+        let load = |number: Option<Number>| number.map_or(Load::ZERO, Load::of);
+        let quick = match key {
+            KeyPlan::Fence(context, seqno) if spec.other.is_none() => Some(Quick {
+                tid: load(tid),
+                pid: load(number("tgid")),
+                context: Load::of(context),
+                seqno: Load::of(seqno),
+                client: load(spec.client.and_then(number)),
+                value: load(spec.value.and_then(number)),
+            }),
+            _ => None,
+        };
         Some(Plan {
             family,
             spec,
-            tid: Number::find(format, &[spec.tid.unwrap_or("common_pid")]),
+            tid,
+            quick,
             pid: number("tgid"),
             comm: Words::find(format, &["comm"]),
             key,
@@ -157,7 +197,7 @@ impl Decoder {
     /// Says which process a thread belongs to (0: not known) and what it is called, from now on.
     pub fn set_task(&mut self, tid: u32, pid: u32, comm: &str) {
         let comm = self.seen.names.text(comm);
-        self.seen.tasks.insert(tid, Task { pid, comm });
+        self.seen.set_task(tid, Task { pid, comm });
     }
 
     /// The names that events refer to.
@@ -171,19 +211,57 @@ impl Decoder {
     }
 
     /// The event that a record tells of; none for a kind that is not understood, and for a record that is too short, which is counted.
+    #[inline]
     pub fn decode(&mut self, record: RawRecord<'_>) -> Option<Event> {
-        let event = match record.id() {
-            Some(id) => self.plans.get(usize::from(id))?.as_ref()?.event(record, &mut self.seen),
-            None => None,
-        };
-        if event.is_none() {
-            self.unreadable = self.unreadable.saturating_add(1);
+        let Some(id) = record.id() else { return self.not_readable() };
+        let plan = self.plans.get(usize::from(id))?.as_ref()?;
+        // What is too short for the quick way may be whole all the same, at the end of its last field.
+        if let Some(quick) = &plan.quick
+            && let Some(event) = plan.quick_event(quick, record, &mut self.seen)
+        {
+            return Some(event);
         }
-        event
+        match plan.event(record, &mut self.seen) {
+            None => self.not_readable(),
+            event => event,
+        }
+    }
+
+    #[cold]
+    fn not_readable(&mut self) -> Option<Event> {
+        self.unreadable = self.unreadable.saturating_add(1);
+        None
     }
 }
 
 impl Plan {
+    #[inline]
+    fn quick_event(&self, quick: &Quick, record: RawRecord<'_>, seen: &mut Seen) -> Option<Event> {
+        let data = record.data;
+        let (context, seqno) = (quick.context.get(data)?, quick.seqno.get(data)?);
+        let (client, value, pid) = (quick.client.get(data)?, quick.value.get(data)?, quick.pid.get(data)? as u32);
+        let tid = quick.tid.get(data)? as u32;
+        let task = seen.task(tid);
+        let ring = self.ring(data, seen)?;
+        Some(Event {
+            at_ns: record.at_ns,
+            kind: self.spec.kind,
+            family: self.family,
+            cpu: record.cpu,
+            tid,
+            pid: if self.pid.is_some() { pid } else { task.pid },
+            comm: match self.comm {
+                Some(words) => seen.text(words.get(data)?),
+                None => task.comm,
+            },
+            ring,
+            key: Some(JobKey::Fence { context, seqno }),
+            other: None,
+            client: self.client.is_some().then_some(client),
+            value: value.cast_signed(),
+        })
+    }
+
     fn event(&self, record: RawRecord<'_>, seen: &mut Seen) -> Option<Event> {
         let data = record.data;
         let number = |field: Option<Number>| match field {
@@ -191,7 +269,7 @@ impl Plan {
             None => Some(None),
         };
         let tid = number(self.tid)?.unwrap_or(0) as u32;
-        let task = seen.tasks.get(&tid).copied().unwrap_or_default();
+        let task = seen.task(tid);
         let comm = match self.comm {
             Some(words) => seen.text(words.get(data)?),
             None => task.comm,
@@ -251,6 +329,16 @@ impl Plan {
     #[inline]
     fn ring(&self, data: &[u8], seen: &mut Seen) -> Option<Option<RingId>> {
         let RingPlan::Named(name) = self.ring else { return Some(None) };
+        if let Some(gpu) = self.gpu
+            && let Some((gpu_tail, gpu_length)) = gpu.get_tail(data)
+            && let Some((name_tail, name_length)) = name.get_tail(data)
+        {
+            let key = Tails { gpu: gpu_tail, name: name_tail, lengths: gpu_length << 16 | name_length };
+            return Some(Some(match seen.short_rings.get(&key) {
+                Some(id) => id,
+                None => seen.new_short_ring(gpu.get(data)?, name.get(data)?, key),
+            }));
+        }
         let gpu = match self.gpu {
             Some(gpu) => gpu.get(data)?,
             None => &[],
@@ -260,6 +348,28 @@ impl Plan {
 }
 
 impl Seen {
+    #[inline]
+    fn task(&mut self, tid: u32) -> Task {
+        match self.recent.0.get(tid as usize & 1023) {
+            Some((of, task)) if *of == tid => *task,
+            _ => self.remember(tid),
+        }
+    }
+
+    #[cold]
+    fn remember(&mut self, tid: u32) -> Task {
+        let task = self.tasks.get(&tid).copied().unwrap_or_default();
+        if let Some(slot) = self.recent.0.get_mut(tid as usize & 1023) {
+            *slot = (tid, task);
+        }
+        task
+    }
+
+    fn set_task(&mut self, tid: u32, task: Task) {
+        self.tasks.insert(tid, task);
+        self.remember(tid);
+    }
+
     #[inline]
     fn text(&mut self, field: &[u8]) -> NameId {
         let short = Short::new(field);
@@ -280,6 +390,13 @@ impl Seen {
             Some(id) => id,
             None => self.new_ring(gpu, name, short),
         }
+    }
+
+    #[cold]
+    fn new_short_ring(&mut self, gpu: &[u8], name: &[u8], key: Tails) -> RingId {
+        let id = self.ring(gpu, name);
+        self.short_rings.put(Some(key), id);
+        id
     }
 
     #[cold]

@@ -49,22 +49,8 @@ impl Number {
     }
 
     /// Its value, signed numbers extended to all 64 bits; none where the record is too short.
-    #[inline]
     pub(crate) fn get(self, data: &[u8]) -> Option<u64> {
         let bytes = data.get(usize::from(self.offset)..)?;
-        // Nearly always there is more behind the field: all eight bytes are taken and what is not the field's is shifted out, so that
-        // no branch depends on its size.
-        let Some(eight) = bytes.first_chunk() else { return self.get_at_end(bytes) };
-        let unused = 64_u32.saturating_sub(u32::from(self.size).saturating_mul(8));
-        let high = match cfg!(target_endian = "little") {
-            true => u64::from_ne_bytes(*eight) << unused,
-            false => u64::from_ne_bytes(*eight),
-        };
-        Some(if self.is_signed { (high.cast_signed() >> unused).cast_unsigned() } else { high >> unused })
-    }
-
-    #[cold]
-    fn get_at_end(self, bytes: &[u8]) -> Option<u64> {
         Some(match (self.size, self.is_signed) {
             (8, _) => u64::from_ne_bytes(*bytes.first_chunk()?),
             (4, false) => u64::from(u32::from_ne_bytes(*bytes.first_chunk()?)),
@@ -79,6 +65,38 @@ impl Number {
     /// Whether it is half as wide as numbers of fences are: the upper half is lost.
     pub(crate) fn is_cut(self) -> bool {
         self.size < 8
+    }
+}
+
+/// A number, ready to be taken out without a branch: eight bytes are read, and what is not the field's is shifted and masked away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    offset: u16,
+    unused: u8,
+    mask: u64,
+}
+
+impl Load {
+    /// Of no field at all: 0 in every record that has eight bytes.
+    pub(crate) const ZERO: Load = Load { offset: 0, unused: 0, mask: 0 };
+
+    pub(crate) fn of(number: Number) -> Load {
+        let unused = 64_u8.saturating_sub(number.size.saturating_mul(8));
+        let mask = if number.is_signed { u64::MAX } else { u64::MAX >> unused };
+        Load { offset: number.offset, unused, mask }
+    }
+
+    /// Its value; none where there are no eight bytes from there on, though the field may be whole.
+    #[inline(always)]
+    pub(crate) fn get(self, data: &[u8]) -> Option<u64> {
+        let eight = data.get(usize::from(self.offset)..)?.first_chunk()?;
+        // The first bytes of eight are the lower ones, or are brought there.
+        let low = match cfg!(target_endian = "little") {
+            true => u64::from_ne_bytes(*eight),
+            false => u64::from_ne_bytes(*eight) >> (self.unused & 63),
+        };
+        let high = low << (self.unused & 63);
+        Some((high.cast_signed() >> (self.unused & 63)).cast_unsigned() & self.mask)
     }
 }
 
@@ -99,6 +117,20 @@ impl Words {
             size,
             kind,
         })
+    }
+
+    /// The 16 bytes that end where the text ends, and its length, if it stands behind the fields and is no longer than that. Equal ones
+    /// are of equal texts; equal texts may have others, since what stands ahead of a shorter text is not cut away.
+    #[inline(always)]
+    pub(crate) fn get_tail(self, data: &[u8]) -> Option<([u64; 2], u32)> {
+        if self.kind != FieldKind::DataLoc {
+            return None;
+        }
+        let place = u32::from_ne_bytes(*data.get(usize::from(self.offset)..)?.first_chunk()?);
+        let (at, length) = (place & 0xffff, place >> 16);
+        let bytes: &[u8; 16] = data.get(..at.saturating_add(length) as usize)?.last_chunk()?;
+        let [low, high] = bytes.as_chunks::<8>().0 else { return None };
+        (length <= 16).then_some(([u64::from_ne_bytes(*low), u64::from_ne_bytes(*high)], length))
     }
 
     /// All its bytes: the text, a zero, and whatever stands behind that.

@@ -59,6 +59,22 @@ impl Key for (Short, Short) {
     }
 }
 
+/// The last bytes of two texts, as [`Words::get_tail`](crate::record::Words::get_tail) gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tails {
+    pub(super) gpu: [u64; 2],
+    pub(super) name: [u64; 2],
+    pub(super) lengths: u32,
+}
+
+impl Key for Tails {
+    #[inline]
+    fn mix(&self) -> u64 {
+        let ([a, b], [c, d]) = (self.gpu, self.name);
+        ((a ^ b.rotate_left(23)).wrapping_mul(FACTOR) ^ c ^ d.rotate_left(41)).wrapping_mul(FACTOR)
+    }
+}
+
 const PLACES: usize = 256;
 
 /// The last two values for each of a few places. What is pushed out is asked for again and comes back.

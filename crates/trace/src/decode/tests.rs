@@ -188,3 +188,67 @@ fn an_event_without_the_fields_of_its_job_is_not_understood() {
     let mut decoder = Decoder::new();
     assert!(!decoder.add_format(&format(10, "drm_sched_job_done", "")));
 }
+
+#[test]
+fn a_record_says_the_same_however_many_bytes_stand_behind_it() {
+    let fields = "\tfield:u64 fence_context;\toffset:8;\tsize:8;\tsigned:0;\n\
+                  \tfield:u64 fence_seqno;\toffset:16;\tsize:8;\tsigned:0;\n\
+                  \tfield:int error;\toffset:24;\tsize:4;\tsigned:1;\n";
+    let done = format(12, "drm_sched_job_done", fields);
+    let mut decoder = Decoder::new();
+    assert!(decoder.add_format(&done));
+    decoder.set_task(77, 70, "glxgears");
+    let numbers =
+        [("common_pid", 77), ("fence_context", u64::MAX), ("fence_seqno", 1 << 63), ("error", -125i64 as u64)];
+    let mut data = record(&done, &numbers, &[]);
+    let short = decoder.decode(at(5, &data)).unwrap();
+    assert_eq!(short.key, Some(JobKey::Fence { context: u64::MAX, seqno: 1 << 63 }));
+    assert_eq!((short.value, short.tid, short.pid, short.client), (-125, 77, 70, None));
+    for _ in 0..20 {
+        data.push(0xff);
+        assert_eq!(decoder.decode(at(5, &data)), Some(short), "{} bytes", data.len());
+    }
+}
+
+#[test]
+fn names_of_any_length_are_told_apart_and_found_again() {
+    let queue = new_queue();
+    let mut decoder = Decoder::new();
+    decoder.add_format(&queue);
+    let all = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let names: Vec<&str> = (1..40).flat_map(|length| [&all[..length], &all[all.len() - length..]]).collect();
+    for _ in 0..2 {
+        // What stands ahead of the texts differs from record to record.
+        for client in [0, u64::MAX, 7 << 56] {
+            for name in &names {
+                let data = record(&queue, &[("client_id", client)], &[("name", name), ("dev", "0000:03:00.0")]);
+                let ring = decoder.decode(at(0, &data)).unwrap().ring.unwrap();
+                assert_eq!(decoder.names().get_ring(ring).unwrap().name.as_str(), *name);
+                let data = record(&queue, &[("client_id", client)], &[("name", "gfx"), ("dev", name)]);
+                let ring = decoder.decode(at(0, &data)).unwrap().ring.unwrap();
+                assert_eq!(decoder.names().get_ring(ring).unwrap().gpu.as_ref().unwrap().as_str(), *name);
+            }
+        }
+    }
+    assert_eq!(decoder.names().rings().len(), 2 * names.len());
+}
+
+#[test]
+fn a_thread_renamed_is_called_so_from_then_on() {
+    let queue = new_queue();
+    let mut decoder = Decoder::new();
+    decoder.add_format(&queue);
+    // Threads whose numbers end alike.
+    let tids = [5, 5 + 1024, 5 + 2048];
+    for (round, name) in ["one", "two"].into_iter().enumerate() {
+        for tid in tids {
+            decoder.set_task(tid, tid + 1, &format!("{name}{tid}"));
+        }
+        for tid in tids.into_iter().chain([6, u32::MAX]) {
+            let data = record(&queue, &[("common_pid", u64::from(tid))], &[("name", "gfx"), ("dev", "d")]);
+            let event = decoder.decode(at(0, &data)).unwrap();
+            let expected = if tids.contains(&tid) { (tid + 1, format!("{name}{tid}")) } else { (0, String::new()) };
+            assert_eq!((event.pid, decoder.names().get(event.comm).to_string()), expected, "round {round}");
+        }
+    }
+}

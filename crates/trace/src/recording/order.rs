@@ -135,21 +135,32 @@ impl Waiting {
             if was_disordered {
                 // A round is larger than the near caches, and the records of many processors are not in the order that a processor
                 // fetches ahead. Here all of them are asked for before the first one is waited for.
-                let asked = some.iter().fold(0, |sum, entry| {
-                    let bytes = blocks.from(entry.block, entry.offset as usize);
-                    let [first, second] = [0, LINE].map(|at| bytes.get(at).copied().unwrap_or(0));
-                    sum ^ first ^ second
+                let mut asked = 0;
+                each_place(some, blocks, |bytes| {
+                    asked ^= bytes.first().copied().unwrap_or(0) ^ bytes.get(LINE).copied().unwrap_or(0);
                 });
                 std::hint::black_box(asked);
             }
-            for entry in some {
-                give(blocks.from(entry.block, entry.offset as usize), each);
-            }
+            each_place(some, blocks, |bytes| give(bytes, each));
         }
         self.given = self.given.saturating_add(self.ready.len() as u64);
         // Entries stand as they were read: the first one is in the first block that is needed.
         let needed = self.entries.first().map_or_else(|| blocks.last(), |entry| entry.block);
         blocks.release_before(needed);
+    }
+}
+
+/// Gives the bytes from each record on. Neighbours mostly stand in one block, which is looked up once.
+#[inline(always)]
+fn each_place(entries: &[Entry], blocks: &Blocks, mut each: impl FnMut(&[u8])) {
+    let mut at = entries.first().map_or(0, |entry| entry.block);
+    let mut block = blocks.from(at, 0);
+    for entry in entries {
+        if entry.block != at {
+            at = entry.block;
+            block = blocks.from(at, 0);
+        }
+        each(block.get(entry.offset as usize..).unwrap_or_default());
     }
 }
 
