@@ -7,6 +7,7 @@
 mod file;
 mod frame;
 mod header;
+mod merge;
 mod order;
 mod reader;
 mod scan;

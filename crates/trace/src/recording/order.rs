@@ -4,6 +4,7 @@
 //! until a round says that nothing earlier can come.
 
 use super::frame::{RECORD_HEAD, RecordHead, record_length};
+use super::merge::{MOST_RUNS, MOST_SPAN, Merge};
 use super::scan::{Blocks, Frame};
 use crate::RawRecord;
 
@@ -23,10 +24,12 @@ const LINE: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     entries: Vec<Entry>,
+    /// For what is given or kept.
     ready: Vec<Entry>,
-    /// Time of the entry added last, and whether all came in order.
+    /// Where runs begin that are in order, but for the first one.
+    runs: Vec<usize>,
+    /// Time of the entry added last.
     last_ns: u64,
-    is_disordered: bool,
     until_ns: u64,
     /// Records that came after the end of their round.
     pub(super) late: u64,
@@ -37,7 +40,7 @@ pub(super) struct Waiting {
     pub(super) given: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     at_ns: u64,
     block: u32,
@@ -78,9 +81,7 @@ impl Waiting {
                 self.given = self.given.saturating_add(1);
                 give(record, each);
             } else {
-                self.is_disordered |= head.at_ns < self.last_ns;
-                self.last_ns = head.at_ns;
-                self.entries.push(Entry { at_ns: head.at_ns, block: frame.block, offset: offset as u32 });
+                self.push(Entry { at_ns: head.at_ns, block: frame.block, offset: offset as u32 });
             }
             offset = offset.saturating_add(length);
         }
@@ -108,46 +109,121 @@ impl Waiting {
         self.hurried = self.hurried.saturating_add(self.given.saturating_sub(before));
     }
 
-    /// Gives what is not later than that, in order of time.
+    #[inline]
+    fn push(&mut self, entry: Entry) {
+        // With more runs than are merged, they are of no use.
+        if entry.at_ns < self.last_ns && self.runs.len() <= MOST_RUNS {
+            self.runs.push(self.entries.len());
+        }
+        self.last_ns = entry.at_ns;
+        self.entries.push(entry);
+    }
+
+    /// Gives what is not later than that, in order of time; records of one moment as they were written.
     pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
         self.until_ns = self.until_ns.max(until_ns);
-        self.ready.clear();
-        let was_disordered = self.is_disordered;
-        if was_disordered {
-            let ready = &mut self.ready;
-            self.entries.retain(|entry| {
-                let is_ready = entry.at_ns <= until_ns;
-                if is_ready {
-                    ready.push(*entry);
-                }
-                !is_ready
-            });
-            self.is_disordered = !self.entries.is_sorted_by_key(|entry| entry.at_ns);
-            // Stable, so that records of one moment stay as they were written; and fast on a few runs, each in order.
-            ready.sort_by_key(|entry| entry.at_ns);
-        } else {
+        let before = self.entries.len();
+        if self.runs.is_empty() {
             let end = self.entries.partition_point(|entry| entry.at_ns <= until_ns);
-            self.ready.extend(self.entries.drain(..end));
-        }
-        // What was added last may have been given, and what waits may be later than that.
-        self.last_ns = self.entries.last().map_or(0, |entry| entry.at_ns);
-        for some in self.ready.chunks(AT_ONCE) {
-            if was_disordered {
-                // A round is larger than the near caches, and the records of many processors are not in the order that a processor
-                // fetches ahead. Here all of them are asked for before the first one is waited for.
-                let mut asked = 0;
-                each_place(some, blocks, |bytes| {
-                    asked ^= bytes.first().copied().unwrap_or(0) ^ bytes.get(LINE).copied().unwrap_or(0);
-                });
-                std::hint::black_box(asked);
+            each_place(self.entries.get(..end).unwrap_or_default(), blocks, |bytes| give(bytes, each));
+            self.entries.drain(..end);
+        } else {
+            let base = self.entries.iter().map(|entry| entry.at_ns).min().unwrap_or(0);
+            let last = self.entries.iter().map(|entry| entry.at_ns).max().unwrap_or(0).min(until_ns);
+            if self.runs.len() < MOST_RUNS && last.saturating_sub(base) <= MOST_SPAN {
+                self.merge_until(until_ns, base, blocks, each);
+            } else {
+                self.sort_until(until_ns, blocks, each);
             }
-            each_place(some, blocks, |bytes| give(bytes, each));
         }
-        self.given = self.given.saturating_add(self.ready.len() as u64);
+        if self.entries.is_empty() {
+            // What is added next is compared with nothing.
+            self.last_ns = 0;
+        }
+        self.given = self.given.saturating_add(before.saturating_sub(self.entries.len()) as u64);
         // Entries stand as they were read: the first one is in the first block that is needed.
         let needed = self.entries.first().map_or_else(|| blocks.last(), |entry| entry.block);
         blocks.release_before(needed);
     }
+
+    fn merge_until(&mut self, until_ns: u64, base: u64, blocks: &Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+        let starts = std::mem::take(&mut self.runs);
+        let mut runs: Vec<&[Entry]> = Vec::with_capacity(starts.len().saturating_add(1));
+        let mut later: Vec<&[Entry]> = Vec::with_capacity(runs.capacity());
+        let mut rest = self.entries.as_slice();
+        let mut at: usize = 0;
+        for start in starts.iter().copied().chain([self.entries.len()]) {
+            let (run, after) = rest.split_at_checked(start.saturating_sub(at)).unwrap_or_default();
+            (rest, at) = (after, start);
+            let (now, wait) = run.split_at(run.partition_point(|entry| entry.at_ns <= until_ns));
+            runs.push(now);
+            later.push(wait);
+        }
+        let mut merge = Merge::new(base, runs.iter().map(|run| run.first().map(|entry| entry.at_ns)));
+        let mut some = [Entry::default(); AT_ONCE];
+        loop {
+            let mut count: usize = 0;
+            for place in &mut some {
+                let Some(run) = merge.run() else { break };
+                let Some(places) = runs.get_mut(run) else { break };
+                let Some((entry, after)) = places.split_first() else { break };
+                *place = *entry;
+                *places = after;
+                merge.advance(run, after.first().map(|entry| entry.at_ns));
+                count = count.saturating_add(1);
+            }
+            let some = some.get(..count).unwrap_or_default();
+            if some.is_empty() {
+                break;
+            }
+            fetch(some, blocks);
+            each_place(some, blocks, |bytes| give(bytes, each));
+        }
+        self.ready.clear();
+        self.ready.extend(later.into_iter().flatten());
+        self.keep_ready();
+    }
+
+    fn sort_until(&mut self, until_ns: u64, blocks: &Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+        self.ready.clear();
+        let ready = &mut self.ready;
+        self.entries.retain(|entry| {
+            let is_ready = entry.at_ns <= until_ns;
+            if is_ready {
+                ready.push(*entry);
+            }
+            !is_ready
+        });
+        ready.sort_by_key(|entry| entry.at_ns);
+        for some in self.ready.chunks(AT_ONCE) {
+            fetch(some, blocks);
+            each_place(some, blocks, |bytes| give(bytes, each));
+        }
+        std::mem::swap(&mut self.entries, &mut self.ready);
+        self.keep_ready();
+    }
+
+    /// Goes on with what is in `ready`, as if it had just been read.
+    fn keep_ready(&mut self) {
+        self.entries.clear();
+        self.runs.clear();
+        self.last_ns = 0;
+        let ready = std::mem::take(&mut self.ready);
+        for entry in &ready {
+            self.push(*entry);
+        }
+        self.ready = ready;
+    }
+}
+
+/// Asks for the records of all these before the first one is waited for: a round is larger than the near caches, and records of many
+/// processors are not in the order in which memory is fetched ahead.
+fn fetch(entries: &[Entry], blocks: &Blocks) {
+    let mut asked = 0;
+    each_place(entries, blocks, |bytes| {
+        asked ^= bytes.first().copied().unwrap_or(0) ^ bytes.get(LINE).copied().unwrap_or(0);
+    });
+    std::hint::black_box(asked);
 }
 
 /// Gives the bytes from each record on. Neighbours mostly stand in one block, which is looked up once.
