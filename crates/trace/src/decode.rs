@@ -258,7 +258,7 @@ impl Plan {
             key: Some(JobKey::Fence { context, seqno }),
             other: None,
             client: self.client.is_some().then_some(client),
-            value: value.cast_signed(),
+            value: self.value.is_some().then_some(value.cast_signed()),
         })
     }
 

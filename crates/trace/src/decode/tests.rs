@@ -203,7 +203,7 @@ fn a_record_says_the_same_however_many_bytes_stand_behind_it() {
     let mut data = record(&done, &numbers, &[]);
     let short = decoder.decode(at(5, &data)).unwrap();
     assert_eq!(short.key, Some(JobKey::Fence { context: u64::MAX, seqno: 1 << 63 }));
-    assert_eq!((short.value, short.tid, short.pid, short.client), (-125, 77, 70, None));
+    assert_eq!((short.value, short.tid, short.pid, short.client), (Some(-125), 77, 70, None));
     for _ in 0..20 {
         data.push(0xff);
         assert_eq!(decoder.decode(at(5, &data)), Some(short), "{} bytes", data.len());
