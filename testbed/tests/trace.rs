@@ -17,8 +17,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// Jobs of each of the processes.
-const JOBS: u64 = 120;
+/// Jobs of each of the processes: three seconds of them, so that the guest's own pauses are a small part.
+const JOBS: u64 = 600;
 
 /// What `vgpu-load jobs` is told: three processes on two GPUs, on two rings each, with lengths of 0.3 to 2 ms.
 const LOADS: [(usize, &str, &str); 3] = [(0, "gfx,dma", "game"), (1, "gfx,compute", "trainer"), (0, "dma", "copier")];

@@ -129,7 +129,7 @@ fn processes(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Resul
     for of in report.processes.iter().take(MOST_ROWS) {
         let longest = of.queue.map_or("-".into(), |queue| time(queue.max_ns, style));
         let comm: String = of.comm.chars().take(15).collect();
-        write!(
+        writeln!(
             w,
             "  {:>9} {comm:<16}{:>9}{:>12}{:>18}{longest:>12}",
             of.pid,
@@ -137,7 +137,9 @@ fn processes(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Resul
             time(of.exec_ns, style),
             two(&of.queue, style)
         )?;
-        if of.failed > 0 { writeln!(w, "  {} failed", of.failed)? } else { writeln!(w)? }
+        if of.failed > 0 {
+            writeln!(w, "            {} failed", of.failed)?;
+        }
     }
     more(w, report.processes.len())
 }

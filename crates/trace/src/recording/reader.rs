@@ -5,7 +5,7 @@ use super::frame::{HEAD, Head, Kind, SYNC, VERSION, at};
 use super::header::Header;
 use super::order::{Cut, Waiting};
 use super::scan::{Damage, Frame, Frames};
-use crate::{Decoder, EventFormat, RawRecord};
+use crate::{Decoder, EventFormat, RawRecord, foreign};
 use gpuscope_model::trace::{Dropped, Event};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -226,7 +226,7 @@ fn read_header<R: Read + Seek>(file: &mut R, path: &Path) -> Result<Header, Reco
         rest = rest.get(1..).unwrap_or_default();
     }
     if !is_ours {
-        return Err(RecordingError::Foreign { path: path.into(), kind: kind_of(&start).map(str::to_string) });
+        return Err(RecordingError::Foreign { path: path.into(), kind: kind_of(&start) });
     }
     if start.len() < 2 * HEAD {
         what = "the file ends within it".into();
@@ -235,18 +235,11 @@ fn read_header<R: Read + Seek>(file: &mut R, path: &Path) -> Result<Header, Reco
 }
 
 /// What a file is that is no recording of ours, by its first bytes.
-fn kind_of(start: &[u8]) -> Option<&'static str> {
-    const KINDS: [(&[u8], &str); 5] = [
-        (b"PERFILE2", "a perf.data file"),
-        (b"\x17\x08\x44tracing", "a trace.dat file of trace-cmd"),
-        (b"\x1f\x8b", "compressed with gzip"),
-        (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
-        (b"PAR1", "a Parquet file"),
-    ];
+fn kind_of(start: &[u8]) -> Option<String> {
     if start.is_empty() {
-        return Some("an empty file");
+        return Some("an empty file".into());
     }
-    KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
+    foreign::detect(start).map(|kind| kind.to_string())
 }
 
 impl<R: Read + Seek> Recording<R> {

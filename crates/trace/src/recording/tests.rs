@@ -471,7 +471,7 @@ fn error_of(bytes: &[u8]) -> String {
 
 #[test]
 fn files_of_other_kinds_are_refused_by_name() {
-    assert!(error_of(b"PERFILE2 and so on").starts_with("t: not a gpuscope recording (it is a perf.data file); "));
+    assert!(error_of(b"PERFILE2 and so on").starts_with("t: not a gpuscope recording (it is a perf.data); "));
     assert!(error_of(b"").starts_with("t: not a gpuscope recording (it is an empty file); "));
     assert!(error_of(b"hello").starts_with("t: not a gpuscope recording; "));
 }

@@ -8,7 +8,7 @@ use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
-use gpuscope_trace::recording::{Ended, Header, Item, Recording, RecordingError, Summary};
+use gpuscope_trace::recording::{Ended, Header, Item, Recording, Summary};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -63,13 +63,7 @@ impl Input {
                 let file = File::open(path).with_context(|| path.display().to_string())?;
                 Ok(Input::foreign("text of tracefs", Vec::new(), Source::Text(BufReader::new(file))))
             }
-            kind => match Recording::open(path) {
-                Ok(recording) => Ok(Input::recording(recording)),
-                Err(RecordingError::Foreign { path, kind: None }) => {
-                    Err(RecordingError::Foreign { path, kind: kind.map(|kind| kind.to_string()) }.into())
-                }
-                Err(error) => Err(error.into()),
-            },
+            _ => Ok(Input::recording(Recording::open(path)?)),
         }
     }
 

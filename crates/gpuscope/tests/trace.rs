@@ -1,0 +1,232 @@
+//! `gpuscope trace` over files: recordings that this test writes, and real ones of trace-cmd.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+mod common;
+
+use common::{complaint, gpuscope, stdout, valid_lines};
+use gpuscope_model::trace::Dropped;
+use gpuscope_sys::Roots;
+use gpuscope_testkit::golden;
+use gpuscope_trace::capture::Backend;
+use gpuscope_trace::recording::{CreateOptions, Header, RecordingFile};
+use gpuscope_trace::{EventFormat, RawRecord, RecordSink as _};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../trace/tests/fixtures");
+
+/// Layouts of gpu_scheduler_trace.h of Linux 7.2, with texts in place: what the BPF programs write.
+fn format(id: u16, name: &str, fields: &[(&str, &str, u16)]) -> EventFormat {
+    let mut text =
+        format!("name: {name}\nID: {id}\nformat:\n\tfield:u16 common_type;\toffset:0;\tsize:2;\tsigned:0;\n");
+    text.push_str("\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n");
+    let mut offset = 8;
+    for (declaration, field, size) in fields {
+        let array = if *declaration == "char" { format!("[{size}]") } else { String::new() };
+        text.push_str(&format!("\tfield:{declaration} {field}{array};\toffset:{offset};\tsize:{size};\tsigned:0;\n"));
+        offset += size;
+    }
+    EventFormat::parse("gpu_scheduler", &text).unwrap()
+}
+
+const KEY: [(&str, &str, u16); 2] = [("u64", "fence_context", 8), ("u64", "fence_seqno", 8)];
+const WHERE: [(&str, &str, u16); 3] = [("u64", "client_id", 8), ("char", "name", 24), ("char", "dev", 32)];
+
+fn formats() -> [EventFormat; 3] {
+    let queue: Vec<_> = KEY.into_iter().chain(WHERE).chain([("u64", "tgid", 8), ("char", "comm", 16)]).collect();
+    let run: Vec<_> = KEY.into_iter().chain(WHERE).collect();
+    let done: Vec<_> = KEY.into_iter().chain([("s64", "error", 8)]).collect();
+    [
+        format(1, "drm_sched_job_queue", &queue),
+        format(2, "drm_sched_job_run", &run),
+        format(3, "drm_sched_job_done", &done),
+    ]
+}
+
+/// A record of a format: numbers and texts in the order of its fields.
+fn record(format: &EventFormat, numbers: &[u64], texts: &[&str]) -> Vec<u8> {
+    let end = format.fields.iter().map(|f| usize::from(f.offset + f.size)).max().unwrap();
+    let mut data = vec![0; end];
+    data[..2].copy_from_slice(&format.id.to_ne_bytes());
+    data[4..8].copy_from_slice(&11_u32.to_ne_bytes());
+    let (mut numbers, mut texts) = (numbers.iter(), texts.iter());
+    for field in &format.fields[2..] {
+        let at = usize::from(field.offset);
+        match field.size {
+            8 => data[at..at + 8].copy_from_slice(&numbers.next().unwrap().to_ne_bytes()),
+            _ => {
+                let text = texts.next().unwrap().as_bytes();
+                data[at..at + text.len()].copy_from_slice(text);
+            }
+        }
+    }
+    data
+}
+
+/// A recording of three jobs: one behind another on a ring of one GPU, and one that fails on a ring of the same name of another.
+fn recording(dir: &Path) -> PathBuf {
+    let path = dir.join("t");
+    let [queue, run, done] = formats();
+    let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
+    header.gpus = vec![("0000:03:00.0".into(), "amdgpu".into()), ("0000:04:00.0".into(), "amdgpu".into())];
+    let formats = [queue.clone(), run.clone(), done.clone()];
+    let mut file = RecordingFile::create(&path, header, &formats, CreateOptions::default()).unwrap();
+    let (gpu, other) = (["gfx", "0000:03:00.0"], ["gfx", "0000:04:00.0"]);
+    let mut put = |at_us: u64, data: Vec<u8>| {
+        file.record(RawRecord { at_ns: 1_000_000_000 + at_us * 1_000, cpu: 0, data: &data });
+    };
+    put(0, record(&queue, &[9, 1, 4, 10], &[gpu[0], gpu[1], "game"]));
+    put(5, record(&queue, &[9, 2, 4, 10], &[gpu[0], gpu[1], "game"]));
+    put(20, record(&run, &[9, 1, 4], &gpu));
+    put(25, record(&run, &[9, 2, 4], &gpu));
+    put(30, record(&queue, &[12, 1, 7, 20], &[other[0], other[1], "trainer"]));
+    put(40, record(&run, &[12, 1, 7], &other));
+    put(1_020, record(&done, &[9, 1, 0], &[]));
+    put(1_220, record(&done, &[9, 2, 0], &[]));
+    put(2_040, record(&done, &[12, 1, (-62_i64).cast_unsigned()], &[]));
+    file.dropped(1_001_000_000, Dropped { sampled_out: 5, ..Dropped::default() }).unwrap();
+    file.round(2_000_000_000).unwrap();
+    file.finish().unwrap();
+    path
+}
+
+#[test]
+fn a_report_is_valid_and_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--jobs", "--json"]).arg(&file)));
+    let [first, second, third, report] = &lines[..] else { panic!("{lines:#?}") };
+    assert_eq!(
+        (&first["queue_ns"], &first["hw_queue_ns"], &first["exec_ns"]),
+        (&20_000.into(), &0.into(), &1_000_000.into())
+    );
+    assert_eq!(
+        (&second["queue_ns"], &second["hw_queue_ns"], &second["exec_ns"]),
+        (&20_000.into(), &995_000.into(), &200_000.into())
+    );
+    assert_eq!(
+        (&second["pid"], &second["tid"], &second["comm"], &second["client_id"]),
+        (&10.into(), &11.into(), &"game".into(), &4.into())
+    );
+    assert_eq!(
+        (&third["status"], &third["errno"], &third["gpu"]),
+        (&"failed".into(), &(-62).into(), &"0000:04:00.0".into())
+    );
+    assert_eq!(report["rings"].as_array().unwrap().len(), 2);
+    assert_eq!(report["dropped"]["sampled_out"], 5);
+    assert_eq!(report["error_count"], 1);
+}
+
+#[test]
+fn a_report_reads_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let text = stdout(gpuscope().args(["trace", "report"]).arg(&file));
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let text = stdout(gpuscope().args(["trace", "report", "--jobs"]).arg(&file));
+    golden(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/trace-report.txt"), &text);
+}
+
+#[test]
+fn a_recording_that_was_cut_off_says_so_and_gives_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let bytes = fs::read(&file).unwrap();
+    // The frames behind the records go first.
+    fs::write(&file, &bytes[..bytes.len() - 100]).unwrap();
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(&file)));
+    assert_eq!(lines[0]["events"]["SUBMIT"], 3);
+    let told = lines[0]["sources"].as_array().unwrap().iter().any(|source| {
+        let detail = source["detail"].as_str().unwrap();
+        source["source"] == "recording" && (detail.contains("cut off") || detail.contains("does not end"))
+    });
+    assert!(told, "{:#}", lines[0]["sources"]);
+}
+
+#[test]
+fn files_of_trace_cmd_and_text_of_tracefs_are_read() {
+    let fixtures: Vec<PathBuf> = fs::read_dir(FIXTURES).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let is_trace = |path: &&PathBuf| path.extension().is_some_and(|e| e == "dat" || e == "txt" || e == "report");
+    let mut read = 0;
+    for path in fixtures.iter().filter(is_trace) {
+        let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--jobs", "--json"]).arg(path)));
+        let (report, jobs) = lines.split_last().unwrap();
+        assert!(report["events"]["SUBMIT"].as_u64().unwrap() > 0, "{}: {report:#}", path.display());
+        assert!(!jobs.is_empty(), "{}", path.display());
+        read += 1;
+    }
+    assert!(read >= 9, "{read} files in {FIXTURES}");
+}
+
+#[test]
+fn files_of_other_kinds_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for (bytes, kind) in [
+        (&b"PERFILE2\0\0\0\0"[..], "a perf.data"),
+        (b"\x1f\x8b\x08\0", "it is a file packed by gzip"),
+        (b"{\"traceEvents\":[]}", "a Chrome JSON trace"),
+        (b"\x7fELF\x02\x01\x01", "not a gpuscope recording"),
+    ] {
+        let file = dir.path().join("other");
+        fs::write(&file, bytes).unwrap();
+        for command in [&["trace", "report"][..], &["trace", "export", "-o", "-"]] {
+            let (status, line) = complaint(gpuscope().args(command).arg(&file));
+            assert_eq!(status, 1);
+            assert!(line.contains("other: ") && line.contains(kind), "{line}");
+        }
+    }
+    let (status, line) = complaint(gpuscope().args(["trace", "report"]).arg(dir.path().join("none")));
+    assert_eq!(status, 1);
+    assert!(line.contains("none: No such file"), "{line}");
+}
+
+#[test]
+fn an_export_does_not_write_over_what_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let (status, line) = complaint(gpuscope().args(["trace", "export", "-o"]).arg(&file).arg(&file));
+    assert_eq!(status, 1);
+    assert!(line.contains("is the trace itself"), "{line}");
+    stdout(gpuscope().args(["trace", "report"]).arg(&file));
+}
+
+#[test]
+fn an_export_holds_the_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let jobs = valid_lines(&stdout(gpuscope().args(["trace", "export", "--to", "json", "-o", "-"]).arg(&file)));
+    assert_eq!(jobs.len(), 3);
+    let chrome = stdout(gpuscope().args(["trace", "export", "--to", "chrome", "-o", "-"]).arg(&file));
+    let chrome: serde_json::Value = serde_json::from_str(&chrome).unwrap();
+    assert!(!chrome["traceEvents"].as_array().unwrap().is_empty());
+    let perfetto = dir.path().join("t.pftrace");
+    stdout(gpuscope().args(["trace", "export", "-o"]).arg(&perfetto).arg(&file));
+    let bytes = fs::read(&perfetto).unwrap();
+    // `Trace.packet`, field 1, with a length.
+    assert!(bytes.len() > 500 && bytes[0] == 0x0a, "{} bytes", bytes.len());
+    assert!(bytes.windows(12).any(|w| w == b"0000:04:00.0"));
+}
+
+#[test]
+fn recording_says_what_is_wrong_before_anything_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t");
+    fs::write(&file, "precious").unwrap();
+    let (status, line) =
+        complaint(gpuscope().args(["trace", "record", "-o"]).arg(&file).args(["--", "/no/such/program"]));
+    assert_eq!(status, 1);
+    assert!(line.contains("/no/such/program: no such program"), "{line}");
+    let (status, line) = complaint(gpuscope().args(["--root", ".", "trace", "record", "-o"]).arg(&file));
+    assert_eq!(status, 1);
+    assert!(line.contains("--root"), "{line}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    for args in [
+        &["trace"][..],
+        &["trace", "record"],
+        &["trace", "record", "-o", "t", "--buffer", "8"],
+        &["trace", "report", "--format", "csv", "t"],
+    ] {
+        let (status, line) = complaint(gpuscope().args(args));
+        assert_eq!(status, 2, "{args:?}: {line}");
+    }
+}
