@@ -11,7 +11,8 @@
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey};
 use gpuscope_sys::Roots;
 use gpuscope_testbed::{Gpu, Load, gpus, kernel, kernel_since};
-use gpuscope_trace::capture::BpfCapture;
+use gpuscope_trace::capture::bpf::BpfCapture;
+use gpuscope_trace::capture::settings::Settings;
 use gpuscope_trace::capture::{Capture, CaptureError, Wanted};
 use gpuscope_trace::{Decoder, RawRecord};
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ struct Recorded {
 
 impl Recorded {
     fn open(buffer_bytes: usize) -> Result<Recorded, CaptureError> {
-        let capture = BpfCapture::open(&Roots::host(), &wanted(buffer_bytes))?;
+        let capture = BpfCapture::open(&Roots::host(), &wanted(buffer_bytes), &Settings::default())?;
         let mut decoder = Decoder::new();
         for format in capture.formats() {
             assert!(decoder.add_format(format), "{}", format.name);

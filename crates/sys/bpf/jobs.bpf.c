@@ -11,291 +11,151 @@
  *
  * Records go to one ring without waking anybody (BPF_RB_NO_WAKEUP): the reader comes by time. Rebuild with `cargo xtask bpf`.
  */
-#include "kernel.h"
+#include "totals.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* Filled by crates/sys/src/bpf/jobs.rs, in this order. */
-#define ABSENT 0xffff
-const volatile struct {
-	u16 job_fence;		/* drm_sched_job.s_fence */
-	u16 job_scheduler;	/* drm_sched_job.sched */
-	u16 finished_context;	/* drm_sched_fence.finished.context */
-	u16 finished_seqno;
-	u16 finished_error;
-	u16 parent;		/* drm_sched_fence.parent: the hardware's fence, from run on */
-	u16 client;		/* drm_sched_fence.drm_client_id: 6.17 and later */
-	u16 context;		/* dma_fence.context */
-	u16 seqno;
-	u16 error;
-	u16 scheduler_name;	/* drm_gpu_scheduler.name */
-	u16 scheduler_device;	/* drm_gpu_scheduler.dev */
-	u16 device_name;	/* device.kobj.name */
-	u16 queue_length;	/* drm_sched_entity.job_queue.job_count */
-} places = {};
-
-/* max_entries, a power of two pages, is set before loading. */
-struct {
-	NUMBER(type, BPF_MAP_TYPE_RINGBUF);
-	NUMBER(max_entries, 65536);
-} ring SEC(".maps");
-
-/* All tracepoints begin at one moment: they are attached one after the other, and this is set behind the last. */
-struct {
-	NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	NUMBER(max_entries, 1);
-	TYPE(key, u32);
-	TYPE(value, u32);
-} is_on SEC(".maps");
-
-/*
- * What was not recorded, in a place a processor (by the lower bits of its number) and by atomic additions: an interrupt may count
- * between another program's reading and writing, and counts are exact.
- */
-#define SLOTS 256
-#define LEVELS 4
-struct counts {
-	u64 ring_full;
-	u64 recovered;	/* by programs of a later level */
-	u64 rest[6];
-	u64 inside[LEVELS][8];	/* by type of record */
-};
-struct all_counts {
-	struct counts slot[SLOTS];
-};
-struct {
-	NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	NUMBER(max_entries, 1);
-	TYPE(key, u32);
-	TYPE(value, struct all_counts);
-} counts SEC(".maps");
-
-INLINE struct counts *my_counts(void)
+/* What is told of a job where it is queued, into the ring or into `kept`. */
+INLINE void fill_queue(struct queue *to, u64 at_ns, u64 job, u64 entity, u64 s_fence)
 {
-	u32 zero = 0;
-	struct all_counts *all = bpf_map_lookup_elem(&counts, &zero);
+	u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	return all ? &all->slot[bpf_get_smp_processor_id() % SLOTS] : 0;
+	fill_head(&to->head, &to->common, at_ns, QUEUE, sizeof(*to), pid_tgid);
+	fill_job(&to->job, s_fence);
+	READ(&to->client_id, s_fence, places.client);
+	to->cgroup = bpf_get_current_cgroup_id();
+	to->tgid = pid_tgid >> 32;
+	to->uid = bpf_get_current_uid_gid();
+	READ(&to->job_count, entity, places.queue_length);
+	fill_ring(to->name, to->dev, read_word(job, places.job_scheduler));
+	bpf_get_current_comm(to->comm, sizeof(to->comm));
+	to->pad = 0;
 }
 
-/*
- * The kernel does not run a program on a processor where it is running already: while a task is preempted or interrupted in it
- * (tracepoints leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
- * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So these programs are loaded several times, and follow one
- * another on each tracepoint. Each says where it is inside; one of level n acts if somebody is inside of all n before it, since then all
- * of them were passed over.
- *
- * What is passed over even so is the kernel's count of the first level's misses less `recovered`. Should a task be preempted between two
- * levels, the later one may record what the earlier one has recorded: `level` tells the reader where to look for that.
- */
-const volatile u32 level = 0;
-
-INLINE int enter(struct counts *mine, u16 type)
+INLINE void submit_queue(const struct rules *r, struct counts *mine, const struct queue *from)
 {
-	u32 before;
+	struct queue *record;
 
-#pragma unroll
-	for (before = 0; before < LEVELS - 1; before++) {
-		if (before < level && !*(volatile u64 *)&mine->inside[before][type])
-			return 0;
-	}
-	if (level)
-		__sync_fetch_and_add(&mine->recovered, 1);
-	__sync_fetch_and_add(&mine->inside[level % LEVELS][type], 1);
-	return 1;
-}
-
-INLINE void leave(struct counts *mine, u16 type)
-{
-	__sync_fetch_and_add(&mine->inside[level % LEVELS][type], -1);
-}
-
-#define PROGRAM(program, type)                                                                                                             \
-	SEC("raw_tp/" #program)                                                                                                            \
-	int program(u64 *args)                                                                                                             \
-	{                                                                                                                                  \
-		struct counts *mine = my_counts();                                                                                         \
-                                                                                                                                           \
-		if (!mine || !enter(mine, type))                                                                                           \
-			return 0;                                                                                                          \
-		record_##program(args, bpf_ktime_get_ns(), mine);                                                                                \
-		leave(mine, type);                                                                                                         \
-		return 0;                                                                                                                  \
-	}
-
-/* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
-enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR };
-
-/* In front of each record, for crates/sys/src/bpf/jobs.rs. */
-struct head {
-	u64 at_ns;
-	u16 cpu;
-	u16 size;
-	u32 level;
-};
-
-/* As ftrace begins its records (struct trace_entry, include/linux/trace_events.h). */
-struct common {
-	u16 type;
-	u8 flags;
-	u8 preempt_count;
-	u32 pid;
-};
-
-struct job {
-	u64 fence_context;
-	u64 fence_seqno;
-};
-
-struct queue {
-	struct head head;
-	struct common common;
-	struct job job;
-	u64 client_id;
-	u64 cgroup;
-	u32 tgid;
-	u32 uid;
-	u32 job_count;
-	char name[24];
-	char dev[32];
-	char comm[16];
-	u32 pad;
-};
-
-struct run {
-	struct head head;
-	struct common common;
-	struct job job;
-	u64 client_id;
-	u32 job_count;
-	char name[24];
-	char dev[32];
-	u32 pad;
-};
-
-struct done {
-	struct head head;
-	struct common common;
-	struct job job;
-	int error;
-	u32 pad;
-};
-
-struct dependency {
-	struct head head;
-	struct common common;
-	struct job job;
-	u64 ctx;
-	u64 seqno;
-};
-
-/* The place may be absent; a read that fails leaves zeros. */
-#define READ(to, base, place)                                                                                                              \
-	do {                                                                                                                               \
-		if ((place) != ABSENT)                                                                                                     \
-			bpf_probe_read_kernel((to), sizeof(*(to)), (const void *)((base) + (place)));                                      \
-		else                                                                                                                       \
-			*(to) = 0;                                                                                                         \
-	} while (0)
-
-INLINE u64 read_word(u64 base, u16 place)
-{
-	u64 word;
-
-	READ(&word, base, place);
-	return word;
-}
-
-/* Text behind a pointer; what is not text is zero, so that recordings of the same are the same. */
-INLINE void read_text(char *to, u32 size, u64 from)
-{
-	__builtin_memset(to, 0, size);
-	if (from)
-		bpf_probe_read_kernel_str(to, size, (const void *)from);
-}
-
-INLINE int is_off(void)
-{
-	u32 zero = 0;
-	u32 *on = bpf_map_lookup_elem(&is_on, &zero);
-
-	return !on || !*on;
-}
-
-INLINE void *reserve(struct counts *mine, u64 size)
-{
-	void *record = bpf_ringbuf_reserve(&ring, size, 0);
-
+	if (!is_wanted(r, mine, QUEUE))
+		return;
+	record = reserve(mine, sizeof(*record));
 	if (!record)
-		__sync_fetch_and_add(&mine->ring_full, 1);
-	return record;
+		return;
+	*record = *from;
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
-INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 type, u64 size, u64 pid_tgid)
+/* A job under rules: it goes into `kept`, from there into the ring, and out again where it is left out. */
+INLINE void track_queue(const struct rules *r, struct counts *mine, u64 at_ns, u64 job, u64 entity, u64 s_fence)
 {
-	head->at_ns = at_ns;
-	head->cpu = bpf_get_smp_processor_id();
-	head->size = size - sizeof(*head);
-	head->level = level;
-	common->type = type;
-	common->flags = 0;
-	common->preempt_count = 0;
-	common->pid = pid_tgid;
-}
+	struct kept *mine_to_fill;
+	struct job key;
+	long answer;
 
-/* A job is what its scheduler's finished fence says, from queue to done and beyond. */
-INLINE void fill_job(struct job *job, u64 s_fence)
-{
-	READ(&job->fence_context, s_fence, places.finished_context);
-	READ(&job->fence_seqno, s_fence, places.finished_seqno);
-}
-
-INLINE void fill_ring(char *name, char *dev, u64 scheduler)
-{
-	read_text(name, 24, read_word(scheduler, places.scheduler_name));
-	read_text(dev, 32, read_word(read_word(scheduler, places.scheduler_device), places.device_name));
+	fill_job(&key, s_fence);
+	answer = bpf_map_update_elem(&kept, &key, &no_job, BPF_NOEXIST);
+	/* The level before was here. */
+	if (answer == -EEXIST) {
+		count(mine, RECOVERED, -1);
+		return;
+	}
+	mine_to_fill = answer ? 0 : bpf_map_lookup_elem(&kept, &key);
+	if (!mine_to_fill) {
+		count(mine, TABLE_FULL, 1);
+		return;
+	}
+	fill_queue(&mine_to_fill->queue, at_ns, job, entity, s_fence);
+	mine_to_fill->cause = decide(r, &mine_to_fill->queue);
+	if (mine_to_fill->cause != KEPT) {
+		count(mine, mine_to_fill->cause, 1);
+		if (!(r->flags & REMEMBER))
+			bpf_map_delete_elem(&kept, &key);
+		return;
+	}
+	if (r->flags & TOTALS)
+		total_queue(r, mine, &mine_to_fill->queue);
+	if (!(r->flags & SLOW_ONLY))
+		submit_queue(r, mine, &mine_to_fill->queue);
 }
 
 /* drm_sched_entity_push_job: in the submitter's own system call. */
 INLINE void record_queue(u64 *args, u64 at_ns, struct counts *mine)
 {
-	u64 job = args[0], entity = args[1], pid_tgid, s_fence;
+	u64 job = args[0], entity = args[1], s_fence;
+	const struct rules *r = rules_in_force();
 	struct queue *record;
 
-	if (is_off())
+	if (!r)
+		return;
+	s_fence = read_word(job, places.job_fence);
+	if (r->flags & TRACK) {
+		track_queue(r, mine, at_ns, job, entity, s_fence);
+		return;
+	}
+	if (!is_wanted(r, mine, QUEUE))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
-	pid_tgid = bpf_get_current_pid_tgid();
-	fill_head(&record->head, &record->common, at_ns, QUEUE, sizeof(*record), pid_tgid);
-	s_fence = read_word(job, places.job_fence);
-	fill_job(&record->job, s_fence);
-	READ(&record->client_id, s_fence, places.client);
-	record->cgroup = bpf_get_current_cgroup_id();
-	record->tgid = pid_tgid >> 32;
-	record->uid = bpf_get_current_uid_gid();
-	READ(&record->job_count, entity, places.queue_length);
-	fill_ring(record->name, record->dev, read_word(job, places.job_scheduler));
-	bpf_get_current_comm(record->comm, sizeof(record->comm));
-	record->pad = 0;
+	fill_queue(record, at_ns, job, entity, s_fence);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 PROGRAM(queue, QUEUE)
+
+/* The job in `kept`; none, and the event counted, where it is left out. */
+INLINE struct kept *find_kept(const struct rules *r, struct counts *mine, const struct job *key)
+{
+	struct kept *found = bpf_map_lookup_elem(&kept, key);
+
+	if (!found) {
+		count(mine, r->miss_cause, 1);
+		return 0;
+	}
+	if (found->cause != KEPT) {
+		count(mine, found->cause, 1);
+		return 0;
+	}
+	return found;
+}
 
 /* Just before ops->run_job, in a kernel thread or worker. */
 INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 {
 	u64 job = args[0], entity = args[1], s_fence;
+	const struct rules *r = rules_in_force();
 	struct run *record;
 
-	if (is_off())
+	if (!r)
+		return;
+	s_fence = read_word(job, places.job_fence);
+	if (r->flags & TRACK) {
+		struct kept *found;
+		struct job key;
+
+		fill_job(&key, s_fence);
+		found = find_kept(r, mine, &key);
+		if (!found)
+			return;
+		if (found->has_run) {
+			count(mine, RECOVERED, -1);
+			return;
+		}
+		found->run_ns = at_ns;
+		found->run_tid = bpf_get_current_pid_tgid();
+		found->run_cpu = bpf_get_smp_processor_id();
+		READ(&found->run_job_count, entity, places.queue_length);
+		found->has_run = 1;
+		if (r->flags & TOTALS)
+			total_run(r, mine, &found->queue, at_ns);
+		if (r->flags & SLOW_ONLY)
+			return;
+	}
+	if (!is_wanted(r, mine, RUN))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid());
-	s_fence = read_word(job, places.job_fence);
 	fill_job(&record->job, s_fence);
 	READ(&record->client_id, s_fence, places.client);
 	READ(&record->job_count, entity, places.queue_length);
@@ -305,6 +165,67 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 }
 PROGRAM(run, RUN)
 
+/* All that was kept of a slow job, with the times at which it was seen. */
+INLINE void submit_kept(const struct rules *r, struct counts *mine, const struct kept *job)
+{
+	struct dependency *dependency;
+	struct run *run;
+	u32 i;
+
+	submit_queue(r, mine, &job->queue);
+#pragma unroll
+	for (i = 0; i < DEPENDENCIES; i++) {
+		const struct kept_dependency *from = &job->dependency[i];
+
+		if (i >= job->dependencies || !is_wanted(r, mine, from->type & 15))
+			continue;
+		dependency = reserve(mine, sizeof(*dependency));
+		if (!dependency)
+			continue;
+		fill_head(&dependency->head, &dependency->common, from->at_ns, from->type, sizeof(*dependency), from->tid);
+		dependency->head.cpu = from->cpu;
+		dependency->job = job->queue.job;
+		dependency->ctx = from->ctx;
+		dependency->seqno = from->seqno;
+		bpf_ringbuf_submit(dependency, BPF_RB_NO_WAKEUP);
+	}
+	if (!job->has_run || !is_wanted(r, mine, RUN))
+		return;
+	run = reserve(mine, sizeof(*run));
+	if (!run)
+		return;
+	fill_head(&run->head, &run->common, job->run_ns, RUN, sizeof(*run), job->run_tid);
+	run->head.cpu = job->run_cpu;
+	run->job = job->queue.job;
+	run->client_id = job->queue.client_id;
+	run->job_count = job->run_job_count;
+	__builtin_memcpy(run->name, job->queue.name, sizeof(run->name));
+	__builtin_memcpy(run->dev, job->queue.dev, sizeof(run->dev));
+	run->pad = 0;
+	bpf_ringbuf_submit(run, BPF_RB_NO_WAKEUP);
+}
+
+INLINE u64 events_of(const struct kept *job)
+{
+	return 1 + job->dependencies + job->has_run;
+}
+
+INLINE void submit_end(const struct rules *r, struct counts *mine, u16 type, u64 at_ns, const struct job *job, int error)
+{
+	struct done *record;
+
+	if (!is_wanted(r, mine, type))
+		return;
+	record = reserve(mine, sizeof(*record));
+	if (!record)
+		return;
+	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());
+	record->job = *job;
+	record->error = error;
+	record->pad = 0;
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+}
+
 /*
  * drm_sched_job_done, in the hardware fence's callback: often in an interrupt, before the finished fence signals. Its error is what the
  * hardware's fence ended with; 6.1 has written run_job's own to the finished fence by then. What later kernels hand to
@@ -312,38 +233,94 @@ PROGRAM(run, RUN)
  */
 INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 {
+	const struct rules *r = rules_in_force();
 	u64 s_fence = args[0], parent;
-	struct done *record;
+	struct job key;
+	int error;
 
-	if (is_off())
+	if (!r)
 		return;
-	record = reserve(mine, sizeof(*record));
-	if (!record)
-		return;
-	fill_head(&record->head, &record->common, at_ns, DONE, sizeof(*record), bpf_get_current_pid_tgid());
-	fill_job(&record->job, s_fence);
+	fill_job(&key, s_fence);
 	parent = read_word(s_fence, places.parent);
 	if (parent)
-		READ(&record->error, parent, places.error);
+		READ(&error, parent, places.error);
 	else
-		READ(&record->error, s_fence, places.finished_error);
-	record->pad = 0;
-	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+		READ(&error, s_fence, places.finished_error);
+	if (r->flags & TRACK) {
+		struct kept *found = bpf_map_lookup_elem(&kept, &key);
+		u32 cause = found ? found->cause : r->miss_cause;
+		u32 one = 1;
+
+		if (!found || cause != KEPT) {
+			count(mine, cause, 1);
+			if (found)
+				bpf_map_delete_elem(&kept, &key);
+			return;
+		}
+		if (r->flags & TOTALS)
+			total_done(r, mine, found, at_ns);
+		if (r->flags & SLOW_ONLY) {
+			if (at_ns - found->queue.head.at_ns < r->slow_ns && !error) {
+				count(mine, SAMPLED_OUT, events_of(found) + 1);
+				bpf_map_delete_elem(&kept, &key);
+				return;
+			}
+			submit_kept(r, mine, found);
+		}
+		bpf_map_delete_elem(&kept, &key);
+		if (error || !parent)
+			bpf_map_update_elem(&failing, &key, &one, 0);
+	}
+	submit_end(r, mine, DONE, at_ns, &key, error);
 }
 PROGRAM(done, DONE)
+
+INLINE void keep_dependency(struct counts *mine, struct kept *job, u64 at_ns, u16 type, u64 fence)
+{
+	struct kept_dependency *to;
+	u32 at = job->dependencies;
+
+	if (at >= DEPENDENCIES) {
+		count(mine, TABLE_FULL, 1);
+		return;
+	}
+	to = &job->dependency[at];
+	to->at_ns = at_ns;
+	READ(&to->ctx, fence, places.context);
+	READ(&to->seqno, fence, places.seqno);
+	to->tid = bpf_get_current_pid_tgid();
+	to->cpu = bpf_get_smp_processor_id();
+	to->type = type;
+	job->dependencies = at + 1;
+}
 
 INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 type)
 {
 	u64 job = args[0], fence = args[1];
+	const struct rules *r = rules_in_force();
 	struct dependency *record;
+	struct job key;
 
-	if (is_off())
+	if (!r)
+		return;
+	fill_job(&key, read_word(job, places.job_fence));
+	if (r->flags & TRACK) {
+		struct kept *found = find_kept(r, mine, &key);
+
+		if (!found)
+			return;
+		if (r->flags & SLOW_ONLY) {
+			keep_dependency(mine, found, at_ns, type, fence);
+			return;
+		}
+	}
+	if (!is_wanted(r, mine, type))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());
-	fill_job(&record->job, read_word(job, places.job_fence));
+	record->job = key;
 	READ(&record->ctx, fence, places.context);
 	READ(&record->seqno, fence, places.seqno);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
@@ -365,25 +342,96 @@ PROGRAM(unschedulable, UNSCHEDULABLE)
 
 /*
  * dma_fence_signaled, of every fence: one that ended with an error. For a job it is the only place that tells of every error on every
- * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done.
+ * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done. Under rules
+ * only fences of jobs that are kept are told of; others may be no job's.
  */
 INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 {
+	const struct rules *r;
 	u64 fence = args[0];
-	struct done *record;
+	struct job key;
 	int error;
 
 	READ(&error, fence, places.error);
-	if (!error || is_off())
+	if (!error)
 		return;
-	record = reserve(mine, sizeof(*record));
-	if (!record)
+	r = rules_in_force();
+	if (!r)
 		return;
-	fill_head(&record->head, &record->common, at_ns, FENCE_ERROR, sizeof(*record), bpf_get_current_pid_tgid());
-	READ(&record->job.fence_context, fence, places.context);
-	READ(&record->job.fence_seqno, fence, places.seqno);
-	record->error = error;
-	record->pad = 0;
-	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	READ(&key.fence_context, fence, places.context);
+	READ(&key.fence_seqno, fence, places.seqno);
+	if (r->flags & TRACK) {
+		struct kept *found = bpf_map_lookup_elem(&kept, &key);
+
+		if (found) {
+			u32 cause = found->cause;
+
+			if (cause == KEPT && r->flags & TOTALS)
+				total_done(r, mine, found, at_ns);
+			if (cause == KEPT && r->flags & SLOW_ONLY)
+				submit_kept(r, mine, found);
+			bpf_map_delete_elem(&kept, &key);
+			if (cause != KEPT)
+				return;
+		} else if (bpf_map_delete_elem(&failing, &key)) {
+			return;
+		}
+	}
+	submit_end(r, mine, FENCE_ERROR, at_ns, &key, error);
 }
 PROGRAM(fence_error, FENCE_ERROR)
+
+/*
+ * sched_process_fork: a child of a process on a list is on it too. Once it is there it is a process like any other: it stays when its
+ * parent ends, and goes when it ends itself.
+ */
+SEC("raw_tp/process_fork")
+int process_fork(u64 *args)
+{
+	const struct rules *r = rules_in_force();
+	u32 parent = bpf_get_current_pid_tgid() >> 32, child;
+	struct list_key key = {};
+	u64 *found, verdict;
+
+	if (!r || !has_list(r, PID))
+		return 0;
+	READ(&child, args[1], places.task_tgid);
+	if (child == parent)
+		return 0;
+	key.generation = r->generation;
+	key.subject = PID;
+	*(u64 *)key.text = parent;
+	found = bpf_map_lookup_elem(&lists, &key);
+	if (!found)
+		return 0;
+	verdict = *found;
+	*(u64 *)key.text = child;
+	if (bpf_map_update_elem(&lists, &key, &verdict, 0)) {
+		struct counts *mine = my_counts();
+
+		if (mine)
+			count(mine, TABLE_FULL, 1);
+	}
+	return 0;
+}
+
+/* sched_process_free, of a process's first thread: the last of it is gone, and its number may be given out again. */
+SEC("raw_tp/process_free")
+int process_free(u64 *args)
+{
+	const struct rules *r = rules_in_force();
+	struct list_key key = {};
+	u32 pid, tgid;
+
+	if (!r || !has_list(r, PID))
+		return 0;
+	READ(&pid, args[0], places.task_pid);
+	READ(&tgid, args[0], places.task_tgid);
+	if (pid != tgid)
+		return 0;
+	key.generation = r->generation;
+	key.subject = PID;
+	*(u64 *)key.text = tgid;
+	bpf_map_delete_elem(&lists, &key);
+	return 0;
+}

@@ -18,6 +18,9 @@ mod record;
 mod ring;
 
 pub use error::BpfError;
-pub use jobs::{JobFields, JobRecord, Jobs, JobsLost, JobsRead};
+pub use jobs::{
+    ALL_JOBS, JOB_BUCKETS, JobFields, JobLimit, JobRecord, JobRules, JobStage, JobSubject, JobTotal, Jobs, JobsLost,
+    JobsRead, RingTotal, bucket_range,
+};
 pub use open_files::{MAX_DEVICES, OpenFiles};
 pub use record::OpenFile;

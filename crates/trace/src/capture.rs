@@ -5,8 +5,9 @@
 //! for an event: buffers are emptied on a timer.
 
 #[cfg(feature = "bpf")]
-mod bpf;
+pub mod bpf;
 mod perf;
+pub mod settings;
 mod tracefs;
 
 #[cfg(feature = "bpf")]

@@ -191,6 +191,17 @@ pub(super) unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::
     }
 }
 
+/// The same for commands that write into their part.
+///
+/// # Safety
+/// As above.
+pub(super) unsafe fn bpf_answering<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
+    let attr: *mut T = attr;
+    // SAFETY: as above; `attr` is exclusively borrowed.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The descriptor that a command has just returned.
 pub(super) fn own(fd: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: a command that makes something has just returned this descriptor, and nothing else owns it.

@@ -1,9 +1,16 @@
 //! The jobs of the DRM scheduler, as its tracepoints tell of them.
 
+mod rules;
+mod totals;
+
+pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
+pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
+
 use super::error::BpfError;
 use super::object::{Aligned, Attached, Programs, Tracepoints, member_places};
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
+use rules::InForce;
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
 pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/jobs.bpf.o"));
@@ -29,7 +36,7 @@ const fn optional(path: &'static [(&'static str, &'static str)]) -> Place {
 }
 
 /// Source: include/drm/gpu_scheduler.h, include/linux/dma-fence.h, include/drm/spsc_queue.h, include/linux/device.h.
-const PLACES: [Place; 14] = [
+const PLACES: [Place; 16] = [
     needed(&[("drm_sched_job", "s_fence")]),
     needed(&[("drm_sched_job", "sched")]),
     needed(&[("drm_sched_fence", "finished"), ("dma_fence", "context")]),
@@ -44,6 +51,8 @@ const PLACES: [Place; 14] = [
     needed(&[("drm_gpu_scheduler", "dev")]),
     needed(&[("device", "kobj"), ("kobject", "name")]),
     optional(&[("drm_sched_entity", "job_queue"), ("spsc_queue", "job_count")]),
+    needed(&[("task_struct", "pid")]),
+    needed(&[("task_struct", "tgid")]),
 ];
 
 /// `ABSENT` in `jobs.bpf.c`.
@@ -71,11 +80,14 @@ const PROGRAMS: [(&str, &[&str], bool); 6] = [
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
 
+/// Where a job's record begins in `struct kept`.
+const KEPT_HEAD: usize = 32;
+
 /// Length of `struct dependency` in `jobs.bpf.c` behind its head.
 const DEPENDENCY: usize = 40;
 
 /// Lengths of `struct counts` in `jobs.bpf.c` and of all 256 of them.
-const SLOT: usize = 320;
+const SLOT: usize = 128;
 const COUNTS: usize = 256 * SLOT;
 
 /// Which fields of the records this kernel fills.
@@ -120,20 +132,33 @@ pub struct Jobs {
     recent: Recent,
     /// By level.
     attached: Vec<Vec<Attached>>,
+    followers: Vec<Attached>,
     checked_ns: u64,
+    in_force: InForce,
 }
 
-/// How many programs may follow one another on a tracepoint: `LEVELS` in `jobs.bpf.c`.
+/// How many programs may follow one another on a tracepoint.
 const LEVELS: u32 = 4;
 
 /// So often it is asked, while records are read, whether the programs on the tracepoints are enough.
 const CHECK_NS: u64 = 20_000_000;
 
-/// What was not recorded, since the beginning.
+/// Programs that keep the lists of processes, once a list is to follow children.
+const FOLLOWERS: [(&str, &str); 2] = [("process_free", "sched_process_free"), ("process_fork", "sched_process_fork")];
+
+/// Events that were not recorded, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobsLost {
     /// There was no room in the ring.
     pub ring_full: u64,
+    /// Kept out by a list, or of a job that was queued before the first rule.
+    pub filtered: u64,
+    /// Of jobs that the sample left out, or that were not slow.
+    pub sampled_out: u64,
+    /// Of jobs over the limit.
+    pub rate_limited: u64,
+    /// A table of the kernel's side was full: a job could not be kept, a process not be listed, or what jobs take not be added up.
+    pub table_full: u64,
     /// The kernel ran no program: all of a tracepoint's were running on that processor already, in tasks that it had been taken from.
     pub missed: u64,
 }
@@ -146,7 +171,7 @@ impl Jobs {
     /// [`BpfError::Permission`] without CAP_BPF and CAP_PERFMON; [`BpfError::NoBtf`]; [`BpfError::NoTracepoint`] where no driver that
     /// uses the scheduler is loaded; [`BpfError::Unsupported`] for a kernel with other structures, and for a tree that is not the
     /// running machine; [`BpfError::Rejected`]; [`BpfError::Io`].
-    pub fn open(roots: &Roots, ring_bytes: usize) -> Result<Jobs, BpfError> {
+    pub fn open(roots: &Roots, ring_bytes: usize, rules: JobRules) -> Result<Jobs, BpfError> {
         if !roots.is_live() {
             return Err(BpfError::Unsupported { what: "a captured tree has no running kernel".into() });
         }
@@ -170,22 +195,105 @@ impl Jobs {
             buffer: vec![0; COUNTS],
             recent: Recent::default(),
             attached: Vec::new(),
+            followers: Vec::new(),
             checked_ns: 0,
+            in_force: InForce::default(),
         };
         jobs.attach_level()?;
         jobs.attach_level()?;
-        let is_on = jobs.programs.map("is_on")?;
-        is_on
-            .insert(&0_u32.to_ne_bytes(), &1_u32.to_ne_bytes())
-            .map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+        jobs.set_rules(rules)?;
         Ok(jobs)
+    }
+
+    /// Puts other rules in force, at one moment for all processors. Jobs in flight keep what was decided of them when they were queued.
+    ///
+    /// # Errors
+    /// [`BpfError::Io`], with E2BIG for more than 8192 entries of lists; the rules before stay in force.
+    pub fn set_rules(&mut self, rules: JobRules) -> Result<(), BpfError> {
+        self.in_force.set(&self.programs, rules)
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &JobRules {
+        &self.in_force.rules
+    }
+
+    /// Changes the share of jobs that are recorded, and nothing else.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn set_sample(&mut self, share: u64) -> Result<(), BpfError> {
+        self.in_force.rules.sample = share;
+        self.in_force.write(&self.programs)
+    }
+
+    /// From now on, the children of listed processes are listed as their parents are. Those that there are already are not known:
+    /// [`Jobs::also_list`].
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn follow_children(&mut self) -> Result<(), BpfError> {
+        if self.followers.is_empty() {
+            let programs = self.programs.with_constants(&self.constants(0))?;
+            for (program, tracepoint) in FOLLOWERS {
+                let attached = programs.attach(program, &[tracepoint])?;
+                let missing = || BpfError::NoTracepoint { name: format!("sched:{tracepoint}") };
+                self.followers.push(attached.ok_or_else(missing)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one more on the lists that are in force.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn also_list(&self, subject: &JobSubject, is_allowed: bool) -> Result<(), BpfError> {
+        self.in_force.also_list(&self.programs, subject, is_allowed)
+    }
+
+    /// What jobs took that were done since this was asked last, and the rings as they are now.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn take_totals(&mut self) -> Result<(Vec<JobTotal>, Vec<RingTotal>), BpfError> {
+        let rings = totals::rings(&self.programs, monotonic_ns())?;
+        let over = self.in_force.window;
+        self.in_force.window = over.wrapping_add(1);
+        self.in_force.write(&self.programs)?;
+        // Programs that had read the rules before add to the old window still.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        Ok((totals::take(&self.programs, over)?, rings))
+    }
+
+    /// When the oldest job was queued that may be recorded later, with that time: of rules for slow jobs. None where there is none.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn oldest_kept_ns(&self) -> Result<Option<u64>, BpfError> {
+        let mut oldest: Option<u64> = None;
+        let each = |_: &[u8], value: &[u8]| {
+            let at = value.get(KEPT_HEAD..).and_then(|head| head.first_chunk());
+            let cause = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+            if let (Some(at), Some(0)) = (at, cause) {
+                let at = u64::from_ne_bytes(*at);
+                // One that is being filled has no time yet: that comes soon, and is now.
+                oldest = Some(oldest.map_or(at, |oldest| oldest.min(at))).filter(|at| *at > 0).or(oldest);
+            }
+        };
+        self.programs.map("kept")?.each(each).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        Ok(oldest)
+    }
+
+    /// The programs' constants.
+    fn constants(&self, level: u32) -> [(&'static str, Vec<u8>); 2] {
+        let places = self.places.iter().flat_map(|place| place.to_ne_bytes()).collect();
+        [("places", places), ("level", level.to_ne_bytes().to_vec())]
     }
 
     /// Attaches all programs once more, behind those that are there: the kernel calls them in the order in which they were attached.
     fn attach_level(&mut self) -> Result<(), BpfError> {
-        let level = self.attached.len() as u32;
-        let places: Vec<u8> = self.places.iter().flat_map(|place| place.to_ne_bytes()).collect();
-        let programs = self.programs.with_constants(&[("places", &places), ("level", &level.to_ne_bytes())])?;
+        let programs = self.programs.with_constants(&self.constants(self.attached.len() as u32))?;
         self.attached.push(attach_all(&programs)?);
         Ok(())
     }
@@ -245,8 +353,17 @@ impl Jobs {
             let numbers = self.buffer.chunks_exact(SLOT).filter_map(|slot| slot.get(at..)?.first_chunk());
             numbers.fold(0_u64, |sum, number| sum.wrapping_add(u64::from_ne_bytes(*number)))
         };
-        let recovered = sum(8).saturating_sub(self.recent.twice);
-        Ok(JobsLost { ring_full: sum(0), missed: misses.saturating_sub(recovered) })
+        // `enum cause`.
+        let of = |cause: u32| sum(cause as usize * 8);
+        let recovered = of(6).saturating_sub(self.recent.twice);
+        Ok(JobsLost {
+            ring_full: of(1),
+            filtered: of(rules::FILTERED),
+            sampled_out: of(rules::SAMPLED_OUT),
+            rate_limited: of(rules::RATE_LIMITED),
+            table_full: of(5),
+            missed: misses.saturating_sub(recovered),
+        })
     }
 }
 
@@ -398,7 +515,7 @@ mod tests {
     #[test]
     fn a_captured_tree_has_no_tracepoints() {
         let tree = tempfile::tempdir().unwrap();
-        let error = Jobs::open(&Roots::at(tree.path()), 1 << 20).unwrap_err();
+        let error = Jobs::open(&Roots::at(tree.path()), 1 << 20, JobRules::default()).unwrap_err();
         assert!(matches!(error, BpfError::Unsupported { .. }), "{error}");
     }
 }

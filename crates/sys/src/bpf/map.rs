@@ -1,6 +1,6 @@
 //! Maps: tables that programs and this process share.
 
-use super::call::{Name, bpf, number, own};
+use super::call::{Name, bpf, bpf_answering, number, own};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,11 +10,13 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_FREEZE: libc::c_int = 22;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 
 /// The kinds of map that are made here, by `enum bpf_map_type`. None of them has a value for each processor: the kernel would read and
 /// write more bytes than [`Map`] compares.
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 
 #[repr(C)]
@@ -45,6 +47,19 @@ struct MapFreeze {
     map_fd: u32,
 }
 
+#[repr(C)]
+struct MapBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+const _: () = assert!(size_of::<MapBatch>() == 56);
+
 /// A map of keys and values of fixed sizes.
 #[derive(Debug)]
 pub(super) struct Map {
@@ -57,7 +72,8 @@ pub(super) struct Map {
 impl Map {
     /// Makes a map, without type information.
     pub(super) fn create(map: &aya_obj::Map, map_name: Name) -> io::Result<Map> {
-        if !matches!(map.map_type(), BPF_MAP_TYPE_HASH | BPF_MAP_TYPE_ARRAY | BPF_MAP_TYPE_RINGBUF) {
+        const KINDS: [u32; 4] = [BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_RINGBUF];
+        if !KINDS.contains(&map.map_type()) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let attr = MapCreate {
@@ -113,6 +129,44 @@ impl Map {
         let attr = self.element(key, value.as_mut_ptr() as u64)?;
         // SAFETY: as above; to the exclusively borrowed value the kernel writes as many bytes as the map was made for.
         unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &attr) }.map(drop)
+    }
+
+    /// Gives all elements of a hash, key and value. Those that come and go meanwhile are given or not.
+    pub(super) fn each(&self, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        if self.key_size == 0 || self.value_size == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let room = self.max_entries as usize;
+        let (mut keys, mut values) = (vec![0; room * self.key_size], vec![0; room * self.value_size]);
+        let mut place = 0_u32;
+        let mut is_first = true;
+        loop {
+            let at = std::ptr::from_mut(&mut place) as u64;
+            let mut attr = MapBatch {
+                in_batch: if is_first { 0 } else { at },
+                out_batch: at,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: self.max_entries,
+                map_fd: number(self.fd.as_fd())?,
+                elem_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: the part of this command. Its pointers lead to exclusively borrowed room for as many keys and values as `count`
+            // says, and to the word in which a hash keeps its place; no map has a value for each processor.
+            let answer = unsafe { bpf_answering(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+            // ENOENT: these were the last.
+            let is_last = answer.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT));
+            if !is_last {
+                answer?;
+            }
+            let pairs = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
+            pairs.take(attr.count as usize).for_each(|(key, value)| each(key, value));
+            if is_last {
+                return Ok(());
+            }
+            is_first = false;
+        }
     }
 
     /// Lets nobody but programs write to it any more, and where they may not either, the verifier takes its values for constants.

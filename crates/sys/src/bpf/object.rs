@@ -98,10 +98,10 @@ impl Tracepoints {
 
     /// The programs with these constants, name and bytes of each: the verifier knows their values. Others may have others, over the
     /// same maps.
-    pub(super) fn with_constants(&self, constants: &[(&str, &[u8])]) -> Result<Programs, BpfError> {
+    pub(super) fn with_constants(&self, constants: &[(&str, Vec<u8>)]) -> Result<Programs, BpfError> {
         let mut object = self.object.clone();
         let constants: HashMap<&str, (&[u8], bool)> =
-            constants.iter().map(|(of, bytes)| (*of, (*bytes, true))).collect();
+            constants.iter().map(|(of, bytes)| (*of, (bytes.as_slice(), true))).collect();
         object.patch_map_data(constants).map_err(broken)?;
         let mut own = BTreeMap::new();
         for (of, definition) in object.maps.iter().filter(|(_, map)| !map.data().is_empty()) {
@@ -226,7 +226,7 @@ fn refused(source: io::Error, load: impl Fn(&mut [u8]) -> io::Result<OwnedFd>) -
         return BpfError::calling("BPF_PROG_LOAD", source);
     }
     let text = String::from_utf8_lossy(text);
-    let mut lines: Vec<&str> = text.lines().rev().filter(|line| !line.starts_with("processed ")).take(3).collect();
+    let mut lines: Vec<&str> = text.lines().rev().filter(|line| !line.starts_with("processed ")).take(12).collect();
     lines.reverse();
     BpfError::Rejected { source, log: lines.join("; ") }
 }

@@ -5,14 +5,20 @@
 //!
 //! This process is not left out: it submits no jobs, and where it is the one interrupted by a job's end, that end counts.
 
+mod adaptive;
+mod descendants;
 mod formats;
+mod rules;
 
+use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, Wanted};
 use crate::{EventFormat, RawRecord, RecordSink};
+use adaptive::Adaptive;
 use gpuscope_model::trace::{Dropped, Family};
 use gpuscope_pmu::{Capability, Rights};
-use gpuscope_sys::Roots;
-use gpuscope_sys::bpf::{BpfError, Jobs};
+use gpuscope_sys::bpf::{BpfError, JobSubject, Jobs};
+pub use gpuscope_sys::bpf::{JobStage, JobTotal, RingTotal, bucket_range};
+use gpuscope_sys::{Roots, monotonic_ns};
 
 /// A capture by BPF programs.
 #[derive(Debug)]
@@ -21,7 +27,16 @@ pub struct BpfCapture {
     formats: Vec<EventFormat>,
     /// When the reading before the last began, and gave all there was.
     complete_ns: u64,
+    roots: Roots,
+    adaptive: Adaptive,
+    promised_ns: u64,
+    /// When it was last looked for the oldest job that may yet be told of, and whether there are such.
+    looked_ns: u64,
+    tells_late: bool,
 }
+
+/// So often the table of jobs in flight is looked through, where they are told of when they are done.
+const LOOK_NS: u64 = 100_000_000;
 
 impl BpfCapture {
     /// Begins a capture. Needs CAP_BPF and CAP_PERFMON, and neither root nor tracefs.
@@ -29,15 +44,83 @@ impl BpfCapture {
     /// # Errors
     /// [`CaptureError::Permission`]; [`CaptureError::Unsupported`] for a kernel without type information, without a driver that uses the
     /// DRM scheduler, or where no wanted family is captured this way; [`CaptureError::Failed`].
-    pub fn open(roots: &Roots, wanted: &Wanted) -> Result<BpfCapture, CaptureError> {
+    pub fn open(roots: &Roots, wanted: &Wanted, settings: &Settings) -> Result<BpfCapture, CaptureError> {
         if !wanted.families.contains(&Family::DrmSched) {
             return Err(CaptureError::Unsupported {
                 what: "none of the families asked for is captured by BPF".into(),
                 remedy: "ask for gpu_scheduler, or capture by tracefs".into(),
             });
         }
-        let jobs = Jobs::open(roots, wanted.buffer_bytes).map_err(|error| explain(roots, error))?;
-        Ok(BpfCapture { formats: formats::of(jobs.fields()), jobs, complete_ns: 0 })
+        let jobs =
+            Jobs::open(roots, wanted.buffer_bytes, rules::of(settings)).map_err(|error| explain(roots, error))?;
+        let mut capture = BpfCapture {
+            formats: formats::of(jobs.fields()),
+            jobs,
+            complete_ns: 0,
+            roots: roots.clone(),
+            adaptive: Adaptive::new(&settings.sampling),
+            promised_ns: 0,
+            looked_ns: 0,
+            tells_late: settings.sampling.slower_than_ns.is_some(),
+        };
+        capture.follow(settings)?;
+        Ok(capture)
+    }
+
+    /// Puts other settings in force, at one moment for all processors. Jobs in flight keep what was decided of them.
+    ///
+    /// # Errors
+    /// [`CaptureError::Failed`] with the kernel's answer: more than 8192 entries of lists; the settings before stay in force.
+    pub fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        self.jobs.set_rules(rules::of(settings)).map_err(failed)?;
+        // Jobs that are in flight under settings for slow jobs are told of under those that follow.
+        self.tells_late |= settings.sampling.slower_than_ns.is_some();
+        self.adaptive = Adaptive::new(&settings.sampling);
+        self.follow(settings)
+    }
+
+    /// The part of the jobs that the sample keeps now: less than was asked for where a target rate is set.
+    pub fn share(&self) -> f64 {
+        self.jobs.rules().sample as f64 / gpuscope_sys::bpf::ALL_JOBS as f64
+    }
+
+    /// What jobs took that were done since this was asked last, and the rings now. Empty unless the settings have asked for totals.
+    ///
+    /// # Errors
+    /// [`CaptureError::Failed`] when the kernel refuses.
+    pub fn take_totals(&mut self) -> Result<(Vec<JobTotal>, Vec<RingTotal>), CaptureError> {
+        self.jobs.take_totals().map_err(failed)
+    }
+
+    /// Lists the children of listed processes: the programs see to those to come, then those that are there are looked up.
+    fn follow(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        let pids = &settings.filters.pids;
+        if !settings.filters.with_children || pids.allow.is_empty() && pids.deny.is_empty() {
+            return Ok(());
+        }
+        self.jobs.follow_children().map_err(failed)?;
+        // Twice: a child of one that was not listed yet may have begun while the first list was made.
+        for _ in 0..2 {
+            for (listed, is_allowed) in [(&pids.allow, true), (&pids.deny, false)] {
+                for child in descendants::of(&self.roots, listed) {
+                    self.jobs.also_list(&JobSubject::Pid(child), is_allowed).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when all is told. Where jobs are told of when they are done, not before the oldest that is not: it may be told of.
+    fn until(&mut self, now_ns: u64) -> Result<u64, CaptureError> {
+        if !self.tells_late {
+            return Ok(self.complete_ns);
+        }
+        if now_ns.saturating_sub(self.looked_ns) < LOOK_NS {
+            return Ok(self.promised_ns);
+        }
+        self.looked_ns = now_ns;
+        let oldest = self.jobs.oldest_kept_ns().map_err(failed)?;
+        Ok(oldest.map_or(self.complete_ns, |oldest| oldest.min(self.complete_ns)))
     }
 }
 
@@ -54,18 +137,35 @@ impl Capture for BpfCapture {
     /// may still come whose time is a little before that; what is promised is the beginning of the complete reading before it, as perf
     /// does between its rounds (PERF_RECORD_FINISHED_ROUND). A reading that met a record being filled promises nothing new.
     fn drain(&mut self, sink: &mut dyn RecordSink) -> Result<Drained, CaptureError> {
+        // Before the ring is read: what is not in the table of jobs then is in the ring.
+        let until_ns = self.until(monotonic_ns())?.max(self.promised_ns);
         let read =
             self.jobs.read(|record| sink.record(RawRecord { at_ns: record.at_ns, cpu: record.cpu, data: record.data }));
-        let until_ns = self.complete_ns;
+        self.promised_ns = until_ns;
         if let Some(at_ns) = read.complete_at_ns {
             self.complete_ns = at_ns;
+        }
+        self.adaptive.count(read.records);
+        if self.adaptive.is_due(monotonic_ns()) {
+            let left_out = self.jobs.lost().map_err(failed)?.sampled_out;
+            if let Some(part) = self.adaptive.adjust(monotonic_ns(), left_out) {
+                self.jobs.set_sample(rules::share(part)).map_err(failed)?;
+            }
         }
         Ok(Drained { until_ns, records: read.records })
     }
 
     fn dropped(&mut self) -> Result<Dropped, CaptureError> {
         let lost = self.jobs.lost().map_err(failed)?;
-        Ok(Dropped { ring_full: lost.ring_full, missed: lost.missed, ..Dropped::default() })
+        Ok(Dropped {
+            ring_full: lost.ring_full,
+            missed: lost.missed,
+            rate_limited: lost.rate_limited,
+            sampled_out: lost.sampled_out,
+            filtered: lost.filtered,
+            table_full: lost.table_full,
+            unreadable: 0,
+        })
     }
 
     /// None: records carry process and name of who submitted.

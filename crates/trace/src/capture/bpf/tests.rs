@@ -114,7 +114,7 @@ fn dependencies_name_both_jobs() {
 #[test]
 fn other_families_are_refused_by_name_of_the_remedy() {
     let wanted = Wanted { families: vec![Family::Xe], buffer_bytes: 1 << 20 };
-    let error = BpfCapture::open(&Roots::host(), &wanted).unwrap_err();
+    let error = BpfCapture::open(&Roots::host(), &wanted, &Settings::default()).unwrap_err();
     assert!(matches!(error, CaptureError::Unsupported { .. }), "{error}");
 }
 
@@ -122,6 +122,6 @@ fn other_families_are_refused_by_name_of_the_remedy() {
 fn a_captured_tree_cannot_be_traced() {
     let tree = tempfile::tempdir().unwrap();
     let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 };
-    let error = BpfCapture::open(&Roots::at(tree.path()), &wanted).unwrap_err();
+    let error = BpfCapture::open(&Roots::at(tree.path()), &wanted, &Settings::default()).unwrap_err();
     assert!(matches!(error, CaptureError::Unsupported { .. }), "{error}");
 }

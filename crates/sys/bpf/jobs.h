@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/*
+ * What the programs of jobs.bpf.c have in common: where the kernel's members are, the ring and its records, what is lost, and how a program
+ * is entered.
+ */
+#ifndef GPUSCOPE_JOBS_H
+#define GPUSCOPE_JOBS_H
+
+#include "kernel.h"
+
+/* Filled by crates/sys/src/bpf/jobs.rs, in this order. */
+#define ABSENT 0xffff
+const volatile struct {
+	u16 job_fence;		/* drm_sched_job.s_fence */
+	u16 job_scheduler;	/* drm_sched_job.sched */
+	u16 finished_context;	/* drm_sched_fence.finished.context */
+	u16 finished_seqno;
+	u16 finished_error;
+	u16 parent;		/* drm_sched_fence.parent: the hardware's fence, from run on */
+	u16 client;		/* drm_sched_fence.drm_client_id: 6.17 and later */
+	u16 context;		/* dma_fence.context */
+	u16 seqno;
+	u16 error;
+	u16 scheduler_name;	/* drm_gpu_scheduler.name */
+	u16 scheduler_device;	/* drm_gpu_scheduler.dev */
+	u16 device_name;	/* device.kobj.name */
+	u16 queue_length;	/* drm_sched_entity.job_queue.job_count */
+	u16 task_pid;		/* task_struct.pid */
+	u16 task_tgid;
+} places = {};
+
+/* max_entries, a power of two pages, is set before loading. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_RINGBUF);
+	NUMBER(max_entries, 65536);
+} ring SEC(".maps");
+
+/*
+ * What was not recorded, in a place a processor (by the lower bits of its number) and by atomic additions: an interrupt may count
+ * between another program's reading and writing, and counts are exact.
+ */
+#define SLOTS 256
+
+/* Why an event is not in the ring; and how many are there because a program of a later level stood in. */
+enum cause { KEPT, RING_FULL, FILTERED, SAMPLED_OUT, RATE_LIMITED, TABLE_FULL, RECOVERED };
+
+struct counts {
+	u64 events[8];	/* left out, by enum cause */
+	u64 handled[8];		/* the last event, by type of record */
+};
+struct all_counts {
+	struct counts slot[SLOTS];
+};
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct all_counts);
+} counts SEC(".maps");
+
+INLINE struct counts *my_counts(void)
+{
+	u32 zero = 0;
+	struct all_counts *all = bpf_map_lookup_elem(&counts, &zero);
+
+	return all ? &all->slot[bpf_get_smp_processor_id() % SLOTS] : 0;
+}
+
+INLINE void count(struct counts *mine, u32 cause, u64 events)
+{
+	__sync_fetch_and_add(&mine->events[cause % 8], events);
+}
+
+/*
+ * The kernel does not run a program on a processor where it is running already: while a task is preempted or interrupted in it
+ * (tracepoints leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
+ * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So these programs are loaded several times, and follow one
+ * another on each tracepoint. Each leaves a note of the event that it handles; one of a later level acts if it does not find that.
+ *
+ * What is passed over even so is the kernel's count of the first level's misses less RECOVERED. Should a task be preempted between two
+ * levels, the note may be another's, and the later level record what the earlier one has recorded: `level` tells the reader where to
+ * look for that.
+ */
+const volatile u32 level = 0;
+
+INLINE int is_handled(struct counts *mine, u16 type, u64 subject)
+{
+	/* Pointers leave room for the thread above. */
+	u64 event = subject ^ bpf_get_current_pid_tgid() << 40;
+	volatile u64 *note = &mine->handled[type];
+
+	if (level) {
+		if (*note == event)
+			return 1;
+		count(mine, RECOVERED, 1);
+	}
+	*note = event;
+	return 0;
+}
+
+#define PROGRAM(program, type)                                                                                                             \
+	SEC("raw_tp/" #program)                                                                                                            \
+	int program(u64 *args)                                                                                                             \
+	{                                                                                                                                  \
+		struct counts *mine = my_counts();                                                                                         \
+                                                                                                                                           \
+		if (!mine || is_handled(mine, type, args[0]))                                                                              \
+			return 0;                                                                                                          \
+		record_##program(args, bpf_ktime_get_ns(), mine);                                                                          \
+		return 0;                                                                                                                  \
+	}
+
+/* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
+enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR };
+
+/* In front of each record, for crates/sys/src/bpf/jobs.rs. */
+struct head {
+	u64 at_ns;
+	u16 cpu;
+	u16 size;
+	u32 level;
+};
+
+/* As ftrace begins its records (struct trace_entry, include/linux/trace_events.h). */
+struct common {
+	u16 type;
+	u8 flags;
+	u8 preempt_count;
+	u32 pid;
+};
+
+struct job {
+	u64 fence_context;
+	u64 fence_seqno;
+};
+
+struct queue {
+	struct head head;
+	struct common common;
+	struct job job;
+	u64 client_id;
+	u64 cgroup;
+	u32 tgid;
+	u32 uid;
+	u32 job_count;
+	char name[24];
+	char dev[32];
+	char comm[16];
+	u32 pad;
+};
+
+struct run {
+	struct head head;
+	struct common common;
+	struct job job;
+	u64 client_id;
+	u32 job_count;
+	char name[24];
+	char dev[32];
+	u32 pad;
+};
+
+struct done {
+	struct head head;
+	struct common common;
+	struct job job;
+	int error;
+	u32 pad;
+};
+
+struct dependency {
+	struct head head;
+	struct common common;
+	struct job job;
+	u64 ctx;
+	u64 seqno;
+};
+
+/* The place may be absent; a read that fails leaves zeros. */
+#define READ(to, base, place)                                                                                                              \
+	do {                                                                                                                               \
+		if ((place) != ABSENT)                                                                                                     \
+			bpf_probe_read_kernel((to), sizeof(*(to)), (const void *)((base) + (place)));                                      \
+		else                                                                                                                       \
+			*(to) = 0;                                                                                                         \
+	} while (0)
+
+INLINE u64 read_word(u64 base, u16 place)
+{
+	u64 word;
+
+	READ(&word, base, place);
+	return word;
+}
+
+/* Text behind a pointer; what is not text is zero, so that recordings of the same are the same. */
+INLINE void read_text(char *to, u32 size, u64 from)
+{
+	__builtin_memset(to, 0, size);
+	if (from)
+		bpf_probe_read_kernel_str(to, size, (const void *)from);
+}
+
+INLINE void *reserve(struct counts *mine, u64 size)
+{
+	void *record = bpf_ringbuf_reserve(&ring, size, 0);
+
+	if (!record)
+		count(mine, RING_FULL, 1);
+	return record;
+}
+
+INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 type, u64 size, u64 pid_tgid)
+{
+	head->at_ns = at_ns;
+	head->cpu = bpf_get_smp_processor_id();
+	head->size = size - sizeof(*head);
+	head->level = level;
+	common->type = type;
+	common->flags = 0;
+	common->preempt_count = 0;
+	common->pid = pid_tgid;
+}
+
+/* A job is what its scheduler's finished fence says, from queue to done and beyond. */
+INLINE void fill_job(struct job *job, u64 s_fence)
+{
+	READ(&job->fence_context, s_fence, places.finished_context);
+	READ(&job->fence_seqno, s_fence, places.finished_seqno);
+}
+
+INLINE void fill_ring(char *name, char *dev, u64 scheduler)
+{
+	read_text(name, 24, read_word(scheduler, places.scheduler_name));
+	read_text(dev, 32, read_word(read_word(scheduler, places.scheduler_device), places.device_name));
+}
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/*
+ * Which jobs are recorded. Whoever traces sets it, at any time: crates/sys/src/bpf/jobs/rules.rs.
+ *
+ * It is decided once for each job, where it is queued, and holds for all of its events: `kept` remembers. Filters and lists come first,
+ * then sampling, then the limit. Events of jobs that were not queued under a rule that keeps them (also those from before the first rule)
+ * are left out and counted.
+ */
+#ifndef GPUSCOPE_RULES_H
+#define GPUSCOPE_RULES_H
+
+#include "jobs.h"
+
+/* What a list is of. */
+enum subject { PID, UID, CGROUP, COMM, DEVICE, RING, RING_SAMPLE };
+
+enum {
+	TRACK = 1,	/* there are rules for jobs: look at `kept` */
+	REMEMBER = 2,	/* jobs are left out for several causes: remember which */
+	SLOW_ONLY = 4,	/* record a job when it is done, if it took long */
+	BUCKET = 8,
+	WINDOW = 16,
+	TOTALS = 32,	/* add up what jobs take, totals.h */
+	SILENT = 64,	/* and record nothing */
+};
+
+struct rules {
+	u32 generation;		/* of the lists: their keys begin with it */
+	u32 flags;
+	u32 types;		/* of records that are wanted, a bit each */
+	u32 allow, deny;	/* which subjects have such a list, a bit each */
+	u32 miss_cause;		/* why a job is not in `kept` */
+	u64 sample_below;	/* of 1 << 32 */
+	u64 slow_ns;
+	u64 job_ns, burst_ns;	/* BUCKET: what a job takes from it, what it holds */
+	u64 window_ns, window_jobs;
+	u32 window;		/* number of the window of totals */
+	u32 pad;
+};
+
+/* Two, so that one can be written while the other is in force; `active` is 0 before the first, then 1 or 2: nothing is recorded before
+ * all programs are attached, and all begin at one moment. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 2);
+	TYPE(key, u32);
+	TYPE(value, struct rules);
+} rules SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, u32);
+} active SEC(".maps");
+
+INLINE const struct rules *rules_in_force(void)
+{
+	u32 key = 0;
+	u32 *number = bpf_map_lookup_elem(&active, &key);
+
+	if (!number || !*number)
+		return 0;
+	key = *number - 1;
+	return bpf_map_lookup_elem(&rules, &key);
+}
+
+/* Numbers stand in the first bytes of the text, names are filled up with zeros; a ring is its name and, in the last 32 bytes, its device
+ * or zeros for any. */
+struct list_key {
+	u32 generation;
+	u32 subject;
+	char text[24];
+	char dev[32];
+};
+
+enum { ALLOWED = 1, DENIED = 2 };
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 8192);
+	TYPE(key, struct list_key);
+	TYPE(value, u64);
+} lists SEC(".maps");
+
+/* What is left to take, as the time at which the bucket would be full again; and the window's number and jobs. For all processors. */
+struct limit {
+	u64 full_at_ns;
+	u64 window;
+};
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct limit);
+} limit SEC(".maps");
+
+/* An event of a job that is recorded only if it takes long. */
+struct kept_dependency {
+	u64 at_ns;
+	u64 ctx;
+	u64 seqno;
+	u32 tid;
+	u16 cpu;
+	u16 type;
+};
+#define DEPENDENCIES 4
+
+/* A job in flight. */
+struct kept {
+	u32 cause;	/* KEPT, or why it is left out */
+	u16 has_run;
+	u16 dependencies;
+	u64 run_ns;
+	u32 run_tid;
+	u32 run_cpu;
+	u32 run_job_count;
+	u32 pad;
+	struct queue queue;
+	struct kept_dependency dependency[DEPENDENCIES];
+};
+const struct kept no_job = {};
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 8192);
+	TYPE(key, struct job);
+	TYPE(value, struct kept);
+} kept SEC(".maps");
+
+/* Jobs that are done and whose fence has yet to tell of an error. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	NUMBER(max_entries, 1024);
+	TYPE(key, struct job);
+	TYPE(value, u32);
+} failing SEC(".maps");
+
+INLINE int is_wanted(const struct rules *r, struct counts *mine, u16 type)
+{
+	if (r->flags & SILENT)
+		return 0;
+	if (r->types & 1u << type)
+		return 1;
+	count(mine, FILTERED, 1);
+	return 0;
+}
+
+INLINE int is_kept_out(const struct rules *r, u32 subject, const u64 *found)
+{
+	u64 verdict = found ? *found : 0;
+
+	return (r->deny & 1u << subject && verdict == DENIED) || (r->allow & 1u << subject && verdict != ALLOWED);
+}
+
+INLINE int has_list(const struct rules *r, u32 subject)
+{
+	return (r->allow | r->deny) & 1u << subject;
+}
+
+INLINE int number_is_kept_out(const struct rules *r, u32 subject, u64 number)
+{
+	struct list_key key;
+
+	if (!has_list(r, subject))
+		return 0;
+	__builtin_memset(&key, 0, sizeof(key));
+	key.generation = r->generation;
+	key.subject = subject;
+	*(u64 *)key.text = number;
+	return is_kept_out(r, subject, bpf_map_lookup_elem(&lists, &key));
+}
+
+/* A ring's entry: of this device, or of any. */
+INLINE const u64 *find_ring(const struct rules *r, u32 subject, const struct queue *job)
+{
+	struct list_key key = { .generation = r->generation, .subject = subject };
+	const u64 *found;
+
+	__builtin_memcpy(key.text, job->name, sizeof(key.text));
+	__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
+	found = bpf_map_lookup_elem(&lists, &key);
+	if (found)
+		return found;
+	__builtin_memset(key.dev, 0, sizeof(key.dev));
+	return bpf_map_lookup_elem(&lists, &key);
+}
+
+INLINE int is_filtered(const struct rules *r, const struct queue *job)
+{
+	struct list_key key;
+
+	if (!(r->allow | r->deny))
+		return 0;
+	if (number_is_kept_out(r, PID, job->tgid) || number_is_kept_out(r, UID, job->uid) ||
+	    number_is_kept_out(r, CGROUP, job->cgroup))
+		return 1;
+	if (has_list(r, COMM)) {
+		__builtin_memset(&key, 0, sizeof(key));
+		key.generation = r->generation;
+		key.subject = COMM;
+		__builtin_memcpy(key.text, job->comm, sizeof(job->comm));
+		if (is_kept_out(r, COMM, bpf_map_lookup_elem(&lists, &key)))
+			return 1;
+	}
+	if (has_list(r, DEVICE)) {
+		__builtin_memset(&key, 0, sizeof(key));
+		key.generation = r->generation;
+		key.subject = DEVICE;
+		__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
+		if (is_kept_out(r, DEVICE, bpf_map_lookup_elem(&lists, &key)))
+			return 1;
+	}
+	return has_list(r, RING) && is_kept_out(r, RING, find_ring(r, RING, job));
+}
+
+/* The same for the same job, whoever asks; evenly spread over 32 bits (the last step of MurmurHash3). */
+INLINE u32 hash_of(const struct job *job)
+{
+	u64 hash = job->fence_context * 0x9e3779b97f4a7c15ull + job->fence_seqno;
+
+	hash ^= hash >> 33;
+	hash *= 0xff51afd7ed558ccdull;
+	hash ^= hash >> 33;
+	hash *= 0xc4ceb9fe1a85ec53ull;
+	return hash >> 32;
+}
+
+INLINE int is_sampled_out(const struct rules *r, const struct queue *job)
+{
+	u64 below = r->sample_below;
+
+	if (has_list(r, RING_SAMPLE)) {
+		const u64 *found = find_ring(r, RING_SAMPLE, job);
+
+		if (found)
+			below = *found;
+	}
+	return hash_of(&job->job) >= below;
+}
+
+/* Tries until no other processor was faster; after so many in vain the job is left out as if over the limit. */
+#define TRIES 8
+
+/*
+ * The bucket as one number: the time at which it would be full. A job moves it by job_ns; what would move it further than burst_ns from
+ * now is over the limit (the generic cell rate algorithm, ITU-T I.371).
+ */
+INLINE int is_over_bucket(const struct rules *r, struct limit *state, u64 now_ns)
+{
+	u32 try;
+
+#pragma unroll
+	for (try = 0; try < TRIES; try++) {
+		u64 full_at = *(volatile u64 *)&state->full_at_ns;
+		u64 next = (full_at > now_ns ? full_at : now_ns) + r->job_ns;
+
+		if (next - now_ns > r->burst_ns)
+			return 1;
+		if (__sync_val_compare_and_swap(&state->full_at_ns, full_at, next) == full_at)
+			return 0;
+	}
+	return 1;
+}
+
+#define WINDOW_BITS 24	/* for the jobs in it */
+
+INLINE int is_over_window(const struct rules *r, struct limit *state, u64 now_ns)
+{
+	u64 number, jobs;
+	u32 try;
+
+	if (!r->window_ns)
+		return 0;
+	number = now_ns / r->window_ns;
+#pragma unroll
+	for (try = 0; try < TRIES; try++) {
+		u64 word = *(volatile u64 *)&state->window;
+
+		jobs = word >> WINDOW_BITS == number ? word & ((1u << WINDOW_BITS) - 1) : 0;
+		if (jobs >= r->window_jobs)
+			return 1;
+		if (__sync_val_compare_and_swap(&state->window, word, (number << WINDOW_BITS) + jobs + 1) == word)
+			return 0;
+	}
+	return 1;
+}
+
+/* Why a job is left out, or KEPT. */
+INLINE u32 decide(const struct rules *r, const struct queue *job)
+{
+	u32 zero = 0;
+	struct limit *state;
+
+	if (is_filtered(r, job))
+		return FILTERED;
+	if (is_sampled_out(r, job))
+		return SAMPLED_OUT;
+	if (!(r->flags & (BUCKET | WINDOW)))
+		return KEPT;
+	state = bpf_map_lookup_elem(&limit, &zero);
+	if (!state)
+		return KEPT;
+	if (r->flags & BUCKET && is_over_bucket(r, state, job->head.at_ns))
+		return RATE_LIMITED;
+	if (r->flags & WINDOW && is_over_window(r, state, job->head.at_ns))
+		return RATE_LIMITED;
+	return KEPT;
+}
+
+#endif

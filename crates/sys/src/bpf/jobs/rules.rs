@@ -1,0 +1,272 @@
+//! Which jobs are recorded: `rules.h`, from this side.
+
+use super::super::error::BpfError;
+use super::super::object::Tracepoints;
+
+/// What a job is told by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobSubject {
+    /// Process that submitted it.
+    Pid(u32),
+    /// Its user.
+    Uid(u32),
+    /// Its cgroup's number (inode of the folder in cgroup2).
+    Cgroup(u64),
+    /// The submitting thread's name, as the kernel has it: 15 letters at most.
+    Comm(String),
+    /// The device's name: `0000:03:00.0`.
+    Device(String),
+    /// The ring's name, of one device or of all.
+    Ring {
+        /// Its name, 23 letters at most.
+        name: String,
+        /// The device's.
+        device: Option<String>,
+    },
+}
+
+/// How many jobs may be recorded, whichever process, ring and processor they come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobLimit {
+    /// A bucket that holds `burst` jobs and is filled with one each `job_ns`.
+    Bucket {
+        /// Nanoseconds a job.
+        job_ns: u64,
+        /// Jobs at once.
+        burst: u64,
+    },
+    /// So many in each window, which begin at multiples of its length.
+    Window {
+        /// Nanoseconds.
+        length_ns: u64,
+        /// Jobs.
+        jobs: u64,
+    },
+}
+
+/// Which jobs are recorded, and what of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRules {
+    /// What is allowed (true) or denied. Of a kind of subject of which something is allowed, all else is denied.
+    pub lists: Vec<(JobSubject, bool)>,
+    /// Which records are wanted: a bit for each number of a record's layout.
+    pub types: u32,
+    /// Share of the jobs, of [`ALL_JOBS`].
+    pub sample: u64,
+    /// Other shares for single rings.
+    pub ring_samples: Vec<(JobSubject, u64)>,
+    /// Only jobs that take at least so long from queue to done, and those that fail; they are recorded when they are done.
+    pub slow_ns: Option<u64>,
+    /// How many.
+    pub limit: Option<JobLimit>,
+    /// Whether what they take is added up.
+    pub totals: bool,
+    /// Whether they are recorded at all.
+    pub records: bool,
+}
+
+/// All of them, as a share.
+pub const ALL_JOBS: u64 = 1 << 32;
+
+impl Default for JobRules {
+    fn default() -> Self {
+        JobRules {
+            lists: Vec::new(),
+            types: u32::MAX,
+            sample: ALL_JOBS,
+            ring_samples: Vec::new(),
+            slow_ns: None,
+            limit: None,
+            totals: false,
+            records: true,
+        }
+    }
+}
+
+// `enum cause`, `enum subject` and the flags of `struct rules`.
+pub(super) const FILTERED: u32 = 2;
+pub(super) const SAMPLED_OUT: u32 = 3;
+pub(super) const RATE_LIMITED: u32 = 4;
+const RING_SAMPLE: u32 = 6;
+const TRACK: u32 = 1;
+const REMEMBER: u32 = 2;
+const SLOW_ONLY: u32 = 4;
+const BUCKET: u32 = 8;
+const WINDOW: u32 = 16;
+const TOTALS: u32 = 32;
+const SILENT: u32 = 64;
+
+/// Length of `struct list_key`.
+const LIST_KEY: usize = 64;
+
+/// A key of `lists`: generation, subject, 24 bytes of name or number, 32 of the device's name.
+fn list_key(generation: u32, number: u32, subject: &JobSubject) -> [u8; LIST_KEY] {
+    let mut key = [0; LIST_KEY];
+    let mut put = |at: usize, room: usize, bytes: &[u8]| {
+        let room = key.get_mut(at..at + room).unwrap_or_default();
+        room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    };
+    put(0, 4, &generation.to_ne_bytes());
+    put(4, 4, &number.to_ne_bytes());
+    // Names in the kernel's records end with a zero.
+    match subject {
+        JobSubject::Pid(number) | JobSubject::Uid(number) => put(8, 8, &u64::from(*number).to_ne_bytes()),
+        JobSubject::Cgroup(number) => put(8, 8, &number.to_ne_bytes()),
+        JobSubject::Comm(name) => put(8, 15, name.as_bytes()),
+        JobSubject::Device(name) => put(32, 31, name.as_bytes()),
+        JobSubject::Ring { name, device } => {
+            put(8, 23, name.as_bytes());
+            put(32, 31, device.as_deref().unwrap_or_default().as_bytes());
+        }
+    }
+    key
+}
+
+/// `enum subject`.
+fn number(subject: &JobSubject) -> u32 {
+    match subject {
+        JobSubject::Pid(_) => 0,
+        JobSubject::Uid(_) => 1,
+        JobSubject::Cgroup(_) => 2,
+        JobSubject::Comm(_) => 3,
+        JobSubject::Device(_) => 4,
+        JobSubject::Ring { .. } => 5,
+    }
+}
+
+/// The rules in force, and what is needed to change them.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    generation: u32,
+    /// 0 or 1: which of the two is in force; none before the first.
+    active: Option<u32>,
+    /// Once jobs were kept, they are: what is kept must go again.
+    is_tracking: bool,
+    pub(super) window: u32,
+    pub(super) rules: JobRules,
+}
+
+impl InForce {
+    /// Puts other rules in force, at one moment for all processors. Jobs that are in flight keep what was decided of them.
+    pub(super) fn set(&mut self, maps: &Tracepoints, rules: JobRules) -> Result<(), BpfError> {
+        let generation = self.generation.wrapping_add(1);
+        let lists = maps.map("lists")?;
+        let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
+        for (subject, is_allowed) in &rules.lists {
+            let verdict: u64 = if *is_allowed { 1 } else { 2 };
+            lists.insert(&list_key(generation, number(subject), subject), &verdict.to_ne_bytes()).map_err(failed)?;
+        }
+        for (ring, share) in &rules.ring_samples {
+            lists.insert(&list_key(generation, RING_SAMPLE, ring), &share.to_ne_bytes()).map_err(failed)?;
+        }
+        self.generation = generation;
+        self.rules = rules;
+        self.write(maps)?;
+        // What was in force before, children of listed processes included.
+        let mut old = Vec::new();
+        lists
+            .each(|key, _| {
+                if key.get(..4) != Some(&generation.to_ne_bytes()[..]) {
+                    old.push(key.to_vec());
+                }
+            })
+            .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        for key in old {
+            // It may have gone with its process.
+            let _ = lists.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// The same rules with a process more on a list.
+    pub(super) fn also_list(&self, maps: &Tracepoints, subject: &JobSubject, is_allowed: bool) -> Result<(), BpfError> {
+        let verdict: u64 = if is_allowed { 1 } else { 2 };
+        let key = list_key(self.generation, number(subject), subject);
+        let lists = maps.map("lists")?;
+        lists.insert(&key, &verdict.to_ne_bytes()).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
+    }
+
+    /// Writes the rules where none are in force, and puts them in force.
+    pub(super) fn write(&mut self, maps: &Tracepoints) -> Result<(), BpfError> {
+        let bytes = self.bytes();
+        let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
+        let next = self.active.map_or(0, |active| 1 - active);
+        maps.map("rules")?.insert(&next.to_ne_bytes(), &bytes).map_err(failed)?;
+        maps.map("active")?.insert(&0_u32.to_ne_bytes(), &(next + 1).to_ne_bytes()).map_err(failed)?;
+        self.active = Some(next);
+        Ok(())
+    }
+
+    /// `struct rules`.
+    fn bytes(&mut self) -> Vec<u8> {
+        let rules = &self.rules;
+        let bits = |allowed: bool| {
+            rules.lists.iter().filter(|(_, is)| *is == allowed).fold(0, |bits, (of, _)| bits | 1 << number(of))
+        };
+        let (allow, mut deny): (u32, u32) = (bits(true), bits(false));
+        let is_sampling = rules.sample < ALL_JOBS || !rules.ring_samples.is_empty();
+        let causes = [(allow | deny != 0, FILTERED), (is_sampling, SAMPLED_OUT), (rules.limit.is_some(), RATE_LIMITED)];
+        let causes: Vec<u32> = causes.into_iter().filter(|(is, _)| *is).map(|(_, cause)| cause).collect();
+        if !rules.ring_samples.is_empty() {
+            deny |= 1 << RING_SAMPLE;
+        }
+        self.is_tracking |= !causes.is_empty() || rules.slow_ns.is_some() || rules.totals;
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let flags = flag(self.is_tracking, TRACK)
+            | flag(causes.len() > 1, REMEMBER)
+            | flag(rules.slow_ns.is_some(), SLOW_ONLY)
+            | flag(matches!(rules.limit, Some(JobLimit::Bucket { .. })), BUCKET)
+            | flag(matches!(rules.limit, Some(JobLimit::Window { .. })), WINDOW)
+            | flag(rules.totals, TOTALS)
+            | flag(!rules.records, SILENT);
+        // Of several, a job that is not kept was queued before them all.
+        let miss_cause = match causes.as_slice() {
+            [only] => *only,
+            _ => FILTERED,
+        };
+        let (job_ns, burst_ns) = match rules.limit {
+            Some(JobLimit::Bucket { job_ns, burst }) => (job_ns, job_ns.saturating_mul(burst)),
+            _ => (0, 0),
+        };
+        let (window_ns, window_jobs) = match rules.limit {
+            // The jobs of a window are counted in 24 bits.
+            Some(JobLimit::Window { length_ns, jobs }) => (length_ns.max(1), jobs.min((1 << 24) - 1)),
+            _ => (0, 0),
+        };
+        let halves = [self.generation, flags, rules.types, allow, deny, miss_cause];
+        let words = [rules.sample, rules.slow_ns.unwrap_or(0), job_ns, burst_ns, window_ns, window_jobs];
+        let mut bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_ne_bytes()).collect();
+        bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes.extend(self.window.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_as_the_kernel_cuts_them() {
+        let key = list_key(7, 3, &JobSubject::Comm("a_name_of_more_than_fifteen".into()));
+        assert_eq!(key[..8], [7, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(&key[8..24], b"a_name_of_more_\0");
+        assert!(key[24..].iter().all(|byte| *byte == 0));
+        let key = list_key(1, 5, &JobSubject::Ring { name: "gfx".into(), device: Some("0000:03:00.0".into()) });
+        assert_eq!((&key[8..12], &key[32..45]), (&b"gfx\0"[..], &b"0000:03:00.0\0"[..]));
+    }
+
+    #[test]
+    fn jobs_are_tracked_from_the_first_rule_on() {
+        let flags = |force: &mut InForce| force.bytes()[4];
+        let mut force = InForce::default();
+        assert_eq!(flags(&mut force), 0);
+        force.rules.sample = 1;
+        assert_eq!(flags(&mut force), TRACK as u8);
+        force.rules.lists = vec![(JobSubject::Pid(1), true)];
+        assert_eq!(flags(&mut force), (TRACK | REMEMBER) as u8);
+        force.rules = JobRules::default();
+        assert_eq!(flags(&mut force), TRACK as u8, "what is kept must go again");
+    }
+}

@@ -1,0 +1,96 @@
+//! A share that follows how much there is, so that about so many events come as were asked for.
+
+use crate::capture::settings::Sampling;
+
+/// So often the share is looked at.
+const INTERVAL_NS: u64 = 100_000_000;
+
+/// What was seen since the share was last changed.
+#[derive(Debug)]
+pub(super) struct Adaptive {
+    target_per_second: Option<u64>,
+    most: f64,
+    since_ns: Option<u64>,
+    recorded: u64,
+    /// What the sample had left out by then, since the beginning of the capture.
+    left_out: u64,
+}
+
+impl Adaptive {
+    pub(super) fn new(sampling: &Sampling) -> Adaptive {
+        Adaptive {
+            target_per_second: sampling.target_events_per_second,
+            most: sampling.share,
+            since_ns: None,
+            recorded: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Events came.
+    pub(super) fn count(&mut self, records: u64) {
+        self.recorded = self.recorded.saturating_add(records);
+    }
+
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+        let is_time = self.since_ns.is_none_or(|since| now_ns.saturating_sub(since) >= INTERVAL_NS);
+        self.target_per_second.is_some() && is_time
+    }
+
+    /// The share from now on: the target over all that there was, were it to go on so. `left_out` is what the sample has left out since
+    /// the beginning. None at first, when there is nothing to go by.
+    pub(super) fn adjust(&mut self, now_ns: u64, left_out: u64) -> Option<f64> {
+        let target = self.target_per_second?;
+        let since = self.since_ns.replace(now_ns);
+        let seen = self.recorded.saturating_add(left_out.saturating_sub(self.left_out));
+        self.left_out = left_out;
+        self.recorded = 0;
+        let span_s = now_ns.saturating_sub(since?) as f64 / 1e9;
+        let room = target as f64 * span_s;
+        // Nothing to choose from: whatever comes next is welcome.
+        Some(if seen as f64 <= room { self.most } else { (room / seen as f64).min(self.most) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adaptive(target: u64, share: f64) -> Adaptive {
+        Adaptive::new(&Sampling { share, target_events_per_second: Some(target), ..Sampling::default() })
+    }
+
+    const STEP: u64 = INTERVAL_NS;
+
+    #[test]
+    fn the_share_is_what_was_asked_for_over_what_there_is() {
+        let mut adaptive = adaptive(100, 1.0);
+        assert!(adaptive.is_due(0));
+        assert_eq!(adaptive.adjust(0, 0), None);
+        assert!(!adaptive.is_due(STEP - 1) && adaptive.is_due(STEP));
+        // 40 events in a tenth of a second, none left out yet: 10 were asked for.
+        adaptive.count(40);
+        assert_eq!(adaptive.adjust(STEP, 0), Some(0.25));
+        // Then a quarter of them.
+        adaptive.count(10);
+        assert_eq!(adaptive.adjust(2 * STEP, 30), Some(0.25));
+        // Then twice as many.
+        adaptive.count(20);
+        assert_eq!(adaptive.adjust(3 * STEP, 90), Some(0.125));
+        // Then few.
+        adaptive.count(1);
+        assert_eq!(adaptive.adjust(4 * STEP, 93), Some(1.0));
+    }
+
+    #[test]
+    fn the_share_asked_for_is_the_most() {
+        let mut adaptive = adaptive(100, 0.5);
+        adaptive.adjust(0, 0);
+        assert_eq!(adaptive.adjust(STEP, 0), Some(0.5));
+    }
+
+    #[test]
+    fn without_a_target_nothing_is_due() {
+        assert!(!Adaptive::new(&Sampling::default()).is_due(u64::MAX));
+    }
+}

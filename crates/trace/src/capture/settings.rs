@@ -1,0 +1,118 @@
+//! What of the events is kept, as whoever traces asks for it. All of it may be changed while a capture runs.
+//!
+//! It is decided for whole jobs, when they are queued, and holds for all their events: first the filters, then the sample, then the
+//! limit. Jobs in flight keep what was decided of them.
+
+use gpuscope_model::trace::EventKind;
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Whose jobs, and which events of them.
+    pub filters: Filters,
+    /// Which of these.
+    pub sampling: Sampling,
+    /// And of these, how many.
+    pub limit: Option<Limit>,
+    /// Whether events come at all. Without, only totals are kept.
+    pub events: bool,
+    /// Whether what jobs take is added up in the kernel, where the back end can do that.
+    pub totals: bool,
+}
+
+impl Default for Settings {
+    /// Everything is kept, and nothing added up.
+    fn default() -> Self {
+        Settings {
+            filters: Filters::default(),
+            sampling: Sampling::default(),
+            limit: None,
+            events: true,
+            totals: false,
+        }
+    }
+}
+
+/// Two lists. Where something is allowed, all else is not; what is denied is not, allowed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lists<T> {
+    /// Only these, unless empty.
+    pub allow: Vec<T>,
+    /// Never these.
+    pub deny: Vec<T>,
+}
+
+impl<T> Default for Lists<T> {
+    fn default() -> Self {
+        Lists { allow: Vec::new(), deny: Vec::new() }
+    }
+}
+
+/// Whose jobs are kept: those that pass all of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    /// Processes that submit.
+    pub pids: Lists<u32>,
+    /// Whether children of listed processes, and theirs, are listed as they are; those that are there already and those to come.
+    pub with_children: bool,
+    /// Users that submit.
+    pub uids: Lists<u32>,
+    /// Their cgroups: inodes of folders in cgroup2.
+    pub cgroups: Lists<u64>,
+    /// Names of submitting threads, whole, as the kernel cuts them.
+    pub comms: Lists<String>,
+    /// Devices, as the kernel names them: `0000:03:00.0`.
+    pub gpus: Lists<String>,
+    /// Rings.
+    pub rings: Lists<RingName>,
+    /// Kinds of events; others of the same job are not concerned.
+    pub kinds: Lists<EventKind>,
+}
+
+/// A ring of one device, or of that name on all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingName {
+    /// The device.
+    pub gpu: Option<String>,
+    /// The ring.
+    pub name: String,
+}
+
+/// Which jobs of those that pass the filters are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// So large a part of them, from 0 to 1, chosen by what tells jobs apart: the same job is chosen every time.
+    pub share: f64,
+    /// Other shares for single rings.
+    pub rings: Vec<(RingName, f64)>,
+    /// The share is changed as time goes on, so that no more events come than this in a second: `share` is the most then. Rings with
+    /// a share of their own keep it.
+    pub target_events_per_second: Option<u64>,
+    /// Only jobs that take at least so long from queue to done, or fail, with all their events. They come when the job is done.
+    pub slower_than_ns: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling { share: 1.0, rings: Vec::new(), target_events_per_second: None, slower_than_ns: None }
+    }
+}
+
+/// How many jobs are kept, of all processes and rings together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// So many a second, and so many at once where there were fewer before.
+    Bucket {
+        /// Jobs a second.
+        jobs_per_second: f64,
+        /// Jobs at once.
+        burst: u64,
+    },
+    /// So many in each window.
+    Window {
+        /// Jobs.
+        jobs: u64,
+        /// The windows' length in nanoseconds; they begin at its multiples on CLOCK_MONOTONIC.
+        length_ns: u64,
+    },
+}
