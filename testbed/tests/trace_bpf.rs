@@ -8,107 +8,23 @@
     reason = "a guest that is not as it should be is a failed test"
 )]
 
-use gpuscope_model::trace::{Event, EventKind, Family, JobKey};
-use gpuscope_sys::Roots;
+mod common;
+
+use common::recorded::{Recorded, jobs, lives};
+use gpuscope_model::trace::{EventKind, JobKey};
 use gpuscope_testbed::{Gpu, Load, gpus, kernel, kernel_since};
-use gpuscope_trace::capture::bpf::BpfCapture;
 use gpuscope_trace::capture::settings::Settings;
-use gpuscope_trace::capture::{Capture, CaptureError, Wanted};
-use gpuscope_trace::{Decoder, RawRecord};
+use gpuscope_trace::capture::{Capture, CaptureError};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
-
-fn wanted(buffer_bytes: usize) -> Wanted {
-    Wanted { families: vec![Family::DrmSched], buffer_bytes }
-}
-
-/// A capture with what it gave so far.
-struct Recorded {
-    capture: BpfCapture,
-    decoder: Decoder,
-    events: Vec<Event>,
-}
-
-impl Recorded {
-    fn open(buffer_bytes: usize) -> Result<Recorded, CaptureError> {
-        let capture = BpfCapture::open(&Roots::host(), &wanted(buffer_bytes), &Settings::default())?;
-        let mut decoder = Decoder::new();
-        for format in capture.formats() {
-            assert!(decoder.add_format(format), "{}", format.name);
-        }
-        Ok(Recorded { capture, decoder, events: Vec::new() })
-    }
-
-    fn drain(&mut self) -> u64 {
-        let (decoder, events) = (&mut self.decoder, &mut self.events);
-        let mut sink = |record: RawRecord<'_>| events.extend(decoder.decode(record));
-        let drained = self.capture.drain(&mut sink).unwrap();
-        drained.until_ns
-    }
-
-    /// Drains while the loads go on and until all is told; every record must come before its time is promised to be over.
-    fn follow(&mut self, loads: Vec<Load>) -> Vec<(bool, String)> {
-        let waiting = std::thread::spawn(move || loads.into_iter().map(Load::wait).collect());
-        let mut promised = 0;
-        let mut rounds_after = 0;
-        while rounds_after < 30 {
-            let seen = self.events.len();
-            let until = self.drain();
-            let early = self.events[seen..].iter().find(|e| e.at_ns < promised);
-            assert_eq!(early, None, "promised {promised}");
-            assert!(until >= promised, "{until} after {promised}");
-            promised = until;
-            if waiting.is_finished() {
-                rounds_after += 1;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        waiting.join().unwrap()
-    }
-
-    /// Device and ring of an event.
-    fn ring(&self, event: &Event) -> (String, String) {
-        let ring = self.decoder.names().get_ring(event.ring.unwrap()).unwrap();
-        (ring.gpu.as_ref().unwrap().as_str().to_string(), ring.name.as_str().to_string())
-    }
-}
-
-/// Finished jobs by device and ring, as the devices count them.
-fn jobs(gpus: &[Gpu]) -> BTreeMap<(String, String), u64> {
-    let of =
-        |g: &Gpu| g.truth().engines.into_iter().map(|(name, e)| ((g.bdf.clone(), name), e.jobs)).collect::<Vec<_>>();
-    gpus.iter().flat_map(of).collect()
-}
-
-/// Times of one job's events.
-#[derive(Debug, Default)]
-struct Life {
-    queue: Vec<Event>,
-    run: Vec<Event>,
-    done: Vec<Event>,
-}
-
-fn lives(events: &[Event]) -> BTreeMap<JobKey, Life> {
-    let mut lives: BTreeMap<JobKey, Life> = BTreeMap::new();
-    for event in events {
-        let life = lives.entry(event.key.unwrap()).or_default();
-        match event.kind {
-            EventKind::Submit => life.queue.push(*event),
-            EventKind::Commit => life.run.push(*event),
-            EventKind::Complete => life.done.push(*event),
-            _ => {}
-        }
-    }
-    lives
-}
 
 #[test]
 #[ignore = "needs the testbed's guest"]
 fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
     let gpus = gpus();
     assert_eq!(gpus.len(), 2);
-    let mut recorded = Recorded::open(4 << 20).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    let mut recorded = Recorded::open(4 << 20, &Settings::default()).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
     let before = jobs(&gpus);
     let start = |gpu: &Gpu, ring, job_us| {
         let load = Load::with(&["--dup", "1"], &gpu.render, ring, 30.0, job_us, 4.0);
@@ -167,7 +83,7 @@ fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
 fn what_a_full_ring_refuses_is_counted() {
     let gpus = gpus();
     let before: u64 = jobs(&gpus).values().sum();
-    let mut recorded = Recorded::open(4096).unwrap();
+    let mut recorded = Recorded::open(4096, &Settings::default()).unwrap();
     let (ok, said) = Load::start(&gpus[0].render, "gfx", 80.0, 1000, 1.0).wait();
     assert!(ok, "{said}");
     std::thread::sleep(Duration::from_millis(300));
@@ -186,7 +102,7 @@ fn what_a_full_ring_refuses_is_counted() {
 fn many_submitters_that_preempt_one_another_lose_nothing_uncounted() {
     let gpus = gpus();
     let before: u64 = jobs(&gpus).values().sum();
-    let mut recorded = Recorded::open(16 << 20).unwrap();
+    let mut recorded = Recorded::open(16 << 20, &Settings::default()).unwrap();
     let start = |i: usize| Load::start(&gpus[i % 2].render, ["gfx", "compute", "dma"][i % 3], 50.0, 50, 5.0);
     recorded.follow((0..12).map(start).collect());
     let jobs = jobs(&gpus).values().sum::<u64>() - before;
@@ -203,7 +119,7 @@ fn many_submitters_that_preempt_one_another_lose_nothing_uncounted() {
 #[ignore = "needs the testbed's guest"]
 fn child_of_the_next_test() {
     let Ok(node) = std::env::var("TRACE_LOAD_ON") else { return };
-    match Recorded::open(1 << 20) {
+    match Recorded::open(1 << 20, &Settings::default()) {
         Ok(mut recorded) => {
             println!("\nopen");
             let load = Load::start(node, "gfx", 50.0, 1000, 0.5);

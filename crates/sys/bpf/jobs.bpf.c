@@ -68,8 +68,6 @@ INLINE void track_queue(const struct rules *r, struct counts *mine, u64 at_ns, u
 	mine_to_fill->cause = decide(r, &mine_to_fill->queue);
 	if (mine_to_fill->cause != KEPT) {
 		count(mine, mine_to_fill->cause, 1);
-		if (!(r->flags & REMEMBER))
-			bpf_map_delete_elem(&kept, &key);
 		return;
 	}
 	if (r->flags & TOTALS)
@@ -102,20 +100,36 @@ INLINE void record_queue(u64 *args, u64 at_ns, struct counts *mine)
 }
 PROGRAM(queue, QUEUE)
 
-/* The job in `kept`; none, and the event counted, where it is left out. */
-INLINE struct kept *find_kept(const struct rules *r, struct counts *mine, const struct job *key)
+/*
+ * Whether a job's event is left out, and counted then. Otherwise the job may be in `kept`, or have been queued before it was used: then it
+ * was recorded, and so is what follows.
+ */
+INLINE int is_left_out(const struct rules *r, struct counts *mine, const struct kept *found)
 {
-	struct kept *found = bpf_map_lookup_elem(&kept, key);
+	u32 cause = found ? found->cause : r->miss_cause;
 
-	if (!found) {
-		count(mine, r->miss_cause, 1);
+	if (cause == KEPT)
 		return 0;
+	count(mine, cause, 1);
+	return 1;
+}
+
+/* A job in `kept` runs. Returns whether that is all. */
+INLINE int track_run(const struct rules *r, struct counts *mine, struct kept *job, u64 at_ns, u64 entity)
+{
+	/* The level before was here. */
+	if (job->has_run) {
+		count(mine, RECOVERED, -1);
+		return 1;
 	}
-	if (found->cause != KEPT) {
-		count(mine, found->cause, 1);
-		return 0;
-	}
-	return found;
+	job->run_ns = at_ns;
+	job->run_tid = bpf_get_current_pid_tgid();
+	job->run_cpu = bpf_get_smp_processor_id();
+	READ(&job->run_job_count, entity, places.queue_length);
+	job->has_run = 1;
+	if (r->flags & TOTALS)
+		total_run(r, mine, &job->queue, at_ns);
+	return r->flags & SLOW_ONLY;
 }
 
 /* Just before ops->run_job, in a kernel thread or worker. */
@@ -133,21 +147,10 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 		struct job key;
 
 		fill_job(&key, s_fence);
-		found = find_kept(r, mine, &key);
-		if (!found)
+		found = bpf_map_lookup_elem(&kept, &key);
+		if (is_left_out(r, mine, found))
 			return;
-		if (found->has_run) {
-			count(mine, RECOVERED, -1);
-			return;
-		}
-		found->run_ns = at_ns;
-		found->run_tid = bpf_get_current_pid_tgid();
-		found->run_cpu = bpf_get_smp_processor_id();
-		READ(&found->run_job_count, entity, places.queue_length);
-		found->has_run = 1;
-		if (r->flags & TOTALS)
-			total_run(r, mine, &found->queue, at_ns);
-		if (r->flags & SLOW_ONLY)
+		if (found && track_run(r, mine, found, at_ns, entity))
 			return;
 	}
 	if (!is_wanted(r, mine, RUN))
@@ -248,26 +251,25 @@ INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 		READ(&error, s_fence, places.finished_error);
 	if (r->flags & TRACK) {
 		struct kept *found = bpf_map_lookup_elem(&kept, &key);
-		u32 cause = found ? found->cause : r->miss_cause;
 		u32 one = 1;
 
-		if (!found || cause != KEPT) {
-			count(mine, cause, 1);
+		if (is_left_out(r, mine, found)) {
 			if (found)
 				bpf_map_delete_elem(&kept, &key);
 			return;
 		}
-		if (r->flags & TOTALS)
-			total_done(r, mine, found, at_ns);
-		if (r->flags & SLOW_ONLY) {
-			if (at_ns - found->queue.head.at_ns < r->slow_ns && !error) {
+		if (found) {
+			if (r->flags & TOTALS)
+				total_done(r, mine, found, at_ns);
+			if (r->flags & SLOW_ONLY && at_ns - found->queue.head.at_ns < r->slow_ns && !error) {
 				count(mine, SAMPLED_OUT, events_of(found) + 1);
 				bpf_map_delete_elem(&kept, &key);
 				return;
 			}
-			submit_kept(r, mine, found);
+			if (r->flags & SLOW_ONLY)
+				submit_kept(r, mine, found);
+			bpf_map_delete_elem(&kept, &key);
 		}
-		bpf_map_delete_elem(&kept, &key);
 		if (error || !parent)
 			bpf_map_update_elem(&failing, &key, &one, 0);
 	}
@@ -305,11 +307,11 @@ INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 typ
 		return;
 	fill_job(&key, read_word(job, places.job_fence));
 	if (r->flags & TRACK) {
-		struct kept *found = find_kept(r, mine, &key);
+		struct kept *found = bpf_map_lookup_elem(&kept, &key);
 
-		if (!found)
+		if (is_left_out(r, mine, found))
 			return;
-		if (r->flags & SLOW_ONLY) {
+		if (found && r->flags & SLOW_ONLY) {
 			keep_dependency(mine, found, at_ns, type, fence);
 			return;
 		}

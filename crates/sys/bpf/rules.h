@@ -2,9 +2,8 @@
 /*
  * Which jobs are recorded. Whoever traces sets it, at any time: crates/sys/src/bpf/jobs/rules.rs.
  *
- * It is decided once for each job, where it is queued, and holds for all of its events: `kept` remembers. Filters and lists come first,
- * then sampling, then the limit. Events of jobs that were not queued under a rule that keeps them (also those from before the first rule)
- * are left out and counted.
+ * It is decided once for each job, where it is queued, and holds for all of its events: `kept` remembers. Lists come first, then
+ * sampling, then the limit.
  */
 #ifndef GPUSCOPE_RULES_H
 #define GPUSCOPE_RULES_H
@@ -16,7 +15,6 @@ enum subject { PID, UID, CGROUP, COMM, DEVICE, RING, RING_SAMPLE };
 
 enum {
 	TRACK = 1,	/* there are rules for jobs: look at `kept` */
-	REMEMBER = 2,	/* jobs are left out for several causes: remember which */
 	SLOW_ONLY = 4,	/* record a job when it is done, if it took long */
 	BUCKET = 8,
 	WINDOW = 16,
@@ -29,7 +27,7 @@ struct rules {
 	u32 flags;
 	u32 types;		/* of records that are wanted, a bit each */
 	u32 allow, deny;	/* which subjects have such a list, a bit each */
-	u32 miss_cause;		/* why a job is not in `kept` */
+	u32 miss_cause;		/* of jobs that were queued before any was in `kept` */
 	u64 sample_below;	/* of 1 << 32 */
 	u64 slow_ns;
 	u64 job_ns, burst_ns;	/* BUCKET: what a job takes from it, what it holds */

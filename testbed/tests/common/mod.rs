@@ -10,6 +10,7 @@
 
 pub mod books;
 pub mod clients;
+pub mod recorded;
 
 use gpuscope_sys::monotonic_ns;
 use serde_json::Value;

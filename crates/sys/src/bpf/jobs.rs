@@ -309,6 +309,8 @@ impl Jobs {
         if began_ns.saturating_sub(self.checked_ns) >= CHECK_NS {
             self.checked_ns = began_ns;
             self.reinforce();
+            // Another time, if not now.
+            let _ = self.in_force.settle(&self.programs, began_ns);
         }
         let mut records = 0;
         let recent = &mut self.recent;

@@ -16,7 +16,7 @@ use crate::{EventFormat, RawRecord, RecordSink};
 use adaptive::Adaptive;
 use gpuscope_model::trace::{Dropped, Family};
 use gpuscope_pmu::{Capability, Rights};
-use gpuscope_sys::bpf::{BpfError, JobSubject, Jobs};
+use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs};
 pub use gpuscope_sys::bpf::{JobStage, JobTotal, RingTotal, bucket_range};
 use gpuscope_sys::{Roots, monotonic_ns};
 
@@ -52,7 +52,7 @@ impl BpfCapture {
             });
         }
         let jobs =
-            Jobs::open(roots, wanted.buffer_bytes, rules::of(settings)).map_err(|error| explain(roots, error))?;
+            Jobs::open(roots, wanted.buffer_bytes, told(roots, settings)).map_err(|error| explain(roots, error))?;
         let mut capture = BpfCapture {
             formats: formats::of(jobs.fields()),
             jobs,
@@ -72,7 +72,10 @@ impl BpfCapture {
     /// # Errors
     /// [`CaptureError::Failed`] with the kernel's answer: more than 8192 entries of lists; the settings before stay in force.
     pub fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
-        self.jobs.set_rules(rules::of(settings)).map_err(failed)?;
+        if has_followed(settings) {
+            self.jobs.follow_children().map_err(failed)?;
+        }
+        self.jobs.set_rules(told(&self.roots, settings)).map_err(failed)?;
         // Jobs that are in flight under settings for slow jobs are told of under those that follow.
         self.tells_late |= settings.sampling.slower_than_ns.is_some();
         self.adaptive = Adaptive::new(&settings.sampling);
@@ -92,20 +95,15 @@ impl BpfCapture {
         self.jobs.take_totals().map_err(failed)
     }
 
-    /// Lists the children of listed processes: the programs see to those to come, then those that are there are looked up.
+    /// Lists the children of listed processes that began while the settings were put in force: before, they were looked up; from now
+    /// on, the programs see to them.
     fn follow(&mut self, settings: &Settings) -> Result<(), CaptureError> {
-        let pids = &settings.filters.pids;
-        if !settings.filters.with_children || pids.allow.is_empty() && pids.deny.is_empty() {
+        if !has_followed(settings) {
             return Ok(());
         }
         self.jobs.follow_children().map_err(failed)?;
-        // Twice: a child of one that was not listed yet may have begun while the first list was made.
-        for _ in 0..2 {
-            for (listed, is_allowed) in [(&pids.allow, true), (&pids.deny, false)] {
-                for child in descendants::of(&self.roots, listed) {
-                    self.jobs.also_list(&JobSubject::Pid(child), is_allowed).map_err(failed)?;
-                }
-            }
+        for (child, is_allowed) in children(&self.roots, settings) {
+            self.jobs.also_list(&JobSubject::Pid(child), is_allowed).map_err(failed)?;
         }
         Ok(())
     }
@@ -170,6 +168,28 @@ impl Capture for BpfCapture {
 
     /// None: records carry process and name of who submitted.
     fn tasks(&mut self, _each: &mut dyn FnMut(u32, u32, &str)) {}
+}
+
+/// Whether there are processes whose children are listed with them.
+fn has_followed(settings: &Settings) -> bool {
+    let pids = &settings.filters.pids;
+    settings.filters.with_children && !(pids.allow.is_empty() && pids.deny.is_empty())
+}
+
+/// Descendants of listed processes, and whether they are allowed.
+fn children(roots: &Roots, settings: &Settings) -> Vec<(u32, bool)> {
+    let pids = &settings.filters.pids;
+    let of = |listed: &[u32], is_allowed| descendants::of(roots, listed).into_iter().map(move |pid| (pid, is_allowed));
+    of(&pids.allow, true).chain(of(&pids.deny, false)).collect()
+}
+
+/// What the programs are told, with the children that are there.
+fn told(roots: &Roots, settings: &Settings) -> JobRules {
+    let mut rules = rules::of(settings);
+    if has_followed(settings) {
+        rules.lists.extend(children(roots, settings).into_iter().map(|(pid, is)| (JobSubject::Pid(pid), is)));
+    }
+    rules
 }
 
 /// Says what would help.

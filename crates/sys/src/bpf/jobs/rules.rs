@@ -2,6 +2,7 @@
 
 use super::super::error::BpfError;
 use super::super::object::Tracepoints;
+use crate::monotonic_ns;
 
 /// What a job is told by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct JobRules {
     pub types: u32,
     /// Share of the jobs, of [`ALL_JOBS`].
     pub sample: u64,
+    /// Whether that will be changed ([`Jobs::set_sample`](super::Jobs::set_sample)): jobs are remembered from the beginning then.
+    pub is_sample_to_change: bool,
     /// Other shares for single rings.
     pub ring_samples: Vec<(JobSubject, u64)>,
     /// Only jobs that take at least so long from queue to done, and those that fail; they are recorded when they are done.
@@ -74,6 +77,7 @@ impl Default for JobRules {
             lists: Vec::new(),
             types: u32::MAX,
             sample: ALL_JOBS,
+            is_sample_to_change: false,
             ring_samples: Vec::new(),
             slow_ns: None,
             limit: None,
@@ -89,12 +93,14 @@ pub(super) const SAMPLED_OUT: u32 = 3;
 pub(super) const RATE_LIMITED: u32 = 4;
 const RING_SAMPLE: u32 = 6;
 const TRACK: u32 = 1;
-const REMEMBER: u32 = 2;
 const SLOW_ONLY: u32 = 4;
 const BUCKET: u32 = 8;
 const WINDOW: u32 = 16;
 const TOTALS: u32 = 32;
 const SILENT: u32 = 64;
+
+/// So long, jobs are recorded that were queued before any was kept.
+const EARLIER_NS: u64 = 10_000_000_000;
 
 /// Length of `struct list_key`.
 const LIST_KEY: usize = 64;
@@ -140,8 +146,10 @@ pub(super) struct InForce {
     generation: u32,
     /// 0 or 1: which of the two is in force; none before the first.
     active: Option<u32>,
-    /// Once jobs were kept, they are: what is kept must go again.
-    is_tracking: bool,
+    /// Once jobs were kept, they are, since then: what is kept must go again.
+    tracking_since_ns: Option<u64>,
+    /// Whether jobs are recorded that were queued before: those that were recorded when nothing was kept.
+    are_earlier_recorded: bool,
     pub(super) window: u32,
     pub(super) rules: JobRules,
 }
@@ -188,7 +196,7 @@ impl InForce {
 
     /// Writes the rules where none are in force, and puts them in force.
     pub(super) fn write(&mut self, maps: &Tracepoints) -> Result<(), BpfError> {
-        let bytes = self.bytes();
+        let bytes = self.bytes(monotonic_ns());
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
         let next = self.active.map_or(0, |active| 1 - active);
         maps.map("rules")?.insert(&next.to_ne_bytes(), &bytes).map_err(failed)?;
@@ -197,33 +205,40 @@ impl InForce {
         Ok(())
     }
 
+    /// Ends the time in which jobs are recorded that were queued before any was kept: they are done by now, or stuck.
+    pub(super) fn settle(&mut self, maps: &Tracepoints, now_ns: u64) -> Result<(), BpfError> {
+        let since = self.tracking_since_ns.unwrap_or(now_ns);
+        if !self.are_earlier_recorded || now_ns.saturating_sub(since) < EARLIER_NS {
+            return Ok(());
+        }
+        self.are_earlier_recorded = false;
+        self.write(maps)
+    }
+
     /// `struct rules`.
-    fn bytes(&mut self) -> Vec<u8> {
+    fn bytes(&mut self, now_ns: u64) -> Vec<u8> {
         let rules = &self.rules;
         let bits = |allowed: bool| {
             rules.lists.iter().filter(|(_, is)| *is == allowed).fold(0, |bits, (of, _)| bits | 1 << number(of))
         };
         let (allow, mut deny): (u32, u32) = (bits(true), bits(false));
-        let is_sampling = rules.sample < ALL_JOBS || !rules.ring_samples.is_empty();
-        let causes = [(allow | deny != 0, FILTERED), (is_sampling, SAMPLED_OUT), (rules.limit.is_some(), RATE_LIMITED)];
-        let causes: Vec<u32> = causes.into_iter().filter(|(is, _)| *is).map(|(_, cause)| cause).collect();
+        let is_sampling = rules.sample < ALL_JOBS || rules.is_sample_to_change || !rules.ring_samples.is_empty();
         if !rules.ring_samples.is_empty() {
             deny |= 1 << RING_SAMPLE;
         }
-        self.is_tracking |= !causes.is_empty() || rules.slow_ns.is_some() || rules.totals;
+        let has_rules = allow | deny != 0 || is_sampling || rules.limit.is_some();
+        if self.tracking_since_ns.is_none() && (has_rules || rules.slow_ns.is_some() || rules.totals) {
+            self.tracking_since_ns = Some(now_ns);
+            self.are_earlier_recorded = self.active.is_some();
+        }
         let flag = |is: bool, flag: u32| if is { flag } else { 0 };
-        let flags = flag(self.is_tracking, TRACK)
-            | flag(causes.len() > 1, REMEMBER)
+        let flags = flag(self.tracking_since_ns.is_some(), TRACK)
             | flag(rules.slow_ns.is_some(), SLOW_ONLY)
             | flag(matches!(rules.limit, Some(JobLimit::Bucket { .. })), BUCKET)
             | flag(matches!(rules.limit, Some(JobLimit::Window { .. })), WINDOW)
             | flag(rules.totals, TOTALS)
             | flag(!rules.records, SILENT);
-        // Of several, a job that is not kept was queued before them all.
-        let miss_cause = match causes.as_slice() {
-            [only] => *only,
-            _ => FILTERED,
-        };
+        let miss_cause = if self.are_earlier_recorded { 0 } else { FILTERED };
         let (job_ns, burst_ns) = match rules.limit {
             Some(JobLimit::Bucket { job_ns, burst }) => (job_ns, job_ns.saturating_mul(burst)),
             _ => (0, 0),
@@ -257,16 +272,30 @@ mod tests {
         assert_eq!((&key[8..12], &key[32..45]), (&b"gfx\0"[..], &b"0000:03:00.0\0"[..]));
     }
 
+    /// Flags and the cause of a miss.
+    fn told(force: &mut InForce, now_ns: u64) -> (u32, u32) {
+        let bytes = force.bytes(now_ns);
+        assert_eq!(bytes.len(), 80);
+        let half = |at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().unwrap());
+        (half(4), half(20))
+    }
+
     #[test]
     fn jobs_are_tracked_from_the_first_rule_on() {
-        let flags = |force: &mut InForce| force.bytes()[4];
         let mut force = InForce::default();
-        assert_eq!(flags(&mut force), 0);
+        assert_eq!(told(&mut force, 1).0, 0);
+        force.active = Some(0);
         force.rules.sample = 1;
-        assert_eq!(flags(&mut force), TRACK as u8);
-        force.rules.lists = vec![(JobSubject::Pid(1), true)];
-        assert_eq!(flags(&mut force), (TRACK | REMEMBER) as u8);
+        assert_eq!(told(&mut force, 2), (TRACK, 0), "what was queued before was recorded");
+        force.are_earlier_recorded = false;
         force.rules = JobRules::default();
-        assert_eq!(flags(&mut force), TRACK as u8, "what is kept must go again");
+        assert_eq!(told(&mut force, 3), (TRACK, FILTERED), "what is kept must go again");
+    }
+
+    #[test]
+    fn of_what_was_queued_before_a_capture_with_rules_nothing_is_recorded() {
+        let mut force = InForce::default();
+        force.rules.lists = vec![(JobSubject::Pid(1), true)];
+        assert_eq!(told(&mut force, 1), (TRACK, FILTERED));
     }
 }

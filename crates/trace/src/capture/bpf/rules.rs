@@ -33,6 +33,7 @@ pub(super) fn of(settings: &Settings) -> JobRules {
         lists,
         types,
         sample: share(sampling.share),
+        is_sample_to_change: sampling.target_events_per_second.is_some(),
         ring_samples: sampling.rings.iter().map(|(name, part)| (ring(name), share(*part))).collect(),
         slow_ns: sampling.slower_than_ns,
         limit: settings.limit.map(limit),

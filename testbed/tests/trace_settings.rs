@@ -1,0 +1,485 @@
+// guest: -g amdgpu,amdgpu -t 400
+//! What the programs in the kernel keep, leave out and add up: each setting on real events of the scheduler, against the same jobs
+//! counted by the devices. Everything that is left out is counted, by cause.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
+
+mod common;
+
+use common::recorded::{Life, Recorded, jobs, lives};
+use gpuscope_model::trace::{Dropped, Event, EventKind, JobKey};
+use gpuscope_testbed::{Gpu, Load, gpus, kernel};
+use gpuscope_trace::capture::Capture;
+use gpuscope_trace::capture::bpf::{JobStage, bucket_range};
+use gpuscope_trace::capture::settings::{Limit, Lists, RingName, Settings};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const RING_BYTES: usize = 8 << 20;
+
+/// What came of a run: jobs by what the devices counted, and of the events those of jobs' lives.
+struct Outcome {
+    jobs: u64,
+    by_ring: BTreeMap<(String, String), u64>,
+    lives: BTreeMap<JobKey, Life>,
+    events: Vec<Event>,
+    dropped: Dropped,
+    recorded: Recorded,
+}
+
+impl Outcome {
+    /// Jobs with all three events; there must be no others.
+    fn whole(&self) -> u64 {
+        let torn = self.lives.values().find(|l| (l.queue.len(), l.run.len(), l.done.len()) != (1, 1, 1));
+        // What the kernel passed over tears a job, and is counted.
+        assert!(torn.is_none() || self.dropped.missed > 0, "{}: {torn:?}", kernel());
+        self.lives.values().filter(|l| (l.queue.len(), l.run.len(), l.done.len()) == (1, 1, 1)).count() as u64
+    }
+
+    /// Every event of every job was recorded or counted.
+    fn adds_up(&self) {
+        let counted: u64 = self.dropped.each().iter().map(|(_, n)| n).sum();
+        let told = self.events.len() as u64;
+        println!("{}: {} jobs, {} told whole; {told} events, {:?}", kernel(), self.jobs, self.whole(), self.dropped);
+        assert_eq!(told + counted, 3 * self.jobs, "{}: {:?}", kernel(), self.dropped);
+    }
+
+    fn of_ring(&self, gpu: &Gpu, ring: &str) -> u64 {
+        self.by_ring[&(gpu.bdf.clone(), ring.to_string())]
+    }
+
+    /// Whole jobs told of, by device and ring.
+    fn told_by_ring(&self) -> BTreeMap<(String, String), u64> {
+        let mut told = BTreeMap::new();
+        for life in self.lives.values() {
+            if let [queue] = life.queue.as_slice() {
+                *told.entry(self.recorded.ring(queue)).or_default() += 1;
+            }
+        }
+        told
+    }
+}
+
+/// Records what `loads` submit under these settings.
+fn run(gpus: &[Gpu], settings: &Settings, loads: impl FnOnce(&mut Recorded) -> Vec<Load>) -> Outcome {
+    let before = jobs(gpus);
+    let mut recorded = Recorded::open(RING_BYTES, settings).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    let loads = loads(&mut recorded);
+    for (ok, said) in recorded.follow(loads) {
+        assert!(ok, "{said}");
+    }
+    let by_ring: BTreeMap<_, _> = jobs(gpus).into_iter().map(|(ring, n)| (ring.clone(), n - before[&ring])).collect();
+    let is_of_a_job = |e: &&Event| matches!(e.kind, EventKind::Submit | EventKind::Commit | EventKind::Complete);
+    let events: Vec<Event> = recorded.events.iter().filter(is_of_a_job).copied().collect();
+    Outcome {
+        jobs: by_ring.values().sum(),
+        by_ring,
+        lives: lives(&events),
+        events,
+        dropped: recorded.capture.dropped().unwrap(),
+        recorded,
+    }
+}
+
+/// Two loads on each device, on two rings.
+fn four(gpus: &[Gpu]) -> Vec<Load> {
+    let on = |gpu: &Gpu, ring| Load::start(&gpu.render, ring, 25.0, 2000, 1.5);
+    gpus.iter().flat_map(|gpu| [on(gpu, "gfx"), on(gpu, "compute")]).collect()
+}
+
+fn only<T>(allow: Vec<T>) -> Lists<T> {
+    Lists { allow, deny: Vec::new() }
+}
+
+fn not<T>(deny: Vec<T>) -> Lists<T> {
+    Lists { allow: Vec::new(), deny }
+}
+
+fn ring(gpu: Option<&Gpu>, name: &str) -> RingName {
+    RingName { gpu: gpu.map(|g| g.bdf.clone()), name: name.into() }
+}
+
+fn with(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    settings
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn devices_and_rings_that_are_allowed_or_denied() {
+    let gpus = gpus();
+    let (first, second) = (&gpus[0], &gpus[1]);
+    let key = |gpu: &Gpu, ring: &str| (gpu.bdf.clone(), ring.to_string());
+    let cases = [
+        (with(|s| s.filters.gpus = only(vec![first.bdf.clone()])), vec![key(first, "gfx"), key(first, "compute")]),
+        (with(|s| s.filters.gpus = not(vec![first.bdf.clone()])), vec![key(second, "gfx"), key(second, "compute")]),
+        (with(|s| s.filters.rings = only(vec![ring(None, "gfx")])), vec![key(first, "gfx"), key(second, "gfx")]),
+        (with(|s| s.filters.rings = only(vec![ring(Some(second), "gfx")])), vec![key(second, "gfx")]),
+        (
+            with(|s| {
+                s.filters.gpus = only(vec![second.bdf.clone()]);
+                s.filters.rings = not(vec![ring(None, "gfx")]);
+            }),
+            vec![key(second, "compute")],
+        ),
+    ];
+    for (settings, expected) in cases {
+        let outcome = run(&gpus, &settings, |_| four(&gpus));
+        outcome.adds_up();
+        let told = outcome.told_by_ring();
+        let mut all: BTreeMap<_, _> = outcome.by_ring.clone();
+        all.retain(|ring, _| expected.contains(ring));
+        assert_eq!(told, all, "{}: {:?}", kernel(), settings.filters);
+        assert!(all.values().all(|n| *n > 50), "{all:?}");
+        let left_out = outcome.jobs - all.values().sum::<u64>();
+        assert_eq!(outcome.dropped.filtered, 3 * left_out, "{}", kernel());
+    }
+}
+
+/// Who submits: a process, its child, and another.
+struct Pids {
+    own: u32,
+    child: u32,
+    other: u32,
+}
+
+/// Jobs told of by process, under settings that are put in force while the three submit.
+fn by_process(gpu: &Gpu, change: impl Fn(&mut Settings, &Pids)) -> (BTreeMap<u32, u64>, Pids) {
+    let mut pids = Pids { own: 0, child: 0, other: 0 };
+    let outcome = run(&gpus(), &with(|s| s.filters.pids = only(vec![1])), |recorded| {
+        let own = Load::with(&["--fork"], &gpu.render, "gfx", 40.0, 1000, 2.0);
+        let other = Load::with(&["--dup", "1"], &gpu.render, "compute", 30.0, 1000, 2.0);
+        let of = &own.clients()[0].pids;
+        pids = Pids { own: of[0], child: of[1], other: other.pid() };
+        recorded.capture.set(&with(|s| change(s, &pids))).unwrap();
+        vec![own, other]
+    });
+    outcome.adds_up();
+    let mut by_pid = BTreeMap::new();
+    outcome.lives.values().flat_map(|l| &l.queue).for_each(|e| *by_pid.entry(e.pid).or_default() += 1);
+    (by_pid, pids)
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn processes_and_their_children_users_and_names() {
+    let gpu = &gpus()[0];
+    let told = |by_pid: &BTreeMap<u32, u64>| by_pid.keys().copied().collect::<Vec<u32>>();
+    let (by_pid, pids) = by_process(gpu, |s, pids| s.filters.pids = only(vec![pids.own]));
+    assert_eq!(told(&by_pid), [pids.own], "{}", kernel());
+    assert!(by_pid[&pids.own] > 50);
+    let (by_pid, pids) = by_process(gpu, |s, pids| {
+        s.filters.pids = only(vec![pids.own]);
+        s.filters.with_children = true;
+    });
+    assert_eq!(told(&by_pid), [pids.own, pids.child], "{}: a child that was there", kernel());
+    let (by_pid, pids) = by_process(gpu, |s, pids| {
+        s.filters.pids = not(vec![pids.own]);
+        s.filters.with_children = true;
+    });
+    assert_eq!(told(&by_pid), [pids.other], "{}", kernel());
+    let both = |pids: &Pids| Lists { allow: vec![pids.own, pids.other], deny: vec![pids.other] };
+    let (by_pid, pids) = by_process(gpu, |s, pids| s.filters.pids = both(pids));
+    assert_eq!(told(&by_pid), [pids.own], "{}: denied, though allowed", kernel());
+    for (users, is_there) in [(only(vec![0]), true), (only(vec![65534]), false), (not(vec![0]), false)] {
+        let (by_pid, _) = by_process(gpu, |s, _| s.filters.uids = users.clone());
+        assert_eq!(!by_pid.is_empty(), is_there, "{}: {users:?}", kernel());
+    }
+    for (name, is_there) in [("vgpu-load", true), ("vgpu", false), ("vgpu-load2", false)] {
+        let (by_pid, _) = by_process(gpu, |s, _| s.filters.comms = only(vec![name.to_string()]));
+        assert_eq!(!by_pid.is_empty(), is_there, "{}: {name}", kernel());
+    }
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn children_to_come_are_followed() {
+    let gpus = gpus();
+    // This process submits nothing; all that it starts from now on is on the list, and theirs.
+    let settings = with(|s| {
+        s.filters.pids = only(vec![std::process::id()]);
+        s.filters.with_children = true;
+    });
+    let outcome = run(&gpus, &settings, |_| vec![Load::with(&["--fork"], &gpus[0].render, "gfx", 40.0, 1000, 1.5)]);
+    outcome.adds_up();
+    assert_eq!(outcome.whole() + outcome.dropped.missed, outcome.jobs, "{}", kernel());
+    assert!(outcome.jobs > 100);
+    // The same without children: none.
+    let settings = with(|s| s.filters.pids = only(vec![std::process::id()]));
+    let outcome = run(&gpus, &settings, |_| vec![Load::start(&gpus[0].render, "gfx", 40.0, 1000, 1.0)]);
+    outcome.adds_up();
+    assert_eq!((outcome.whole(), outcome.dropped.filtered), (0, 3 * outcome.jobs), "{}", kernel());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn cgroups_are_told_apart_by_their_number() {
+    use std::os::unix::fs::MetadataExt;
+    let gpus = gpus();
+    let root = std::env::var("TMPDIR").unwrap() + "/cgroup";
+    std::fs::create_dir_all(&root).unwrap();
+    let mounted = std::process::Command::new("mount").args(["-t", "cgroup2", "none", &root]).status().unwrap();
+    assert!(mounted.success());
+    let (inside, outside) = (format!("{root}/inside"), format!("{root}/outside"));
+    for folder in [&inside, &outside] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let number = std::fs::metadata(&inside).unwrap().ino();
+    let settings = with(|s| s.filters.cgroups = only(vec![number]));
+    let start = |folder: &str| {
+        let load = Load::with(&["--dup", "1"], &gpus[0].render, "gfx", 20.0, 1000, 2.0);
+        std::fs::write(format!("{folder}/cgroup.procs"), load.pid().to_string()).unwrap();
+        load
+    };
+    let mut pid = 0;
+    let outcome = run(&gpus, &settings, |_| {
+        let load = start(&inside);
+        pid = load.pid();
+        vec![load, start(&outside)]
+    });
+    outcome.adds_up();
+    let pids: Vec<u32> = outcome.lives.values().flat_map(|l| &l.queue).map(|e| e.pid).collect();
+    assert!(pids.len() > 50 && pids.iter().all(|of| *of == pid), "{}: {pids:?}", kernel());
+    assert!(outcome.dropped.filtered > 150, "the other's");
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn kinds_of_events_that_are_not_wanted() {
+    let gpus = gpus();
+    let settings = with(|s| s.filters.kinds = not(vec![EventKind::Commit]));
+    let outcome = run(&gpus, &settings, |_| four(&gpus));
+    assert!(outcome.lives.values().all(|l| (l.queue.len(), l.run.len(), l.done.len()) == (1, 0, 1)), "{}", kernel());
+    assert_eq!(
+        (outcome.events.len() as u64, outcome.dropped.filtered),
+        (2 * outcome.jobs, outcome.jobs),
+        "{}",
+        kernel()
+    );
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_share_of_the_jobs_with_all_their_events_and_another_of_one_ring() {
+    let gpus = gpus();
+    let settings = with(|s| {
+        s.sampling.share = 0.25;
+        s.sampling.rings = vec![(ring(Some(&gpus[1]), "gfx"), 1.0), (ring(Some(&gpus[1]), "compute"), 0.0)];
+    });
+    let long = |gpu: &Gpu, ring| Load::start(&gpu.render, ring, 50.0, 500, 3.0);
+    let outcome =
+        run(&gpus, &settings, |_| gpus.iter().flat_map(|gpu| [long(gpu, "gfx"), long(gpu, "compute")]).collect());
+    outcome.adds_up();
+    let told = outcome.told_by_ring();
+    let of = |gpu: &Gpu, ring: &str| told.get(&(gpu.bdf.clone(), ring.to_string())).copied().unwrap_or(0);
+    assert_eq!(of(&gpus[1], "gfx"), outcome.of_ring(&gpus[1], "gfx"), "{}", kernel());
+    assert_eq!(of(&gpus[1], "compute"), 0, "{}", kernel());
+    let jobs = outcome.of_ring(&gpus[0], "gfx") + outcome.of_ring(&gpus[0], "compute");
+    let kept = of(&gpus[0], "gfx") + of(&gpus[0], "compute");
+    // Five standard deviations of a binomial sample.
+    let (mean, deviation) = (jobs as f64 / 4.0, (jobs as f64 * 0.25 * 0.75).sqrt());
+    assert!(jobs > 300 && (kept as f64 - mean).abs() < 5.0 * deviation, "{}: {kept} of {jobs}", kernel());
+    assert_eq!(outcome.dropped.filtered, 0);
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_target_rate_thins_until_it_is_met() {
+    let gpus = gpus();
+    let settings = with(|s| s.sampling.target_events_per_second = Some(60));
+    let mut capture_share = 1.0;
+    let outcome = run(&gpus, &settings, |_| four(&gpus));
+    outcome.adds_up();
+    capture_share = outcome.recorded.capture.share().min(capture_share);
+    // The first tenth of a second is recorded whole.
+    let first = outcome.events.iter().map(|e| e.at_ns).min().unwrap();
+    let later: Vec<u64> = outcome.events.iter().map(|e| e.at_ns).filter(|at| *at > first + 300_000_000).collect();
+    let all = 3.0 * outcome.jobs as f64 / 1.5;
+    let seconds = 1.2;
+    let rate = later.len() as f64 / seconds;
+    println!("{}: {all:.0} events a second thinned to {rate:.0}, share {capture_share:.3}", kernel());
+    assert!(all > 300.0, "there is something to thin");
+    assert!((15.0..150.0).contains(&rate), "{}: {rate}", kernel());
+    assert!(outcome.dropped.sampled_out > 0);
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn only_slow_jobs_with_all_their_events() {
+    let gpus = gpus();
+    let settings = with(|s| s.sampling.slower_than_ns = Some(20_000_000));
+    let outcome = run(&gpus, &settings, |_| {
+        let quick = Load::start(&gpus[0].render, "gfx", 10.0, 500, 2.0);
+        vec![quick, Load::start(&gpus[1].render, "gfx", 50.0, 30_000, 2.0)]
+    });
+    outcome.adds_up();
+    let slow = outcome.of_ring(&gpus[1], "gfx");
+    assert!(slow > 10);
+    let mut of_slow_ring = 0;
+    for life in outcome.lives.values() {
+        let took = life.done[0].at_ns - life.queue[0].at_ns;
+        assert!(took >= 20_000_000, "{}: {took} ns", kernel());
+        of_slow_ring += u64::from(outcome.recorded.ring(&life.queue[0]).0 == gpus[1].bdf);
+        assert_eq!(outcome.recorded.ring(&life.run[0]), outcome.recorded.ring(&life.queue[0]));
+        assert!(life.queue[0].at_ns <= life.run[0].at_ns && life.run[0].at_ns <= life.done[0].at_ns);
+    }
+    assert_eq!(of_slow_ring, slow, "{}", kernel());
+    assert_eq!(outcome.dropped.sampled_out, 3 * (outcome.jobs - outcome.whole()), "{}", kernel());
+    assert!(outcome.dropped.sampled_out > 0);
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn limits_of_a_bucket_and_of_windows() {
+    let gpus = gpus();
+    let queued = |outcome: &Outcome| {
+        let mut times: Vec<u64> = outcome.lives.values().flat_map(|l| &l.queue).map(|e| e.at_ns).collect();
+        times.sort_unstable();
+        times
+    };
+    let settings = with(|s| s.limit = Some(Limit::Bucket { jobs_per_second: 40.0, burst: 10 }));
+    let outcome = run(&gpus, &settings, |_| four(&gpus));
+    outcome.adds_up();
+    let times = queued(&outcome);
+    assert_eq!(outcome.dropped.rate_limited, 3 * (outcome.jobs - outcome.whole()), "{}", kernel());
+    assert!(outcome.dropped.rate_limited > 0);
+    // In any span no more than the burst and what came in since.
+    for (i, from) in times.iter().enumerate() {
+        for (more, to) in times[i..].iter().enumerate() {
+            let most = 10.0 + (to - from) as f64 / 1e9 * 40.0;
+            assert!((more + 1) as f64 <= most + 1.001, "{}: {} in {} ns", kernel(), more + 1, to - from);
+        }
+    }
+    let span_s = (times[times.len() - 1] - times[0]) as f64 / 1e9;
+    assert!(times.len() as f64 > 10.0 + 0.8 * span_s * 40.0, "{}: {} in {span_s}", kernel(), times.len());
+
+    let length_ns = 250_000_000;
+    let settings = with(|s| s.limit = Some(Limit::Window { jobs: 15, length_ns }));
+    let outcome = run(&gpus, &settings, |_| four(&gpus));
+    outcome.adds_up();
+    let mut windows: BTreeMap<u64, u64> = BTreeMap::new();
+    queued(&outcome).iter().for_each(|at| *windows.entry(at / length_ns).or_default() += 1);
+    println!("{}: {windows:?}", kernel());
+    assert!(windows.values().all(|n| *n <= 15) && windows.values().filter(|n| **n == 15).count() >= 4, "{windows:?}");
+    assert_eq!(outcome.dropped.rate_limited, 3 * (outcome.jobs - outcome.whole()), "{}", kernel());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn several_causes_are_told_apart() {
+    let gpus = gpus();
+    let settings = with(|s| {
+        s.filters.gpus = only(vec![gpus[0].bdf.clone()]);
+        s.sampling.rings = vec![(ring(None, "compute"), 0.0)];
+        s.limit = Some(Limit::Window { jobs: 10, length_ns: 500_000_000 });
+    });
+    let outcome = run(&gpus, &settings, |_| four(&gpus));
+    outcome.adds_up();
+    let other = outcome.of_ring(&gpus[1], "gfx") + outcome.of_ring(&gpus[1], "compute");
+    let compute = outcome.of_ring(&gpus[0], "compute");
+    let gfx = outcome.of_ring(&gpus[0], "gfx");
+    let dropped = outcome.dropped;
+    let expected = (3 * other, 3 * compute, 3 * (gfx - outcome.whole()));
+    assert_eq!((dropped.filtered, dropped.sampled_out, dropped.rate_limited), expected, "{}", kernel());
+    assert!(outcome.whole() > 0 && dropped.rate_limited > 0);
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn totals_are_those_of_the_events() {
+    let gpus = gpus();
+    let mut outcome = run(&gpus, &with(|s| s.totals = true), |_| four(&gpus));
+    outcome.adds_up();
+    let (totals, rings) = outcome.recorded.capture.take_totals().unwrap();
+    // Device, ring, process, stage: the exact times.
+    let mut exact: BTreeMap<(String, String, u32, JobStage), Vec<u64>> = BTreeMap::new();
+    let mut spans: BTreeMap<(String, String), Vec<(u64, u64)>> = BTreeMap::new();
+    for life in outcome.lives.values() {
+        let (queue, run, done) = (&life.queue[0], &life.run[0], &life.done[0]);
+        let (device, ring) = outcome.recorded.ring(queue);
+        let stages = [
+            (JobStage::Queued, run.at_ns - queue.at_ns),
+            (JobStage::InFlight, done.at_ns - run.at_ns),
+            (JobStage::Whole, done.at_ns - queue.at_ns),
+        ];
+        for (stage, ns) in stages {
+            exact.entry((device.clone(), ring.clone(), queue.pid, stage)).or_default().push(ns);
+        }
+        spans.entry((device, ring)).or_default().push((run.at_ns, done.at_ns));
+    }
+    assert_eq!(totals.len(), exact.len(), "{}", kernel());
+    for total in &totals {
+        let times = exact.get_mut(&(total.device.clone(), total.ring.clone(), total.pid, total.stage)).unwrap();
+        times.sort_unstable();
+        let sums = (times.len() as u64, times.iter().sum::<u64>(), times[0], times[times.len() - 1]);
+        assert_eq!((total.jobs, total.sum_ns, total.min_ns, total.max_ns), sums, "{}: {total:?}", kernel());
+        assert_eq!(total.buckets.iter().map(|n| u64::from(*n)).sum::<u64>(), total.jobs);
+        // Percentiles from the buckets lie within an eighth of the exact ones.
+        for part in [0.5, 0.9, 0.99] {
+            let rank = ((times.len() as f64 * part).ceil() as usize).max(1);
+            let mut seen = 0;
+            let bucket = total.buckets.iter().position(|n| {
+                seen += *n as usize;
+                seen >= rank
+            });
+            let (first, behind) = bucket_range(bucket.unwrap());
+            let exact = times[rank - 1];
+            assert!(first <= exact && behind.is_none_or(|behind| exact < behind), "{}: {exact} {first}", kernel());
+        }
+    }
+    for ring in &rings {
+        let spans = spans.get_mut(&(ring.device.clone(), ring.ring.clone())).unwrap();
+        spans.sort_unstable();
+        let (mut busy, mut until, mut depth) = (0, 0, 0);
+        for (from, to) in spans.iter() {
+            busy += to.saturating_sub((*from).max(until));
+            until = until.max(*to);
+        }
+        for (at, _) in spans.iter() {
+            depth = depth.max(spans.iter().filter(|(from, to)| from <= at && at < to).count() as u64);
+        }
+        assert_eq!((ring.busy_ns, ring.done), (busy, spans.len() as u64), "{}: {ring:?}", kernel());
+        assert_eq!((ring.waiting, ring.in_flight, ring.peak_in_flight), (0, 0, depth), "{}", kernel());
+        assert!(ring.peak_waiting >= 1);
+    }
+    assert_eq!(rings.len(), 4);
+    // What was taken is taken.
+    assert!(outcome.recorded.capture.take_totals().unwrap().0.is_empty());
+    let silent = run(&gpus, &with(|s| (s.totals, s.events) = (true, false)), |_| four(&gpus));
+    assert_eq!(silent.events.len(), 0, "{}", kernel());
+    let mut silent = silent;
+    let (totals, _) = silent.recorded.capture.take_totals().unwrap();
+    let jobs: u64 = totals.iter().filter(|t| t.stage == JobStage::Whole).map(|t| t.jobs).sum();
+    assert_eq!(jobs, silent.jobs, "{}", kernel());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn settings_change_while_jobs_run_and_no_job_is_torn() {
+    let gpus = gpus();
+    let outcome = run(&gpus, &with(|s| s.sampling.share = 0.5), |recorded| {
+        let loads: Vec<Load> = gpus.iter().map(|g| Load::start(&g.render, "gfx", 60.0, 1000, 2.5)).collect();
+        for i in 0..100 {
+            let settings = with(|s| match i % 4 {
+                0 => s.filters.gpus = only(vec![gpus[i / 4 % 2].bdf.clone()]),
+                1 => s.sampling.share = 0.3,
+                2 => s.limit = Some(Limit::Bucket { jobs_per_second: 100.0, burst: 3 }),
+                _ => {}
+            });
+            recorded.capture.set(&settings).unwrap();
+            recorded.drain();
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        loads
+    });
+    outcome.adds_up();
+    assert!(outcome.whole() > 50 && outcome.whole() < outcome.jobs, "{}", kernel());
+    let dropped = outcome.dropped;
+    assert!(dropped.filtered > 0 && dropped.sampled_out > 0 && dropped.rate_limited > 0, "{dropped:?}");
+}
