@@ -128,7 +128,7 @@ fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Box<dyn Capture
         Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),
         Backend::Perf => Box::new(PerfCapture::open(roots, wanted)?),
         #[cfg(feature = "bpf")]
-        Backend::Bpf => Box::new(BpfCapture::open(roots, wanted)?),
+        Backend::Bpf => Box::new(BpfCapture::open(roots, wanted, &settings::Settings::default())?),
         #[cfg(not(feature = "bpf"))]
         Backend::Bpf => {
             return Err(CaptureError::Unsupported {
