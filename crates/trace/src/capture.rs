@@ -123,6 +123,24 @@ pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Open
     Err(first.unwrap_or_else(no_tracepoints))
 }
 
+/// Of each way, whether it works here, by beginning and ending at once.
+pub fn reports(roots: &Roots) -> Vec<SourceReport> {
+    let source = |way: Backend| format!("GPU job tracing by {}", way.name());
+    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 64 << 10 };
+    if !roots.is_live() {
+        let why = Why::new(Reason::NotCounting, "this tree is not the running machine: it has no kernel to trace");
+        return vec![SourceReport::absent("GPU job tracing", None, why)];
+    }
+    let report = |way| match start(roots, &wanted, way) {
+        Ok(capture) => {
+            let names: Vec<&str> = capture.formats().iter().map(|format| format.name.as_str()).collect();
+            SourceReport::works(source(way), None, names.join(", "))
+        }
+        Err(error) => SourceReport::absent(source(way), None, error.why()),
+    };
+    [Backend::Bpf, Backend::Tracefs, Backend::Perf].map(report).into()
+}
+
 fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
     let capture: Box<dyn Capture> = match way {
         Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),

@@ -18,6 +18,7 @@ pub(crate) fn doctor(common: &Common) -> anyhow::Result<()> {
     let mut sources = set.reports();
     sources.extend(gpuscope_host::debugfs_report(&roots, &gpus));
     sources.push(gpuscope_host::Dmem::new(roots.clone()).report());
+    sources.extend(gpuscope_trace::capture::reports(&roots));
     let capabilities = rights.capability_names();
     let found = Doctor {
         kernel: Some(rights.kernel.as_str()).filter(|k| !k.is_empty()),
