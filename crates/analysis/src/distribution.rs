@@ -61,38 +61,38 @@ impl Distribution {
         Distribution { most: Some(most), ..Distribution::default() }
     }
 
-    /// Adds a value. Where the pool is empty, what was kept becomes a histogram, and its room goes back to the pool.
+    /// Adds a value. Where there is no room for it, what was kept becomes a histogram, and its room goes back to the pool.
     pub fn add(&mut self, ns: u64, pool: &mut Pool) {
         self.min_ns = if self.count == 0 { ns } else { self.min_ns.min(ns) };
         self.max_ns = self.max_ns.max(ns);
+        let has_room = pool.left > 0 && self.most.is_none_or(|most| self.count < most as u64);
         self.count = self.count.saturating_add(1);
         self.sum_ns = self.sum_ns.saturating_add(u128::from(ns));
         match &mut self.kept {
-            Kept::All { pieces, long } => {
-                let has_room = self.most.is_none_or(|most| pieces.len().saturating_mul(PIECE) < most);
-                match u32::try_from(ns) {
-                    Ok(short) => match pieces.last_mut().filter(|piece| piece.len() < PIECE) {
-                        Some(piece) => piece.push(short),
-                        None if has_room && pool.left >= PIECE => {
-                            pool.left -= PIECE;
-                            // The first piece grows with what comes: most distributions are small.
-                            let mut piece = Vec::with_capacity(if pieces.is_empty() { 16 } else { PIECE });
-                            piece.push(short);
-                            pieces.push(piece);
-                        }
-                        None => {
-                            pool.left = pool.left.saturating_add(pieces.len().saturating_mul(PIECE));
-                            let mut histogram = vec![0; BUCKETS];
-                            let all = pieces.iter().flatten().map(|v| u64::from(*v)).chain(long.iter().copied());
-                            for value in all.chain([ns]) {
-                                count_in(&mut histogram, value);
-                            }
-                            self.kept = Kept::Histogram(histogram);
-                        }
-                    },
-                    // Waits of more than four seconds are few.
-                    Err(_) => long.push(ns),
+            Kept::All { pieces, long } if has_room => {
+                pool.left -= 1;
+                match (u32::try_from(ns), pieces.last_mut().filter(|piece| piece.len() < PIECE)) {
+                    (Ok(short), Some(piece)) => piece.push(short),
+                    (Ok(short), None) => {
+                        // The first piece grows with what comes: most distributions are small.
+                        let mut piece = Vec::with_capacity(if pieces.is_empty() { 4 } else { PIECE });
+                        piece.push(short);
+                        pieces.push(piece);
+                    }
+                    (Err(_), _) => long.push(ns),
                 }
+            }
+            Kept::All { pieces, long } => {
+                let short = pieces.iter().flatten().map(|v| u64::from(*v));
+                let mut histogram = vec![0; BUCKETS];
+                let mut kept = 0_usize;
+                for value in short.chain(long.iter().copied()) {
+                    count_in(&mut histogram, value);
+                    kept = kept.saturating_add(1);
+                }
+                count_in(&mut histogram, ns);
+                pool.left = pool.left.saturating_add(kept);
+                self.kept = Kept::Histogram(histogram);
             }
             Kept::Histogram(histogram) => count_in(histogram, ns),
         }

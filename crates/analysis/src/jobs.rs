@@ -33,6 +33,8 @@ struct Live {
     order: Option<u64>,
     /// Ran beside another: its start cannot be told from the end of that one.
     beside: bool,
+    /// Ends of unseen jobs until its hand-over.
+    ends_before: u64,
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +148,7 @@ impl Jobs {
             submit_ns: Some(event.at_ns),
             ..unseen(key, event)
         };
-        if let Some(before) = self.live.insert(key, Live { job, order: None, beside: false }) {
+        if let Some(before) = self.live.insert(key, Live { job, order: None, beside: false, ends_before: 0 }) {
             self.give_up(before, event.at_ns, ended);
         }
         if let Some(ring) = self.ring_state(event.ring) {
@@ -171,8 +173,15 @@ impl Jobs {
             ring.with_hardware.push_back((key, false));
             ring.first.saturating_add(ring.with_hardware.len() as u64).saturating_sub(1)
         });
-        let live = self.live.entry(key).or_insert_with(|| Live { job: unseen(key, event), order: None, beside: false });
+        let unmatched_ends = self.unmatched_ends;
+        let live = self.live.entry(key).or_insert_with(|| Live {
+            job: unseen(key, event),
+            order: None,
+            beside: false,
+            ends_before: 0,
+        });
         live.job.run_ns = Some(event.at_ns);
+        live.ends_before = unmatched_ends;
         live.job.ring = event.ring.or(live.job.ring);
         live.order = order;
     }
@@ -191,8 +200,11 @@ impl Jobs {
             (_, None) => JobStatus::Ended,
         };
         let last_done_ns = self.leave(&mut live, event.at_ns, ended);
+        // A job that nobody saw begin has ended meanwhile, perhaps on this ring: it may be the one that this one waited for.
+        let is_sure = live.ends_before == self.unmatched_ends;
         let infers = self.ring_state(live.job.ring).is_some_and(|ring| !ring.by_firmware);
         if infers
+            && is_sure
             && live.job.start_ns.is_none()
             && !live.beside
             && let Some(run_ns) = live.job.run_ns

@@ -12,6 +12,8 @@ use std::collections::BinaryHeap;
 
 /// Errors that are told one by one.
 const MOST_ERRORS: usize = 100;
+/// Processes that are told one by one.
+const MOST_PROCESSES: usize = 4096;
 /// Contexts that are told one by one.
 const MOST_CONTEXTS: usize = 4096;
 
@@ -51,6 +53,8 @@ struct Totals {
     processes: FxHashMap<u32, ProcessTotals>,
     contexts: FxHashMap<u64, ContextTotals>,
     contexts_cut: bool,
+    /// Jobs of processes that are not told.
+    processes_cut: u64,
     waiting: FxHashMap<u32, u64>,
     waits: FxHashMap<u32, (NameId, Distribution)>,
     errors: Vec<(u64, Job)>,
@@ -166,6 +170,11 @@ impl Report {
         self.totals.rings.push(RingTotals::new(by_firmware));
     }
 
+    /// The trace began at this moment, whenever its first event came.
+    pub fn begin(&mut self, at_ns: u64) {
+        self.totals.from_ns = Some(at_ns);
+    }
+
     /// Records were lost about now.
     pub fn lost(&mut self) {
         self.jobs.lost();
@@ -212,7 +221,7 @@ impl Report {
                 jobs: of.jobs,
                 by_status: of.by_status,
                 out_of_order: counts.out_of_order,
-                busy_ratio: (span_ns > 0).then(|| counts.busy_ns as f64 / span_ns as f64),
+                busy_ratio: (span_ns > 0).then(|| (counts.busy_ns as f64 / span_ns as f64).min(1.0)),
                 depth_peak: counts.depth_peak,
                 queue: of.queue.summary(),
                 hw_queue: if is_known { of.hw_queue.summary() } else { None },
@@ -269,7 +278,7 @@ impl Report {
                 gpu: ring_of(job.ring).and_then(|ring| ring.gpu.clone()),
                 ring: ring_name(job.ring),
                 key: Some(job.key),
-                pid: job.pid,
+                pid: if job.pid == 0 { job.tid } else { job.pid },
                 comm: comm(job.comm),
                 error: match job.status {
                     JobStatus::Failed(error) => Some(error),
@@ -277,12 +286,25 @@ impl Report {
                 },
             })
             .collect();
-        let slowest = totals.slowest.into_sorted_vec().into_iter().map(|Reverse(Slow(_, job))| job).collect();
+        let told = |job: Job| {
+            // What the ring's jobs do not have, this one does not have either.
+            let start_ns =
+                job.start_ns.filter(|(_, how)| *how == ExecKind::Measured || kind(job.ring) != ExecKind::InFlight);
+            Job { start_ns, ..job }
+        };
+        let slowest = totals.slowest.into_sorted_vec().into_iter().map(|Reverse(Slow(_, job))| told(job)).collect();
         let mut unavailable = Vec::new();
         tell_unknown(&rings, &self.subject, &mut unavailable);
         if totals.contexts_cut {
             let detail = format!("only the first {MOST_CONTEXTS} contexts are told one by one");
             unavailable.push(Unavailable::new("contexts", Why::new(Reason::NotSupported, detail)));
+        }
+        if totals.processes_cut > 0 {
+            let detail = format!(
+                "only the first {MOST_PROCESSES} processes are told one by one; {} jobs are of others",
+                totals.processes_cut
+            );
+            unavailable.push(Unavailable::new("processes", Why::new(Reason::NotSupported, detail)));
         }
         TraceReport {
             from_ns,
@@ -387,32 +409,7 @@ impl Totals {
         }
         // Who submitted a job whose submission was not seen is not known.
         if job.submit_ns.is_some() {
-            let pid = if job.pid == 0 { job.tid } else { job.pid };
-            let process = self.processes.entry(pid).or_insert_with(|| ProcessTotals {
-                comm: job.comm,
-                jobs: 0,
-                failed: 0,
-                times: FxHashMap::default(),
-                queue: Distribution::keeping(FEW),
-            });
-            process.comm = job.comm;
-            process.jobs = process.jobs.saturating_add(1);
-            process.failed = process.failed.saturating_add(u64::from(matches!(job.status, JobStatus::Failed(_))));
-            let (exec, in_flight) = process.times.entry(job.ring).or_default();
-            *exec = exec.saturating_add(job.exec_ns().unwrap_or(0));
-            *in_flight = in_flight.saturating_add(job.in_flight_ns().unwrap_or(0));
-            if let Some(ns) = job.queue_ns() {
-                process.queue.add(ns, &mut self.pool);
-            }
-            if let JobKey::Fence { context, .. } = job.key {
-                if self.contexts.len() < MOST_CONTEXTS || self.contexts.contains_key(&context) {
-                    let of = self.contexts.entry(context).or_insert(ContextTotals { pid, ring: None, jobs: 0 });
-                    of.ring = job.ring.or(of.ring);
-                    of.jobs = of.jobs.saturating_add(1);
-                } else {
-                    self.contexts_cut = true;
-                }
-            }
+            self.of_process(job);
         }
         if self.most_slow > 0
             && let (Some(submit), Some(done)) = (job.submit_ns, job.done_ns)
@@ -424,6 +421,42 @@ impl Totals {
                 && least.0 < slow
             {
                 *least = Reverse(slow);
+            }
+        }
+    }
+}
+
+impl Totals {
+    /// Adds a job to its process and its context.
+    fn of_process(&mut self, job: &Job) {
+        let pid = if job.pid == 0 { job.tid } else { job.pid };
+        if self.processes.len() >= MOST_PROCESSES && !self.processes.contains_key(&pid) {
+            self.processes_cut = self.processes_cut.saturating_add(1);
+            return;
+        }
+        let process = self.processes.entry(pid).or_insert_with(|| ProcessTotals {
+            comm: job.comm,
+            jobs: 0,
+            failed: 0,
+            times: FxHashMap::default(),
+            queue: Distribution::keeping(FEW),
+        });
+        process.comm = job.comm;
+        process.jobs = process.jobs.saturating_add(1);
+        process.failed = process.failed.saturating_add(u64::from(matches!(job.status, JobStatus::Failed(_))));
+        let (exec, in_flight) = process.times.entry(job.ring).or_default();
+        *exec = exec.saturating_add(job.exec_ns().unwrap_or(0));
+        *in_flight = in_flight.saturating_add(job.in_flight_ns().unwrap_or(0));
+        if let Some(ns) = job.queue_ns() {
+            process.queue.add(ns, &mut self.pool);
+        }
+        if let JobKey::Fence { context, .. } = job.key {
+            if self.contexts.len() < MOST_CONTEXTS || self.contexts.contains_key(&context) {
+                let of = self.contexts.entry(context).or_insert(ContextTotals { pid, ring: None, jobs: 0 });
+                of.ring = job.ring.or(of.ring);
+                of.jobs = of.jobs.saturating_add(1);
+            } else {
+                self.contexts_cut = true;
             }
         }
     }

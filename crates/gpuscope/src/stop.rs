@@ -12,6 +12,22 @@ use std::{process, thread};
 ///
 /// A second signal ends the process at once: the first one waits for the line at hand to be written, and its reader may be stuck.
 pub(crate) fn watch() -> io::Result<Stop> {
+    watch_for(Ends::SignalOrReader)
+}
+
+/// The same for what writes nothing to stdout: a reader of a command's output may go away while the command goes on.
+pub(crate) fn watch_signals() -> io::Result<Stop> {
+    watch_for(Ends::Signal)
+}
+
+/// What ends a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Signal,
+    SignalOrReader,
+}
+
+fn watch_for(ends: Ends) -> io::Result<Stop> {
     let (mut receiver, sender) = UnixStream::pair()?;
     // Under nohup SIGHUP is ignored, and stays so.
     let hangup = (!ignores(SIGHUP)).then_some(SIGHUP);
@@ -21,7 +37,7 @@ pub(crate) fn watch() -> io::Result<Stop> {
     let stop = Stop::new();
     let watched = stop.clone();
     thread::Builder::new().name("stop".into()).spawn(move || {
-        wait_for_end(&receiver);
+        wait_for_end(&receiver, ends);
         watched.stop();
         // The byte of the first signal may still be there when it was the reader that went away.
         let mut byte = [0; 1];
@@ -43,13 +59,14 @@ fn ignores(signal: i32) -> bool {
 }
 
 /// Returns when a signal is in the pipe or stdout is of no use any more.
-fn wait_for_end(receiver: &UnixStream) {
+fn wait_for_end(receiver: &UnixStream, ends: Ends) {
     let stdout = io::stdout();
     loop {
         // Without events asked for, poll tells errors only: a pipe without reader, a terminal hung up.
         let mut fds =
             [PollFd::new(receiver, PollFlags::IN), PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
-        match poll(&mut fds, None) {
+        let watched = if ends == Ends::Signal { 1 } else { 2 };
+        match poll(fds.get_mut(..watched).unwrap_or_default(), None) {
             Err(rustix::io::Errno::INTR) => {}
             // Neither poll failing nor an event that nobody asked for can be waited out.
             _ => return,

@@ -68,6 +68,8 @@ fn recording(dir: &Path) -> PathBuf {
     let path = dir.join("t");
     let [queue, run, done] = formats();
     let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
+    header.started.monotonic_ns = 1_000_000_000;
+    header.started.realtime_ns = 1_790_000_000_000_000_000;
     header.gpus = vec![("0000:03:00.0".into(), "amdgpu".into()), ("0000:04:00.0".into(), "amdgpu".into())];
     let formats = [queue.clone(), run.clone(), done.clone()];
     let mut file = RecordingFile::create(&path, header, &formats, CreateOptions::default()).unwrap();
@@ -194,13 +196,18 @@ fn an_export_does_not_write_over_what_it_reads() {
 fn an_export_holds_the_jobs() {
     let dir = tempfile::tempdir().unwrap();
     let file = recording(dir.path());
-    let jobs = valid_lines(&stdout(gpuscope().args(["trace", "export", "--to", "json", "-o", "-"]).arg(&file)));
-    assert_eq!(jobs.len(), 3);
-    let chrome = stdout(gpuscope().args(["trace", "export", "--to", "chrome", "-o", "-"]).arg(&file));
-    let chrome: serde_json::Value = serde_json::from_str(&chrome).unwrap();
+    let export = |args: &[&str]| {
+        let out = gpuscope().args(["trace", "export"]).args(args).arg(&file).output().unwrap();
+        assert!(out.status.success());
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(said.ends_with("t: not recorded: sampled_out 5\n") && said.lines().count() == 1, "{said}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    assert_eq!(valid_lines(&export(&["--to", "json", "-o", "-"])).len(), 3);
+    let chrome: serde_json::Value = serde_json::from_str(&export(&["--to", "chrome", "-o", "-"])).unwrap();
     assert!(!chrome["traceEvents"].as_array().unwrap().is_empty());
     let perfetto = dir.path().join("t.pftrace");
-    stdout(gpuscope().args(["trace", "export", "-o"]).arg(&perfetto).arg(&file));
+    export(&["-o", perfetto.to_str().unwrap()]);
     let bytes = fs::read(&perfetto).unwrap();
     // `Trace.packet`, field 1, with a length.
     assert!(bytes.len() > 500 && bytes[0] == 0x0a, "{} bytes", bytes.len());

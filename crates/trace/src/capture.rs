@@ -1,7 +1,7 @@
 //! Records from the running kernel.
 //!
-//! Three ways lead to them, tried in this order: BPF programs, a private tracefs instance, perf events. Each gives [`RawRecord`]s with
-//! their [`EventFormat`](crate::EventFormat)s, so that nothing behind this module knows which way it was. None of them wakes this process
+//! Three ways lead to them, tried in this order: BPF programs, a private tracefs instance, perf events. Each gives
+//! [`RawRecord`](crate::RawRecord)s with their [`EventFormat`](crate::EventFormat)s, so that nothing behind this module knows which way it was. None of them wakes this process
 //! for an event: buffers are emptied on a timer.
 
 #[cfg(feature = "bpf")]

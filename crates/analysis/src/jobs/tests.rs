@@ -190,3 +190,15 @@ fn a_job_that_is_killed_before_it_ran_ends_with_the_error_of_its_fence() {
     assert_eq!(jobs.unmatched_ends(), 0);
     assert_eq!(jobs.ring(RING).depth_peak, 1);
 }
+
+#[test]
+fn behind_a_job_of_before_the_trace_no_start_is_inferred() {
+    let mut jobs = Jobs::new();
+    // The job before ends at 100, and nothing says on which ring.
+    let ended = run(
+        &mut jobs,
+        &[(Commit, 1, 1), (Complete, 100, 77), (Complete, 110, 1), (Commit, 120, 2), (Complete, 130, 2)],
+    );
+    assert_eq!((ended[0].start_ns, ended[0].in_flight_ns()), (None, Some(109)));
+    assert_eq!(ended[1].start_ns, Some((120, ExecKind::Inferred)));
+}

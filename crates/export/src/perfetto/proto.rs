@@ -1,4 +1,4 @@
-//! The part of the protobuf wire format that a writer needs: https://protobuf.dev/programming-guides/encoding.
+//! The part of the protobuf wire format that a writer needs: <https://protobuf.dev/programming-guides/encoding>.
 
 /// A message under construction. Numbers of fields are those of the `.proto` files that the caller names.
 #[derive(Debug, Default)]

@@ -66,7 +66,7 @@ fn losses(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<(
         .map(|(cause, n)| format!("{} {n}", cause.replace('_', " ")))
         .collect();
     if losses.is_empty() {
-        return paragraph(w, style, "  ", 2, "no event was lost or left out");
+        return paragraph(w, style, "  ", 2, "no event was lost or left out while recording");
     }
     write!(w, "  {} ", style.paint(Tone::Bad, "not recorded:"))?;
     writeln!(w, "{}", losses.join(", "))

@@ -8,7 +8,7 @@ use super::map::Map;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 
 /// In the length of a record: it is reserved and not yet submitted (`BPF_RINGBUF_BUSY_BIT`).
 const BUSY: u32 = 1 << 31;
@@ -112,17 +112,20 @@ impl View {
         let producer = unsafe { self.producer.as_ref() };
         let mut progress = Progress::default();
         let mut at = consumer.load(Ordering::Relaxed);
-        // What is reserved now is the end, so that a reading ends while programs go on. Acquire: the headers up to there are
-        // written, as busy at least (`__bpf_ringbuf_reserve` releases the position behind them).
-        let end = producer.load(Ordering::Acquire);
+        // What is reserved now is the end, so that a reading ends while programs go on. The fence acquires: the headers up to there are
+        // written, as busy at least (`__bpf_ringbuf_reserve` releases the position behind them). Of pages that may only be read, plain
+        // loads are all that the language promises.
+        let end = producer.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
         while at != end {
             let place = at & (self.size - 1);
             // SAFETY: below `size`, so within the data; a header begins at a multiple of 8.
             let header = unsafe { self.data.add(place) };
             // SAFETY: there is a header, an aligned word that is written atomically.
             let word = unsafe { header.cast::<AtomicU32>().as_ref() };
-            // Acquire: with the busy bit gone the record is there (`bpf_ringbuf_commit` exchanges the word).
-            let word = word.load(Ordering::Acquire);
+            // With the busy bit gone the record is there (`bpf_ringbuf_commit` exchanges the word).
+            let word = word.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
             let length = (word & !(BUSY | DISCARDED)) as usize;
             // The kernel gives no longer one; if it did, there would be no telling where the next begins.
             if word & BUSY != 0 || length > self.size - HEADER {

@@ -1,7 +1,7 @@
 //! Capture by BPF programs on raw tracepoints.
 //!
 //! The programs (`crates/sys/bpf/jobs.bpf.c`) write records as Linux 6.17 prints them, on every kernel, with the submitter's process
-//! beside; [`formats`] says how they lie. They go into one ring for all processors, which is read by time.
+//! beside; `formats` says how they lie. They go into one ring for all processors, which is read by time.
 //!
 //! This process is not left out: it submits no jobs, and where it is the one interrupted by a job's end, that end counts.
 
@@ -136,12 +136,12 @@ impl Capture for BpfCapture {
     /// does between its rounds (PERF_RECORD_FINISHED_ROUND). A reading that met a record being filled promises nothing new.
     fn drain(&mut self, sink: &mut dyn RecordSink) -> Result<Drained, CaptureError> {
         // Before the ring is read: what is not in the table of jobs then is in the ring.
-        let until_ns = self.until(monotonic_ns())?.max(self.promised_ns);
+        let could_be_ns = self.until(monotonic_ns())?.max(self.promised_ns);
         let read =
             self.jobs.read(|record| sink.record(RawRecord { at_ns: record.at_ns, cpu: record.cpu, data: record.data }));
-        self.promised_ns = until_ns;
         if let Some(at_ns) = read.complete_at_ns {
             self.complete_ns = at_ns;
+            self.promised_ns = could_be_ns;
         }
         self.adaptive.count(read.records);
         if self.adaptive.is_due(monotonic_ns()) {
@@ -150,7 +150,7 @@ impl Capture for BpfCapture {
                 self.jobs.set_sample(rules::share(part)).map_err(failed)?;
             }
         }
-        Ok(Drained { until_ns, records: read.records })
+        Ok(Drained { until_ns: self.promised_ns, records: read.records })
     }
 
     fn dropped(&mut self) -> Result<Dropped, CaptureError> {

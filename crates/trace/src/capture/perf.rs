@@ -10,6 +10,9 @@ use gpuscope_sys::{Roots, monotonic_ns, read_text};
 use rustc_hash::FxHashMap;
 use std::path::PathBuf;
 
+/// A page of the machines with the largest.
+const LEAST_BYTES: usize = 64 << 10;
+
 /// Tracepoints as perf events.
 ///
 /// What is lost is the newest, and exactly counted since Linux 6.0. Processors that are taken into use later are not seen.
@@ -48,7 +51,7 @@ impl PerfCapture {
             path: online,
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
         })?;
-        let each = (wanted.buffer_bytes / cpus.len().max(1)).max(16 << 10);
+        let each = (wanted.buffer_bytes / cpus.len().max(1)).max(LEAST_BYTES);
         let each = if each.is_power_of_two() { each } else { each.next_power_of_two() / 2 };
         // No filter keeps this process out: the ends of jobs fire in interrupts, whoever runs then, and it submits none itself.
         let mut buffers = Vec::new();

@@ -41,7 +41,7 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
     };
     let mut report = Report::new(subject);
     let (mut jobs, mut last_ns) = (Vec::new(), 0);
-    let Rest { names, dropped, damage } = input.read(|seen| match seen {
+    let Rest { names, dropped, to_ns, damage } = input.read(|seen| match seen {
         Seen::Event(event, names) => {
             last_ns = last_ns.max(event.at_ns);
             jobs.clear();
@@ -55,9 +55,14 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
         }
     })?;
     jobs.clear();
-    report.finish(None, &names, dropped, |job| jobs.push(*job));
+    report.finish(to_ns, &names, dropped, |job| jobs.push(*job));
     jobs.iter().try_for_each(|job| form.job(job, &names))?;
-    form.finish(last_ns, &dropped)?;
+    form.finish(last_ns.max(to_ns.unwrap_or(0)), &dropped)?;
+    let lost: Vec<String> =
+        dropped.each().iter().filter(|(_, n)| *n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();
+    if !lost.is_empty() {
+        let _ = writeln!(io::stderr(), "gpuscope: {}: not recorded: {}", args.file.display(), lost.join(", "));
+    }
     for source in damage {
         let _ = writeln!(io::stderr(), "gpuscope: {}: {}", args.file.display(), source.detail);
     }
@@ -89,7 +94,9 @@ impl<W: Write> Form<W> {
     fn finish(self, last_ns: u64, dropped: &Dropped) -> io::Result<()> {
         let mut out = match self {
             Form::Perfetto(mut writer) => {
-                writer.dropped(last_ns, dropped)?;
+                if *dropped != Dropped::default() {
+                    writer.dropped(last_ns, dropped)?;
+                }
                 writer.finish(last_ns)?
             }
             Form::Chrome(_, Some(writer)) => writer.finish()?,

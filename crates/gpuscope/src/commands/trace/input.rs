@@ -1,6 +1,6 @@
 //! The traces that can be read, all in one way: our recordings, trace-cmd's files, tracefs' text.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use gpuscope_export::perfetto::Clocks;
 use gpuscope_model::trace::{Dropped, Event, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
@@ -47,6 +47,8 @@ pub(super) enum Seen<'a> {
 pub(super) struct Rest {
     pub(super) names: TraceNames,
     pub(super) dropped: Dropped,
+    /// Until when everything was recorded, where the trace tells.
+    pub(super) to_ns: Option<u64>,
     /// What is wrong with the file.
     pub(super) damage: Vec<SourceReport>,
 }
@@ -56,12 +58,17 @@ impl Input {
     pub(super) fn open(path: &Path) -> anyhow::Result<Input> {
         let mut head = [0; 1024];
         let mut file = File::open(path).with_context(|| path.display().to_string())?;
+        if !file.metadata().is_ok_and(|found| found.is_file()) {
+            bail!("{}: no regular file: a trace is read in several places; save it as a file first", path.display());
+        }
         let length = file.read(&mut head).with_context(|| path.display().to_string())?;
         match foreign::detect(head.get(..length).unwrap_or_default()) {
             Some(Kind::TraceDat) => Ok(Input::trace_dat(TraceDat::open(path)?)),
             Some(Kind::Text) => {
                 let file = File::open(path).with_context(|| path.display().to_string())?;
-                Ok(Input::foreign("text of tracefs", Vec::new(), Source::Text(BufReader::new(file))))
+                let detail = "a text does not name its clock: its times are perhaps not on CLOCK_MONOTONIC";
+                let clock = SourceReport::absent("CLOCK_MONOTONIC", None, Why::not_supported(detail));
+                Ok(Input::foreign("text of tracefs", vec![clock], Source::Text(BufReader::new(file))))
             }
             _ => Ok(Input::recording(Recording::open(path)?)),
         }
@@ -88,16 +95,32 @@ impl Input {
     fn trace_dat(file: TraceDat) -> Input {
         let mut coverage =
             vec![SourceReport::works("trace.dat of trace-cmd", None, format!("version {}", file.version()))];
-        let clocks: Vec<&str> = file.buffers().iter().filter_map(|buffer| buffer.clock.as_deref()).collect();
+        let clocks: Vec<&str> =
+            file.buffers().iter().map(|buffer| buffer.clock.as_deref().unwrap_or("that it does not name")).collect();
         if clocks.iter().any(|clock| *clock != "mono") {
-            let detail = format!("its times are on the clock {}, not on CLOCK_MONOTONIC", clocks.join(" and "));
+            let detail = format!("its times are on the clock {}, perhaps not CLOCK_MONOTONIC", clocks.join(" and "));
             let why = Why::new(Reason::NotSupported, detail).remedy("record with trace-cmd record -C mono");
             coverage.push(SourceReport::absent("CLOCK_MONOTONIC", None, why));
         }
+        let why = Why::new(
+            Reason::NotSupported,
+            "a trace.dat names threads: the numbers of processes are those of their threads",
+        );
+        coverage.push(SourceReport::absent("processes", None, why));
         Input::foreign("trace.dat", coverage, Source::TraceDat(Box::new(file)))
     }
 
-    fn foreign(what: &str, coverage: Vec<SourceReport>, source: Source) -> Input {
+    fn foreign(what: &str, mut coverage: Vec<SourceReport>, source: Source) -> Input {
+        let not_told = |source: &'static str, detail: String| {
+            SourceReport::absent(source, None, Why::new(Reason::NotSupported, detail))
+        };
+        coverage.push(not_told(
+            "drivers",
+            format!(
+                "a {what} does not name the GPUs' drivers: of those that leave scheduling to firmware (xe, panthor), what is told as hw \
+                 queue and exec is time in flight"
+            ),
+        ));
         let detail = format!(
             "the DRM scheduler's events name no device before Linux 6.17, and a {what} has nothing else to tell it by"
         );
@@ -132,6 +155,8 @@ type Each<'a> = &'a mut dyn FnMut(Seen<'_>) -> io::Result<()>;
 
 fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> {
     let (mut decoder, mut dropped, mut done) = (Decoder::new(), Dropped::default(), Ok(()));
+    // Losses are told ahead of the records of their round, which wait for its end.
+    let (mut lost_ns, mut to_ns) = (None, None);
     let summary = recording.items(|item| {
         if done.is_err() {
             return;
@@ -146,20 +171,30 @@ fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> 
                     done = each(Seen::Event(&event, decoder.names()));
                 }
             }
-            Item::Dropped { dropped: now, .. } => {
+            Item::Dropped { dropped: now, at_ns } => {
                 // Of what is kept out on purpose whole jobs are missing; of what is lost, the end alone may be.
                 let lost = |of: &Dropped| (of.ring_full, of.missed, of.unreadable);
                 if lost(&now) != lost(&dropped) {
-                    done = each(Seen::Lost);
+                    lost_ns = Some(at_ns);
                 }
                 dropped = now;
             }
-            Item::Mark { .. } | Item::Round(_) => {}
+            Item::Round(until_ns) => {
+                to_ns = to_ns.max(Some(until_ns));
+                if lost_ns.is_some_and(|lost_ns| lost_ns <= until_ns) {
+                    lost_ns = None;
+                    done = each(Seen::Lost);
+                }
+            }
+            Item::Mark { .. } => {}
         }
     })?;
     done?;
+    if lost_ns.is_some() {
+        each(Seen::Lost)?;
+    }
     dropped.unreadable = dropped.unreadable.saturating_add(decoder.unreadable());
-    Ok(Rest { names: decoder.names().clone(), dropped, damage: damage(&summary) })
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns, damage: damage(&summary) })
 }
 
 fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
@@ -172,9 +207,15 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
         decoder.set_task(*tid, 0, comm);
     }
     let mut gaps = file.lost();
-    while let Some((_, record)) = file.next_record() {
+    // Several buffers may hold the same events: those of the first that has any are taken.
+    let (mut taken, mut passed_over) = (None, 0_u64);
+    while let Some((buffer, record)) = file.next_record() {
         if let Some(event) = decoder.decode(record) {
-            each(Seen::Event(&event, decoder.names()))?;
+            if *taken.get_or_insert(buffer) == buffer {
+                each(Seen::Event(&event, decoder.names()))?;
+            } else {
+                passed_over = passed_over.saturating_add(1);
+            }
         }
         if file.lost() != gaps {
             gaps = file.lost();
@@ -185,12 +226,18 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
     let ring_full = lost.counted.unwrap_or(0).max(lost.before_pages);
     let mut damage: Vec<SourceReport> =
         file.faults().iter().map(|fault| absent("trace.dat", fault.to_string())).collect();
+    if passed_over > 0 {
+        damage.push(absent(
+            "trace.dat",
+            format!("{passed_over} events of its other buffers were passed over: buffers may hold the same"),
+        ));
+    }
     if lost.uncounted_gaps > 0 && lost.counted.is_none() {
         let detail = format!("events were lost in {} places, and the file does not say how many", lost.uncounted_gaps);
         damage.push(absent("trace.dat", detail));
     }
     let dropped = Dropped { ring_full, unreadable: decoder.unreadable(), ..Dropped::default() };
-    Ok(Rest { names: decoder.names().clone(), dropped, damage })
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage })
 }
 
 fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
@@ -218,7 +265,7 @@ fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
         damage.push(absent("text of tracefs", detail));
     }
     let dropped = Dropped { ring_full: reader.lost(), unreadable: reader.unreadable(), ..Dropped::default() };
-    Ok(Rest { names: reader.names().clone(), dropped, damage })
+    Ok(Rest { names: reader.names().clone(), dropped, to_ns: None, damage })
 }
 
 fn absent(source: &'static str, detail: String) -> SourceReport {
@@ -257,6 +304,15 @@ fn damage(summary: &Summary) -> Vec<SourceReport> {
             "{} bytes in {} places are damaged, the first at byte {at}; they were passed over",
             summary.damage.bytes, summary.damage.places
         ));
+    }
+    if summary.late > 0 || summary.hurried > 0 {
+        tell(format!("{} records came out of order", summary.late.saturating_add(summary.hurried)));
+    }
+    if summary.unverified > 0 {
+        tell(format!("{} records are of a frame that is cut off: no checksum vouches for them", summary.unverified));
+    }
+    if summary.malformed > 0 || summary.unknown_frames > 0 {
+        tell(format!("{} frames are not understood", summary.malformed.saturating_add(summary.unknown_frames)));
     }
     if summary.lost > 0 {
         tell(format!("{} records were written and are not found", summary.lost));

@@ -21,7 +21,10 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let format = common.format();
     let mut report = Report::new(subject);
-    let Rest { names, dropped, damage } = input.read(|seen| match seen {
+    if let Some((monotonic_ns, _)) = started {
+        report.begin(monotonic_ns);
+    }
+    let Rest { names, dropped, to_ns, damage } = input.read(|seen| match seen {
         Seen::Event(event, names) => {
             let mut written = Ok(());
             report.event(event, names, |job| {
@@ -37,7 +40,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         }
     })?;
     let mut written = Ok(());
-    let mut report = report.finish(None, &names, dropped, |job| {
+    let mut report = report.finish(to_ns, &names, dropped, |job| {
         if args.jobs && written.is_ok() {
             written = write_job(&mut out, job, &names, format);
         }
