@@ -41,6 +41,13 @@ impl Outcome {
         self.lives.values().filter(|l| (l.queue.len(), l.run.len(), l.done.len()) == (1, 1, 1)).count() as u64
     }
 
+    /// So many were left out for a cause. Where the kernel passed over the event by which a job becomes known, its others are left out
+    /// as unknown.
+    fn left_out(&self, counted: u64, expected: u64) {
+        let missed = self.dropped.missed;
+        assert!(counted.abs_diff(expected) <= 3 * missed, "{}: {counted}, not {expected}, {missed} missed", kernel());
+    }
+
     /// Every event of every job was recorded or counted.
     fn adds_up(&self) {
         let counted: u64 = self.dropped.each().iter().map(|(_, n)| n).sum();
@@ -135,10 +142,19 @@ fn devices_and_rings_that_are_allowed_or_denied() {
         let told = outcome.told_by_ring();
         let mut all: BTreeMap<_, _> = outcome.by_ring.clone();
         all.retain(|ring, _| expected.contains(ring));
-        assert_eq!(told, all, "{}: {:?}", kernel(), settings.filters);
+        assert_eq!(
+            told.keys().collect::<Vec<_>>(),
+            all.keys().collect::<Vec<_>>(),
+            "{}: {:?}",
+            kernel(),
+            settings.filters
+        );
+        for (ring, jobs) in &all {
+            outcome.left_out(told[ring], *jobs);
+        }
         assert!(all.values().all(|n| *n > 50), "{all:?}");
         let left_out = outcome.jobs - all.values().sum::<u64>();
-        assert_eq!(outcome.dropped.filtered, 3 * left_out, "{}", kernel());
+        outcome.left_out(outcome.dropped.filtered, 3 * left_out);
     }
 }
 
@@ -214,7 +230,8 @@ fn children_to_come_are_followed() {
     let settings = with(|s| s.filters.pids = only(vec![std::process::id()]));
     let outcome = run(&gpus, &settings, |_| vec![Load::start(&gpus[0].render, "gfx", 40.0, 1000, 1.0)]);
     outcome.adds_up();
-    assert_eq!((outcome.whole(), outcome.dropped.filtered), (0, 3 * outcome.jobs), "{}", kernel());
+    assert_eq!(outcome.whole(), 0, "{}", kernel());
+    outcome.left_out(outcome.dropped.filtered, 3 * outcome.jobs);
 }
 
 #[test]
@@ -278,14 +295,14 @@ fn a_share_of_the_jobs_with_all_their_events_and_another_of_one_ring() {
     outcome.adds_up();
     let told = outcome.told_by_ring();
     let of = |gpu: &Gpu, ring: &str| told.get(&(gpu.bdf.clone(), ring.to_string())).copied().unwrap_or(0);
-    assert_eq!(of(&gpus[1], "gfx"), outcome.of_ring(&gpus[1], "gfx"), "{}", kernel());
+    outcome.left_out(of(&gpus[1], "gfx"), outcome.of_ring(&gpus[1], "gfx"));
     assert_eq!(of(&gpus[1], "compute"), 0, "{}", kernel());
     let jobs = outcome.of_ring(&gpus[0], "gfx") + outcome.of_ring(&gpus[0], "compute");
     let kept = of(&gpus[0], "gfx") + of(&gpus[0], "compute");
     // Five standard deviations of a binomial sample.
     let (mean, deviation) = (jobs as f64 / 4.0, (jobs as f64 * 0.25 * 0.75).sqrt());
     assert!(jobs > 300 && (kept as f64 - mean).abs() < 5.0 * deviation, "{}: {kept} of {jobs}", kernel());
-    assert_eq!(outcome.dropped.filtered, 0);
+    outcome.left_out(outcome.dropped.filtered, 0);
 }
 
 #[test]
@@ -322,15 +339,16 @@ fn only_slow_jobs_with_all_their_events() {
     let slow = outcome.of_ring(&gpus[1], "gfx");
     assert!(slow > 10);
     let mut of_slow_ring = 0;
-    for life in outcome.lives.values() {
+    let whole = |l: &&Life| (l.queue.len(), l.run.len(), l.done.len()) == (1, 1, 1);
+    for life in outcome.lives.values().filter(whole) {
         let took = life.done[0].at_ns - life.queue[0].at_ns;
         assert!(took >= 20_000_000, "{}: {took} ns", kernel());
         of_slow_ring += u64::from(outcome.recorded.ring(&life.queue[0]).0 == gpus[1].bdf);
         assert_eq!(outcome.recorded.ring(&life.run[0]), outcome.recorded.ring(&life.queue[0]));
         assert!(life.queue[0].at_ns <= life.run[0].at_ns && life.run[0].at_ns <= life.done[0].at_ns);
     }
-    assert_eq!(of_slow_ring, slow, "{}", kernel());
-    assert_eq!(outcome.dropped.sampled_out, 3 * (outcome.jobs - outcome.whole()), "{}", kernel());
+    outcome.left_out(of_slow_ring, slow);
+    outcome.left_out(outcome.dropped.sampled_out, 3 * (outcome.jobs - outcome.whole()));
     assert!(outcome.dropped.sampled_out > 0);
 }
 
@@ -347,7 +365,7 @@ fn limits_of_a_bucket_and_of_windows() {
     let outcome = run(&gpus, &settings, |_| four(&gpus));
     outcome.adds_up();
     let times = queued(&outcome);
-    assert_eq!(outcome.dropped.rate_limited, 3 * (outcome.jobs - outcome.whole()), "{}", kernel());
+    outcome.left_out(outcome.dropped.rate_limited, 3 * (outcome.jobs - outcome.whole()));
     assert!(outcome.dropped.rate_limited > 0);
     // In any span no more than the burst and what came in since.
     for (i, from) in times.iter().enumerate() {
@@ -367,7 +385,7 @@ fn limits_of_a_bucket_and_of_windows() {
     queued(&outcome).iter().for_each(|at| *windows.entry(at / length_ns).or_default() += 1);
     println!("{}: {windows:?}", kernel());
     assert!(windows.values().all(|n| *n <= 15) && windows.values().filter(|n| **n == 15).count() >= 4, "{windows:?}");
-    assert_eq!(outcome.dropped.rate_limited, 3 * (outcome.jobs - outcome.whole()), "{}", kernel());
+    outcome.left_out(outcome.dropped.rate_limited, 3 * (outcome.jobs - outcome.whole()));
 }
 
 #[test]
@@ -385,8 +403,9 @@ fn several_causes_are_told_apart() {
     let compute = outcome.of_ring(&gpus[0], "compute");
     let gfx = outcome.of_ring(&gpus[0], "gfx");
     let dropped = outcome.dropped;
-    let expected = (3 * other, 3 * compute, 3 * (gfx - outcome.whole()));
-    assert_eq!((dropped.filtered, dropped.sampled_out, dropped.rate_limited), expected, "{}", kernel());
+    outcome.left_out(dropped.filtered, 3 * other);
+    outcome.left_out(dropped.sampled_out, 3 * compute);
+    outcome.left_out(dropped.rate_limited, 3 * (gfx - outcome.whole()));
     assert!(outcome.whole() > 0 && dropped.rate_limited > 0);
 }
 

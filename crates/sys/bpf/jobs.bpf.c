@@ -61,7 +61,7 @@ INLINE void track_queue(const struct rules *r, struct counts *mine, u64 at_ns, u
 	}
 	mine_to_fill = answer ? 0 : bpf_map_lookup_elem(&kept, &key);
 	if (!mine_to_fill) {
-		count(mine, TABLE_FULL, 1);
+		leave_out(mine, TABLE_FULL);
 		return;
 	}
 	fill_queue(&mine_to_fill->queue, at_ns, job, entity, s_fence);
@@ -108,9 +108,10 @@ INLINE int is_left_out(const struct rules *r, struct counts *mine, const struct 
 {
 	u32 cause = found ? found->cause : r->miss_cause;
 
-	if (cause == KEPT)
+	/* For a later level, a job that is gone is one that the level before has seen to the end. */
+	if (cause == KEPT && (found || !level))
 		return 0;
-	count(mine, cause, 1);
+	leave_out(mine, cause);
 	return 1;
 }
 
@@ -283,7 +284,7 @@ INLINE void keep_dependency(struct counts *mine, struct kept *job, u64 at_ns, u1
 	u32 at = job->dependencies;
 
 	if (at >= DEPENDENCIES) {
-		count(mine, TABLE_FULL, 1);
+		leave_out(mine, TABLE_FULL);
 		return;
 	}
 	to = &job->dependency[at];

@@ -41,6 +41,9 @@ struct {
  */
 #define SLOTS 256
 
+/* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
+enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR };
+
 /* Why an event is not in the ring; and how many are there because a program of a later level stood in. */
 enum cause { KEPT, RING_FULL, FILTERED, SAMPLED_OUT, RATE_LIMITED, TABLE_FULL, RECOVERED };
 
@@ -92,10 +95,24 @@ INLINE int is_handled(struct counts *mine, u16 type, u64 subject)
 	if (level) {
 		if (*note == event)
 			return 1;
-		count(mine, RECOVERED, 1);
+		/* Most fences have no error: what is passed over of them is nothing that was lost. */
+		if (type != FENCE_ERROR)
+			count(mine, RECOVERED, 1);
 	}
 	*note = event;
 	return 0;
+}
+
+/*
+ * Counts an event that is left out. A later level cannot tell whether the one before has counted it: it takes its word back, and the event
+ * counts as passed over if it was.
+ */
+INLINE void leave_out(struct counts *mine, u32 cause)
+{
+	if (level)
+		count(mine, RECOVERED, -1);
+	else
+		count(mine, cause, 1);
 }
 
 #define PROGRAM(program, type)                                                                                                             \
@@ -109,9 +126,6 @@ INLINE int is_handled(struct counts *mine, u16 type, u64 subject)
 		record_##program(args, bpf_ktime_get_ns(), mine);                                                                          \
 		return 0;                                                                                                                  \
 	}
-
-/* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
-enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR };
 
 /* In front of each record, for crates/sys/src/bpf/jobs.rs. */
 struct head {

@@ -140,7 +140,7 @@ INLINE int is_wanted(const struct rules *r, struct counts *mine, u16 type)
 		return 0;
 	if (r->types & 1u << type)
 		return 1;
-	count(mine, FILTERED, 1);
+	leave_out(mine, FILTERED);
 	return 0;
 }
 

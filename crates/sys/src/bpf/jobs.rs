@@ -69,13 +69,18 @@ const QUEUE_LENGTH: usize = 13;
 /// In the order in which they are attached, from a job's end to its beginning. They begin at one moment all the same, when the last is
 /// attached: were a job's end heard before its beginning, or its beginning alone, it would look as if it had been lost.
 const PROGRAMS: [(&str, &[&str], bool); 6] = [
-    ("fence_error", &["dma_fence_signaled"], false),
+    (FENCE_ERROR, &["dma_fence_signaled"], false),
     ("done", &["drm_sched_job_done", "drm_sched_process_job"], true),
     ("run", &["drm_sched_job_run", "drm_run_job"], true),
     ("unschedulable", &["drm_sched_job_unschedulable", "drm_sched_job_wait_dep"], false),
     ("add_dep", &["drm_sched_job_add_dep"], false),
     ("queue", &["drm_sched_job_queue", "drm_sched_job"], true),
 ];
+
+const FENCE_ERROR: &str = "fence_error";
+
+/// The number of its records' layout.
+const FENCE_ERROR_TYPE: u16 = 6;
 
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
@@ -130,7 +135,7 @@ pub struct Jobs {
     ring: Ring,
     buffer: Vec<u8>,
     recent: Recent,
-    /// By level.
+    /// By level; what was added later stands with the last.
     attached: Vec<Vec<Attached>>,
     followers: Vec<Attached>,
     checked_ns: u64,
@@ -138,7 +143,7 @@ pub struct Jobs {
 }
 
 /// How many programs may follow one another on a tracepoint.
-const LEVELS: u32 = 4;
+const LEVELS: usize = 4;
 
 /// So often it is asked, while records are read, whether the programs on the tracepoints are enough.
 const CHECK_NS: u64 = 20_000_000;
@@ -308,8 +313,8 @@ impl Jobs {
         let began_ns = monotonic_ns();
         if began_ns.saturating_sub(self.checked_ns) >= CHECK_NS {
             self.checked_ns = began_ns;
-            self.reinforce();
-            // Another time, if not now.
+            // Another time, if not now: what is missed is counted.
+            let _ = self.reinforce();
             let _ = self.in_force.settle(&self.programs, began_ns);
         }
         let mut records = 0;
@@ -324,21 +329,28 @@ impl Jobs {
         JobsRead { records, complete_at_ns: progress.is_complete.then_some(began_ns) }
     }
 
-    /// Where the kernel has passed programs over, two of them on a tracepoint are not enough: those who hold the processor while one is
-    /// inside of the first may be preempted in the second. Kernels before 7.0 never come here.
-    fn reinforce(&mut self) {
-        if self.attached.len() < LEVELS as usize && self.count_misses().is_ok_and(|misses| misses > 0) {
-            while self.attached.len() < LEVELS as usize && self.attach_level().is_ok() {}
+    /// Where the kernel has passed a program over, two of it are not enough: those who hold the processor while one is inside of the first
+    /// may be preempted in the second. One more at a time: loading takes milliseconds. Kernels before 7.0 hardly ever come here.
+    fn reinforce(&mut self) -> Result<(), BpfError> {
+        let first = self.attached.first().map(Vec::as_slice).unwrap_or_default();
+        for (program, tracepoints, _) in PROGRAMS {
+            let Some(of) = first.iter().find(|of| of.name() == program) else { continue };
+            let count = self.attached.iter().flatten().filter(|of| of.name() == program).count();
+            if program != FENCE_ERROR && count < LEVELS && of.count_misses()? > 0 {
+                let programs = self.programs.with_constants(&self.constants(count as u32))?;
+                if let (Some(last), Some(more)) = (self.attached.last_mut(), programs.attach(program, tracepoints)?) {
+                    last.push(more);
+                }
+                return Ok(());
+            }
         }
+        Ok(())
     }
 
-    /// How often programs of the first level were passed over.
+    /// How often programs of the first level were passed over; that for errors left out, which is called for every fence.
     fn count_misses(&self) -> Result<u64, BpfError> {
-        self.attached
-            .iter()
-            .take(1)
-            .flatten()
-            .try_fold(0, |sum: u64, program| Ok(sum.saturating_add(program.count_misses()?)))
+        let of_jobs = self.attached.iter().take(1).flatten().filter(|program| program.name() != FENCE_ERROR);
+        of_jobs.map(Attached::count_misses).sum()
     }
 
     /// Events since the beginning that were not recorded.
@@ -412,7 +424,7 @@ impl Recent {
         });
         let Some(place) = self.hashes.get_mut((hash >> 54) as usize) else { return true };
         if is_later && *place == hash {
-            self.twice += 1;
+            self.twice += u64::from(!data.starts_with(&FENCE_ERROR_TYPE.to_ne_bytes()));
             return false;
         }
         *place = hash;

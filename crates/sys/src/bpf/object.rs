@@ -129,12 +129,12 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads a program and attaches it to the first of these tracepoints that the kernel has; none where it has none of them.
-    pub(super) fn attach(&self, program: &str, tracepoints: &[&str]) -> Result<Option<Attached>, BpfError> {
+    pub(super) fn attach(&self, program: &'static str, tracepoints: &[&str]) -> Result<Option<Attached>, BpfError> {
         let loaded = load_program(&self.object, program, Purpose::RawTracepoint, self.name)?;
         for tracepoint in tracepoints {
             let name = CString::new(*tracepoint).map_err(broken)?;
             match call::open_raw_tracepoint(loaded.as_fd(), &name) {
-                Ok(link) => return Ok(Some(Attached { program: loaded, _link: link })),
+                Ok(link) => return Ok(Some(Attached { name: program, program: loaded, _link: link })),
                 Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(e) => return Err(BpfError::calling("BPF_RAW_TRACEPOINT_OPEN", e)),
             }
@@ -146,11 +146,17 @@ impl Programs {
 /// A program on its tracepoint, as long as this lives.
 #[derive(Debug)]
 pub(super) struct Attached {
+    name: &'static str,
     program: OwnedFd,
     _link: OwnedFd,
 }
 
 impl Attached {
+    /// The program's name in its object.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// How often the kernel passed it over, because it was running already on that processor.
     pub(super) fn count_misses(&self) -> Result<u64, BpfError> {
         call::count_misses(self.program.as_fd()).map_err(|e| BpfError::calling("BPF_OBJ_GET_INFO_BY_FD", e))
