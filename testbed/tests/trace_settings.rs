@@ -413,7 +413,9 @@ fn several_causes_are_told_apart() {
 #[ignore = "needs the testbed's guest"]
 fn totals_are_those_of_the_events() {
     let gpus = gpus();
-    let mut outcome = run(&gpus, &with(|s| s.totals = true), |_| four(&gpus));
+    // Where the kernel passed over an event, events and totals differ by it: another run then.
+    let mut runs = std::iter::repeat_with(|| run(&gpus, &with(|s| s.totals = true), |_| four(&gpus)));
+    let mut outcome = runs.by_ref().take(6).find(|outcome| outcome.dropped.missed == 0).unwrap();
     outcome.adds_up();
     let (totals, rings) = outcome.recorded.capture.take_totals().unwrap();
     // Device, ring, process, stage: the exact times.
@@ -474,8 +476,7 @@ fn totals_are_those_of_the_events() {
     assert_eq!(silent.events.len(), 0, "{}", kernel());
     let mut silent = silent;
     let (totals, _) = silent.recorded.capture.take_totals().unwrap();
-    let jobs: u64 = totals.iter().filter(|t| t.stage == JobStage::Whole).map(|t| t.jobs).sum();
-    assert_eq!(jobs, silent.jobs, "{}", kernel());
+    silent.left_out(totals.iter().filter(|t| t.stage == JobStage::Whole).map(|t| t.jobs).sum(), silent.jobs);
 }
 
 #[test]
