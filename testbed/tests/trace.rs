@@ -30,8 +30,20 @@ struct Pair {
     gpu: String,
 }
 
+/// Runs the kernel has to record in one piece.
+///
+/// Since Linux 7.0 a task may be preempted inside of a BPF program, and an emulated processor is slow enough for that to happen: what is then
+/// passed over is counted, as `missed`. Another run then.
+const RUNS: usize = 4;
+
 /// Records the loads with a back end, and returns report, jobs of the report, and the log with each job's GPU.
 fn record(gpus: &[Gpu], backend: &str) -> (Value, Vec<Value>, Vec<(String, LoggedJob)>) {
+    let run = || record_once(gpus, backend);
+    (0..RUNS).find_map(|_| run()).unwrap_or_else(|| panic!("{} {backend}: each run missed events", kernel()))
+}
+
+/// None where the kernel passed events over, and said so.
+fn record_once(gpus: &[Gpu], backend: &str) -> Option<(Value, Vec<Value>, Vec<(String, LoggedJob)>)> {
     for gpu in gpus {
         log_jobs(&gpu.bdf, 4096);
     }
@@ -51,6 +63,10 @@ fn record(gpus: &[Gpu], backend: &str) -> (Value, Vec<Value>, Vec<(String, Logge
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{backend}: {said}");
+    if backend == "bpf" && said.contains("events by bpf, not recorded: missed ") {
+        println!("{} {said}", kernel());
+        return None;
+    }
     assert!(said.contains(&format!("events by {backend}, nothing lost")), "{backend}: {said}");
     let out = Command::new(gpuscope()).args(["trace", "report", &file, "--jobs", "--json"]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -58,7 +74,7 @@ fn record(gpus: &[Gpu], backend: &str) -> (Value, Vec<Value>, Vec<(String, Logge
     let mut lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let report = lines.pop().unwrap();
     let log = gpus.iter().flat_map(|gpu| job_log(&gpu.bdf).into_iter().map(|job| (gpu.bdf.clone(), job)));
-    (report, lines, log.collect())
+    Some((report, lines, log.collect()))
 }
 
 /// Each job of the report with its own in the log: by its fence where it has one, else by the order of submission of its thread.

@@ -24,8 +24,15 @@ use std::time::Duration;
 fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
     let gpus = gpus();
     assert_eq!(gpus.len(), 2);
+    // Emulated processors are slow enough for tasks to be preempted inside of the programs, so that some events may be passed over and
+    // counted (Linux 7.0 and later): another run then.
+    assert!((0..6).any(|_| is_whole(&gpus)), "{}: each run missed events", kernel());
+}
+
+/// Whether nothing was missed; then all is compared.
+fn is_whole(gpus: &[Gpu]) -> bool {
     let mut recorded = Recorded::open(4 << 20, &Settings::default()).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
-    let before = jobs(&gpus);
+    let before = jobs(gpus);
     let start = |gpu: &Gpu, ring, job_us| {
         let load = Load::with(&["--dup", "1"], &gpu.render, ring, 30.0, job_us, 4.0);
         ((gpu.bdf.clone(), ring.to_string()), load)
@@ -45,7 +52,12 @@ fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
     }
     let pids: Vec<u32> = loads.iter().map(|(_, load)| load.pid()).collect();
     let ended = recorded.follow(loads.into_iter().map(|(_, load)| load).collect());
-    let after = jobs(&gpus);
+    let after = jobs(gpus);
+    let dropped = recorded.capture.dropped().unwrap();
+    if dropped.missed > 0 {
+        println!("{}: {dropped:?}", kernel());
+        return false;
+    }
 
     let mut queued_by_pid: BTreeMap<u32, u64> = BTreeMap::new();
     let mut done_by_ring: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -74,8 +86,9 @@ fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
         let own: u64 = said.split("jobs=").nth(1).and_then(|s| s.split(' ').next()?.parse().ok()).unwrap();
         assert_eq!(queued_by_pid.get(pid), Some(&own), "{}: {said}", kernel());
     }
-    assert!(recorded.capture.dropped().unwrap().each().iter().all(|(_, n)| *n == 0));
+    assert!(dropped.each().iter().all(|(_, n)| *n == 0), "{dropped:?}");
     assert_eq!(recorded.decoder.unreadable(), 0);
+    true
 }
 
 #[test]

@@ -82,6 +82,9 @@ const FENCE_ERROR: &str = "fence_error";
 /// The number of its records' layout.
 const FENCE_ERROR_TYPE: u16 = 6;
 
+/// So many places for records that are known again, as a power of two.
+const RECENT_BITS: u32 = 12;
+
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
 
@@ -399,15 +402,15 @@ fn attach_all(programs: &Programs) -> Result<Vec<Attached>, BpfError> {
 /// What was recorded last, to know it again when a program of a later level records the same.
 #[derive(Debug)]
 struct Recent {
-    /// By the lower bits of a record's hash.
-    hashes: Box<[u64; 1024]>,
+    /// By the upper bits of a record's hash, the last four of each. Between the two, a task may have been away for milliseconds, and thousands of others recorded.
+    hashes: Vec<[u64; 4]>,
     /// How often that was the case.
     twice: u64,
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Recent { hashes: Box::new([0; 1024]), twice: 0 }
+        Recent { hashes: vec![[0; 4]; 1 << RECENT_BITS], twice: 0 }
     }
 }
 
@@ -422,12 +425,14 @@ impl Recent {
             let word = word.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
             (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
         });
-        let Some(place) = self.hashes.get_mut((hash >> 54) as usize) else { return true };
-        if is_later && *place == hash {
+        let Some(last) = self.hashes.get_mut((hash >> (64 - RECENT_BITS)) as usize) else { return true };
+        if is_later && last.contains(&hash) {
             self.twice += u64::from(!data.starts_with(&FENCE_ERROR_TYPE.to_ne_bytes()));
             return false;
         }
-        *place = hash;
+        last.rotate_right(1);
+        let [newest, ..] = last;
+        *newest = hash;
         true
     }
 }
