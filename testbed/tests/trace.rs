@@ -36,14 +36,17 @@ struct Pair {
 /// passed over is counted, as `missed`. Another run then.
 const RUNS: usize = 4;
 
+/// Report, jobs of the report, and the log with each job's GPU.
+type Run = (Value, Vec<Value>, Vec<(String, LoggedJob)>);
+
 /// Records the loads with a back end, and returns report, jobs of the report, and the log with each job's GPU.
-fn record(gpus: &[Gpu], backend: &str) -> (Value, Vec<Value>, Vec<(String, LoggedJob)>) {
+fn record(gpus: &[Gpu], backend: &str) -> Run {
     let run = || record_once(gpus, backend);
     (0..RUNS).find_map(|_| run()).unwrap_or_else(|| panic!("{} {backend}: each run missed events", kernel()))
 }
 
 /// None where the kernel passed events over, and said so.
-fn record_once(gpus: &[Gpu], backend: &str) -> Option<(Value, Vec<Value>, Vec<(String, LoggedJob)>)> {
+fn record_once(gpus: &[Gpu], backend: &str) -> Option<Run> {
     for gpu in gpus {
         log_jobs(&gpu.bdf, 4096);
     }
