@@ -141,6 +141,10 @@ impl Jobs {
 
     fn submit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
         let Some(key) = event.key else { return };
+        // Told twice: a fence's numbers are never given out again.
+        if matches!(key, JobKey::Fence { .. }) && self.live.get(&key).is_some_and(|live| live.job.submit_ns.is_some()) {
+            return;
+        }
         let job = Job {
             pid: event.pid,
             tid: event.tid,
@@ -159,6 +163,9 @@ impl Jobs {
 
     fn commit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
         let Some(key) = event.key else { return };
+        if matches!(key, JobKey::Fence { .. }) && self.live.get(&key).is_some_and(|live| live.job.run_ns.is_some()) {
+            return;
+        }
         // Handed over twice under one address: the end of the first was lost, and the submission of the second.
         if self.live.get(&key).is_some_and(|live| live.order.is_some())
             && let Some(before) = self.live.remove(&key)

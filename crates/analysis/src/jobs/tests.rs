@@ -111,11 +111,24 @@ fn what_is_in_flight_in_the_end_is_given_by_time() {
 #[test]
 fn an_address_given_out_again_ends_the_job_before_as_lost() {
     let mut jobs = Jobs::new();
-    let ended = run(&mut jobs, &[(Submit, 0, 1), (Commit, 1, 1), (Submit, 20, 1), (Commit, 21, 1), (Complete, 30, 1)]);
+    let at = |kind, at_ns| Event { key: Some(JobKey::Address(1)), ..event(kind, at_ns, 1) };
+    let mut ended = Vec::new();
+    for event in [at(Submit, 0), at(Commit, 1), at(Submit, 20), at(Commit, 21), at(Complete, 30)] {
+        jobs.event(&event, |job| ended.push(*job));
+    }
     assert_eq!(ended.iter().map(|job| job.status).collect::<Vec<_>>(), [JobStatus::Lost, JobStatus::Completed]);
     assert_eq!(ended[1].exec_ns(), Some(9));
     assert_eq!(jobs.ring(RING).depth_peak, 1);
     assert_eq!(jobs.ring(RING).out_of_order, 0);
+}
+
+#[test]
+fn what_is_told_twice_of_a_fence_is_one_job() {
+    let mut jobs = Jobs::new();
+    let ended = run(&mut jobs, &[(Submit, 0, 1), (Submit, 1, 1), (Commit, 5, 1), (Commit, 6, 1), (Complete, 9, 1)]);
+    assert_eq!(ended.len(), 1);
+    assert_eq!((ended[0].queue_ns(), ended[0].exec_ns()), (Some(5), Some(4)));
+    assert_eq!((jobs.ring(RING).depth_peak, jobs.ring(RING).busy_ns), (1, 4));
 }
 
 #[test]
