@@ -1,4 +1,4 @@
-// guest: -g amdgpu,amdgpu -t 400
+// guest: -g amdgpu,amdgpu -t 700
 //! What the programs in the kernel keep, leave out and add up: each setting on real events of the scheduler, against the same jobs
 //! counted by the devices. Everything that is left out is counted, by cause.
 #![allow(
