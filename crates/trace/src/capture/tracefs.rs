@@ -20,6 +20,7 @@ use crate::ftrace::{End, Page, PageLayout};
 use crate::record::Number;
 use crate::{EventFormat, RawRecord, RecordSink, tracefs as tracepoints};
 use gpuscope_model::trace::{Dropped, EventKind};
+use gpuscope_pmu::parse::parse_cpumask;
 use gpuscope_sys::{Roots, list_dir, monotonic_ns};
 use instance::Instance;
 use std::fs::{self, File};
@@ -82,7 +83,8 @@ impl TracefsCapture {
         instance.write_if_there("options/record-tgid", "1")?;
         let online = fs::read_to_string(roots.sys("devices/system/cpu/online")).unwrap_or_default();
         // Where that cannot be read, as if all that could come were there: less than wanted, never more.
-        let cpus = count(&online).unwrap_or(pipes.len()).max(1);
+        let cpus = parse_cpumask(&online).map_or(0, |cpus| cpus.len());
+        let cpus = if cpus == 0 { pipes.len().max(1) } else { cpus };
         let kib = (wanted.buffer_bytes / 1024).div_ceil(cpus).max(1);
         instance.write("buffer_size_kb", &kib.to_string())?;
 
@@ -213,15 +215,6 @@ fn layout(instance: &Instance) -> Result<PageLayout, CaptureError> {
     PageLayout::parse(&text).map_err(|error| unsupported(error.to_string()))
 }
 
-/// How many numbers a list as `0-3,5` names.
-fn count(list: &str) -> Option<usize> {
-    let number = |text: &str| text.trim().parse::<usize>().ok();
-    list.trim().split(',').try_fold(0_usize, |sum, part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        sum.checked_add(number(last)?.checked_sub(number(first)?)?.checked_add(1)?)
-    })
-}
-
 /// Events that a processor's buffer had no room for, of `stats` (`tracing_stats_read`): overwritten, or come while it was full, or while
 /// an interrupted writer held the page that they needed.
 pub(crate) fn lost_of_stats(stats: &str) -> u64 {
@@ -247,13 +240,6 @@ mod tests {
     fn losses_are_all_that_was_overwritten_and_all_that_found_no_room() {
         assert_eq!(lost_of_stats(STATS), 57);
         assert_eq!(lost_of_stats(""), 0);
-    }
-
-    #[test]
-    fn processors_are_counted() {
-        assert_eq!(count("0-3,8,10-11\n"), Some(7));
-        assert_eq!(count("0\n"), Some(1));
-        assert_eq!((count(""), count("3-1"), count("0-x")), (None, None, None));
     }
 
     fn wanted() -> Wanted {
