@@ -16,7 +16,7 @@ struct exec { uint32_t engine, count; uint64_t duration_ns; uint32_t flags, cont
 struct wait { uint32_t handle, flags; uint64_t timeout_ns; int32_t status; uint32_t pad; };
 #define EXEC _IOWR('d', 0x46, struct exec)
 #define WAIT _IOWR('d', 0x47, struct wait)
-enum { EXEC_HANG = 2, EXEC_PARALLEL = 4, EXEC_HANDLE = 8 };
+enum { EXEC_HANG = 2, EXEC_PARALLEL = 4, EXEC_HANDLE = 8, EXEC_FAIL = 16, EXEC_NOTHING = 32 };
 enum { NODES = 4, RINGS = 8, CONTEXTS = 64, LENGTHS = 8 };
 
 static struct {
@@ -24,7 +24,7 @@ static struct {
 	const char *comm;
 	int nodes, rings, lengths, engine[RINGS];
 	uint64_t length_ns[LENGTHS], gap_ns;
-	long count, hang, parallel;
+	long count, hang, parallel, fail, nothing;
 	int contexts, processes, batch, chain, sync, wait;
 } o = { .comm = "vgpu-jobs", .count = 1, .hang = -1, .contexts = 1, .processes = 1, .batch = 1, .wait = 1 };
 
@@ -43,6 +43,8 @@ static void done(int fd, uint32_t handle, unsigned long *failed)
 	*failed += w.status != 0;
 }
 
+static int is_kth(long step, long k) { return k && step % k == k - 1; }
+
 // Job k goes to node k, ring k / nodes, context k / (nodes * rings), each modulo how many there are; its length is k's too.
 static void work(int out)
 {
@@ -60,13 +62,14 @@ static void work(int out)
 		n = step % o.nodes;
 		r = step / o.nodes % o.rings;
 		c = step / (o.nodes * o.rings) % o.contexts;
-		p = o.parallel && step % o.parallel == o.parallel - 1;
+		p = is_kth(step, o.parallel);
 		slot = &last[n][r][c][p];
 		e.engine = o.engine[r];
 		e.count = o.count - k < o.batch ? o.count - k : o.batch;
 		e.duration_ns = o.length_ns[step % o.lengths];
 		e.context = c;
-		e.flags = EXEC_HANDLE | (p ? EXEC_PARALLEL : 0) | (step == o.hang ? EXEC_HANG : 0);
+		e.flags = EXEC_HANDLE | (p ? EXEC_PARALLEL : 0) | (step == o.hang ? EXEC_HANG : 0) | (is_kth(step, o.fail) ? EXEC_FAIL : 0) |
+			  (is_kth(step, o.nothing) ? EXEC_NOTHING : 0);
 		e.handle = *slot;
 		if (o.chain && previous) {
 			e.ndeps = 1;
@@ -115,6 +118,8 @@ static int help(void)
 	      "  --chain          each submission's first job waits for the one submitted before, wherever that is\n"
 	      "  --hang K         submission K, from 0, never ends: the module's timeout_ms ends it\n"
 	      "  --parallel K     each K-th submission runs beside its engine's other jobs\n"
+	      "  --fail K         each K-th submission fails in run_job, with EIO\n"
+	      "  --nothing K      of each K-th submission run_job finds nothing to do, and returns no fence\n"
 	      "  --sync           wait for each submission before the next\n"
 	      "  --no-wait        end without waiting for the jobs\n"
 	      "In the end each process says: process PID submit_us N total_us N failed_waits N jobs N NODE:RING=N... comm NAME\n", stderr);
@@ -139,7 +144,7 @@ int jobs(int argc, char **argv)
 	static const struct option options[] = {
 		{ "count", 1, 0, 'c' }, { "rings", 1, 0, 'r' }, { "us", 1, 0, 'u' }, { "gap", 1, 0, 'g' }, { "batch", 1, 0, 'b' },
 		{ "contexts", 1, 0, 'x' }, { "processes", 1, 0, 'p' }, { "comm", 1, 0, 'm' }, { "chain", 0, 0, 'd' }, { "hang", 1, 0, 'h' },
-		{ "parallel", 1, 0, 'l' }, { "sync", 0, 0, 's' }, { "no-wait", 0, 0, 'n' }, { 0 } };
+		{ "parallel", 1, 0, 'l' }, { "fail", 1, 0, 'f' }, { "nothing", 1, 0, 'o' }, { "sync", 0, 0, 's' }, { "no-wait", 0, 0, 'n' }, { 0 } };
 	char *lengths[LENGTHS] = { "100" }, comm[40];
 	int c, i, k, begin[2], status, ret = 0;
 
@@ -157,6 +162,8 @@ int jobs(int argc, char **argv)
 		case 'm': o.comm = optarg; break;
 		case 'd': o.chain = 1; break;
 		case 'h': o.hang = atol(optarg); break;
+		case 'f': o.fail = atol(optarg); break;
+		case 'o': o.nothing = atol(optarg); break;
 		case 'l': o.parallel = atol(optarg); break;
 		case 's': o.sync = 1; break;
 		case 'n': o.wait = 0; break;

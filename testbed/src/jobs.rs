@@ -62,6 +62,12 @@ impl JobFlags {
     pub fn parallel(self) -> bool {
         self.0 & 4 != 0
     }
+
+    /// `run_job` has nothing to do: there is never a fence of the hardware's.
+    #[must_use]
+    pub fn has_nothing(self) -> bool {
+        self.0 & 32 != 0
+    }
 }
 
 fn fence(text: &str) -> Option<(u64, u64)> {

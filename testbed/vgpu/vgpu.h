@@ -218,6 +218,7 @@ struct vgpu_job {
 	struct vgpu_fence *hw;
 	bool hw_live;			/* the fence was initialised: drop it, do not free it */
 	u64 duration_ns, started_ns;	/* a job that hangs is U64_MAX long */
+	u32 flags;			/* VGPU_EXEC_ */
 	struct vgpu_logged *log;	/* its line in the log, or NULL */
 	struct list_head link;
 };

@@ -314,6 +314,10 @@ static struct dma_fence *vgpu_run_job(struct drm_sched_job *sj)
 		job->log->run_ns = ktime_get_ns();
 	if (gpu->is_amd)	/* amdgpu_job_run, before amdgpu_fence_emit */
 		trace_amdgpu_sched_run_job(job);
+	if (job->flags & VGPU_EXEC_FAIL)
+		return ERR_PTR(-EIO);
+	if (job->flags & VGPU_EXEC_NOTHING)
+		return NULL;
 	if (!job->hw_live)
 		vgpu_hw_fence_init(job, e->fence_context, atomic_inc_return(&e->seqno));
 	trace_xe(gpu, sched_job_run, job);
@@ -407,7 +411,7 @@ static void vgpu_free_job(struct drm_sched_job *sj)
 	if (job->hw_live)
 		dma_fence_put(&job->hw->base);
 	else
-		kfree(job->hw);		/* its entity was killed before the hardware saw it */
+		kfree(job->hw);		/* the hardware never saw it: its entity was killed, or run_job failed */
 	vgpu_file_put(job->file);
 	kfree(job);
 	vgpu_untouch(gpu);

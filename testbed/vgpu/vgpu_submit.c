@@ -195,6 +195,7 @@ static struct vgpu_job *job_new(struct vgpu *gpu, struct drm_file *file, struct 
 	job->queue = q;
 	job->hw->engine = job->engine;
 	job->duration_ns = args->flags & VGPU_EXEC_HANG ? U64_MAX : args->duration_ns;
+	job->flags = args->flags;
 	job->file = vf;
 #if K(6, 17)
 	ret = drm_sched_job_init(&job->base, &q->entity, 1, NULL, file->client_id);
@@ -300,7 +301,8 @@ static int submit(struct vgpu *gpu, struct drm_file *file, const struct drm_vgpu
 
 int vgpu_exec(struct drm_device *d, void *data, struct drm_file *file)
 {
-	const u32 known = VGPU_EXEC_WAIT | VGPU_EXEC_HANG | VGPU_EXEC_PARALLEL | VGPU_EXEC_HANDLE;
+	const u32 known = VGPU_EXEC_WAIT | VGPU_EXEC_HANG | VGPU_EXEC_PARALLEL | VGPU_EXEC_HANDLE | VGPU_EXEC_FAIL |
+			  VGPU_EXEC_NOTHING;
 	struct vgpu *gpu = to_vgpu(d);
 	struct drm_vgpu_exec *args = data;
 	struct dma_fence *deps[VGPU_DEPS] = { }, *last = NULL;
