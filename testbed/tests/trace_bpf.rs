@@ -1,4 +1,4 @@
-// guest: -g amdgpu,amdgpu -t 240
+// guest: -g amdgpu,amdgpu -m 'timeout_ms=300' -t 240
 //! Jobs as BPF programs record them, against the books of the devices and of the loads: two devices whose rings have the same names.
 #![allow(
     clippy::print_stdout,
@@ -12,7 +12,7 @@ mod common;
 
 use common::recorded::{Recorded, jobs, lives};
 use gpuscope_model::trace::{EventKind, JobKey};
-use gpuscope_testbed::{Gpu, Load, gpus, kernel, kernel_since};
+use gpuscope_testbed::{Gpu, Load, gpus, job_log, kernel, kernel_since, load_program, log_jobs};
 use gpuscope_trace::capture::settings::Settings;
 use gpuscope_trace::capture::{Capture, CaptureError};
 use std::collections::BTreeMap;
@@ -125,6 +125,70 @@ fn many_submitters_that_preempt_one_another_lose_nothing_uncounted() {
     println!("{}: {jobs} jobs, {told} events, {dropped:?}", kernel());
     assert_eq!(told as u64 + dropped.ring_full + dropped.missed, 3 * jobs, "{}", kernel());
     assert!(lives.values().all(|l| l.queue.len() <= 1 && l.run.len() <= 1 && l.done.len() <= 1), "none is told twice");
+}
+
+/// Jobs that fail in every way, with what the scheduler says of them and what the module logged.
+fn statuses(settings: &Settings) -> Option<BTreeMap<&'static str, u64>> {
+    let gpu = &gpus()[0];
+    log_jobs(&gpu.bdf, 4096);
+    let mut recorded = Recorded::open(4 << 20, settings).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    // Each fifth fails in run_job; of each sixth that does not, it has nothing to do; one hangs.
+    let args = ["jobs", "--count", "200", "--rings", "gfx", "--us", "300", "--gap", "2000", "--contexts", "2"];
+    let mut load = Command::new(load_program());
+    load.args(args).args(["--fail", "5", "--nothing", "6", "--hang", "60", &gpu.render]);
+    let mut load = load.spawn().unwrap();
+    while load.try_wait().unwrap().is_none() {
+        recorded.drain();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for _ in 0..10 {
+        recorded.drain();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let dropped = recorded.capture.dropped().unwrap();
+    if dropped.missed > 0 {
+        println!("{}: {dropped:?}", kernel());
+        return None;
+    }
+    let log = job_log(&gpu.bdf);
+    assert_eq!(log.len(), 200);
+    let lives = lives(&recorded.events);
+    let mut told = BTreeMap::from([("failed", 0), ("not known", 0), ("completed", 0)]);
+    for job in &log {
+        let (context, seqno) = job.fence;
+        let [done] = &lives[&JobKey::Fence { context, seqno }].done[..] else { panic!("{}: {job:?}", kernel()) };
+        let kind = match done.value {
+            Some(0) => "completed",
+            Some(_) => "failed",
+            None => "not known",
+        };
+        *told.get_mut(kind).unwrap() += 1;
+        // True, or not known; never not known where there was an error.
+        if done.value.is_none() {
+            assert!(job.status == 0 && job.flags.has_nothing(), "{}: {job:?}", kernel());
+        } else {
+            assert_eq!(done.value, Some(i64::from(job.status)), "{}: {job:?}", kernel());
+        }
+    }
+    let expected = |status: i32| log.iter().filter(|job| job.status == status).count();
+    let of_fences = recorded.events.iter().filter(|e| e.kind == EventKind::Error);
+    println!("{}: {told:?}, {} EIO, {} ETIME", kernel(), expected(-5), expected(-62));
+    assert_eq!((expected(-5), expected(-62)), (40, 1), "{}: the load's", kernel());
+    assert!(of_fences.filter(|e| e.value == Some(-5)).count() >= 40, "{}: ERROR is told beside", kernel());
+    Some(told)
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn how_a_job_ended_is_true_or_not_known() {
+    let tracked = Settings { totals: true, ..Settings::default() };
+    let mut slow = Settings::default();
+    slow.sampling.slower_than_ns = Some(1);
+    for settings in [Settings::default(), tracked, slow] {
+        let told = (0..6).find_map(|_| statuses(&settings)).unwrap_or_else(|| panic!("{}: missed", kernel()));
+        let expected = BTreeMap::from([("failed", 41), ("not known", 27), ("completed", 132)]);
+        assert_eq!(told, expected, "{}: {settings:?}", kernel());
+    }
 }
 
 /// What `as_nobody` runs as another user: says how far it came.

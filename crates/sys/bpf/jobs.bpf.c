@@ -32,11 +32,11 @@ INLINE void fill_queue(struct queue *to, u64 at_ns, u64 job, u64 entity, u64 s_f
 	to->pad = 0;
 }
 
-INLINE void submit_queue(const struct rules *r, struct counts *mine, const struct queue *from)
+INLINE void submit_queue(u32 flags, const struct rules *r, struct counts *mine, const struct queue *from)
 {
 	struct queue *record;
 
-	if (!is_wanted(r, mine, QUEUE))
+	if (!is_wanted(flags, r, mine, QUEUE))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
@@ -65,6 +65,8 @@ INLINE void track_queue(const struct rules *r, struct counts *mine, u64 at_ns, u
 		return;
 	}
 	fill_queue(&mine_to_fill->queue, at_ns, job, entity, s_fence);
+	mine_to_fill->flags = r->flags;
+	mine_to_fill->slow_ns = r->slow_ns;
 	mine_to_fill->cause = decide(r, &mine_to_fill->queue);
 	if (mine_to_fill->cause != KEPT) {
 		count(mine, mine_to_fill->cause, 1);
@@ -73,7 +75,7 @@ INLINE void track_queue(const struct rules *r, struct counts *mine, u64 at_ns, u
 	if (r->flags & TOTALS)
 		total_queue(r, mine, &mine_to_fill->queue);
 	if (!(r->flags & SLOW_ONLY))
-		submit_queue(r, mine, &mine_to_fill->queue);
+		submit_queue(r->flags, r, mine, &mine_to_fill->queue);
 }
 
 /* drm_sched_entity_push_job: in the submitter's own system call. */
@@ -90,7 +92,7 @@ INLINE void record_queue(u64 *args, u64 at_ns, struct counts *mine)
 		track_queue(r, mine, at_ns, job, entity, s_fence);
 		return;
 	}
-	if (!is_wanted(r, mine, QUEUE))
+	if (!is_wanted(r->flags, r, mine, QUEUE))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
@@ -128,9 +130,9 @@ INLINE int track_run(const struct rules *r, struct counts *mine, struct kept *jo
 	job->run_cpu = bpf_get_smp_processor_id();
 	READ(&job->run_job_count, entity, places.queue_length);
 	job->has_run = 1;
-	if (r->flags & TOTALS)
+	if (job->flags & TOTALS)
 		total_run(r, mine, &job->queue, at_ns);
-	return r->flags & SLOW_ONLY;
+	return job->flags & SLOW_ONLY;
 }
 
 /* Just before ops->run_job, in a kernel thread or worker. */
@@ -139,9 +141,11 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 	u64 job = args[0], entity = args[1], s_fence;
 	const struct rules *r = rules_in_force();
 	struct run *record;
+	u32 flags;
 
 	if (!r)
 		return;
+	flags = r->flags;
 	s_fence = read_word(job, places.job_fence);
 	if (r->flags & TRACK) {
 		struct kept *found;
@@ -153,8 +157,10 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 			return;
 		if (found && track_run(r, mine, found, at_ns, entity))
 			return;
+		if (found)
+			flags = found->flags;
 	}
-	if (!is_wanted(r, mine, RUN))
+	if (!is_wanted(flags, r, mine, RUN))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
@@ -176,12 +182,12 @@ INLINE void submit_kept(const struct rules *r, struct counts *mine, const struct
 	struct run *run;
 	u32 i;
 
-	submit_queue(r, mine, &job->queue);
+	submit_queue(job->flags, r, mine, &job->queue);
 #pragma unroll
 	for (i = 0; i < DEPENDENCIES; i++) {
 		const struct kept_dependency *from = &job->dependency[i];
 
-		if (i >= job->dependencies || !is_wanted(r, mine, from->type & 15))
+		if (i >= job->dependencies || !is_wanted(job->flags, r, mine, from->type & 15))
 			continue;
 		dependency = reserve(mine, sizeof(*dependency));
 		if (!dependency)
@@ -193,7 +199,7 @@ INLINE void submit_kept(const struct rules *r, struct counts *mine, const struct
 		dependency->seqno = from->seqno;
 		bpf_ringbuf_submit(dependency, BPF_RB_NO_WAKEUP);
 	}
-	if (!job->has_run || !is_wanted(r, mine, RUN))
+	if (!job->has_run || !is_wanted(job->flags, r, mine, RUN))
 		return;
 	run = reserve(mine, sizeof(*run));
 	if (!run)
@@ -214,11 +220,11 @@ INLINE u64 events_of(const struct kept *job)
 	return 1 + job->dependencies + job->has_run;
 }
 
-INLINE void submit_end(const struct rules *r, struct counts *mine, u16 type, u64 at_ns, const struct job *job, int error)
+INLINE void submit_end(u32 flags, const struct rules *r, struct counts *mine, u16 type, u64 at_ns, const struct job *job, int error)
 {
 	struct done *record;
 
-	if (!is_wanted(r, mine, type))
+	if (!is_wanted(flags, r, mine, type == ENDED ? DONE : type))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
@@ -231,24 +237,32 @@ INLINE void submit_end(const struct rules *r, struct counts *mine, u16 type, u64
 }
 
 /*
- * drm_sched_job_done, in the hardware fence's callback: often in an interrupt, before the finished fence signals. Its error is what the
- * hardware's fence ended with; 6.1 has written run_job's own to the finished fence by then. What later kernels hand to
- * drm_sched_fence_finished as `result` without either is not to be seen here: that is fence_error's.
+ * drm_sched_job_done, in the hardware fence's callback: often in an interrupt, before the finished fence signals. What that will end with
+ * is handed over as `result` from somewhere between 6.1 and 6.12 on, which is not to be seen here; it is what the hardware's fence ended
+ * with (drm_sched_job_done_cb). Where there is no such fence (run_job failed or had nothing to do; drm_sched_start gives up jobs after a
+ * reset) the finished fence's error is what some driver has set before, and may change: the record is ENDED then. The finished fence
+ * signals right behind, and fence_error tells of its error; crates/sys/src/bpf/jobs/ends.rs puts the two together.
+ *
+ * drm_sched_start of 7.2 may be called with an error for jobs whose fence, made again after a reset, ended without. No driver does both;
+ * fence_error would tell of it.
  */
 INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 {
 	const struct rules *r = rules_in_force();
 	u64 s_fence = args[0], parent;
+	int error = 0;
 	struct job key;
-	int error;
+	u32 flags;
 
 	if (!r)
 		return;
+	flags = r->flags;
 	fill_job(&key, s_fence);
 	parent = read_word(s_fence, places.parent);
 	if (parent)
 		READ(&error, parent, places.error);
-	else
+	/* What a driver has set itself stays where the hardware's fence has no error, and always in 6.1. */
+	if (!error)
 		READ(&error, s_fence, places.finished_error);
 	if (r->flags & TRACK) {
 		struct kept *found = bpf_map_lookup_elem(&kept, &key);
@@ -260,21 +274,23 @@ INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 			return;
 		}
 		if (found) {
-			if (r->flags & TOTALS)
+			flags = found->flags;
+			if (flags & TOTALS)
 				total_done(r, mine, found, at_ns);
-			if (r->flags & SLOW_ONLY && at_ns - found->queue.head.at_ns < r->slow_ns && !error) {
-				count(mine, SAMPLED_OUT, events_of(found) + 1);
+			/* One that may yet turn out to have failed is told of. */
+			if (flags & SLOW_ONLY && at_ns - found->queue.head.at_ns < found->slow_ns && !error && parent) {
+				count(mine, QUICK, events_of(found) + 1);
 				bpf_map_delete_elem(&kept, &key);
 				return;
 			}
-			if (r->flags & SLOW_ONLY)
+			if (flags & SLOW_ONLY)
 				submit_kept(r, mine, found);
 			bpf_map_delete_elem(&kept, &key);
 		}
 		if (error || !parent)
 			bpf_map_update_elem(&failing, &key, &one, 0);
 	}
-	submit_end(r, mine, DONE, at_ns, &key, error);
+	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
 }
 PROGRAM(done, DONE)
 
@@ -303,21 +319,25 @@ INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 typ
 	const struct rules *r = rules_in_force();
 	struct dependency *record;
 	struct job key;
+	u32 flags;
 
 	if (!r)
 		return;
+	flags = r->flags;
 	fill_job(&key, read_word(job, places.job_fence));
 	if (r->flags & TRACK) {
 		struct kept *found = bpf_map_lookup_elem(&kept, &key);
 
 		if (is_left_out(r, mine, found))
 			return;
-		if (found && r->flags & SLOW_ONLY) {
+		if (found)
+			flags = found->flags;
+		if (found && flags & SLOW_ONLY) {
 			keep_dependency(mine, found, at_ns, type, fence);
 			return;
 		}
 	}
-	if (!is_wanted(r, mine, type))
+	if (!is_wanted(flags, r, mine, type))
 		return;
 	record = reserve(mine, sizeof(*record));
 	if (!record)
@@ -353,6 +373,7 @@ INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 	const struct rules *r;
 	u64 fence = args[0];
 	struct job key;
+	u32 flags;
 	int error;
 
 	READ(&error, fence, places.error);
@@ -361,17 +382,19 @@ INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 	r = rules_in_force();
 	if (!r)
 		return;
+	flags = r->flags;
 	READ(&key.fence_context, fence, places.context);
 	READ(&key.fence_seqno, fence, places.seqno);
-	if (r->flags & TRACK) {
+	if (flags & TRACK) {
 		struct kept *found = bpf_map_lookup_elem(&kept, &key);
 
 		if (found) {
 			u32 cause = found->cause;
 
-			if (cause == KEPT && r->flags & TOTALS)
+			flags = found->flags;
+			if (cause == KEPT && flags & TOTALS)
 				total_done(r, mine, found, at_ns);
-			if (cause == KEPT && r->flags & SLOW_ONLY)
+			if (cause == KEPT && flags & SLOW_ONLY)
 				submit_kept(r, mine, found);
 			bpf_map_delete_elem(&kept, &key);
 			if (cause != KEPT)
@@ -380,7 +403,7 @@ INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 			return;
 		}
 	}
-	submit_end(r, mine, FENCE_ERROR, at_ns, &key, error);
+	submit_end(flags, r, mine, FENCE_ERROR, at_ns, &key, error);
 }
 PROGRAM(fence_error, FENCE_ERROR)
 
@@ -395,6 +418,7 @@ int process_fork(u64 *args)
 	u32 parent = bpf_get_current_pid_tgid() >> 32, child;
 	struct list_key key = {};
 	u64 *found, verdict;
+	long answer;
 
 	if (!r || !has_list(r, PID))
 		return 0;
@@ -409,7 +433,9 @@ int process_fork(u64 *args)
 		return 0;
 	verdict = *found;
 	*(u64 *)key.text = child;
-	if (bpf_map_update_elem(&lists, &key, &verdict, 0)) {
+	/* What is denied stays so, whoever its parent is. */
+	answer = bpf_map_update_elem(&lists, &key, &verdict, verdict == DENIED ? 0 : BPF_NOEXIST);
+	if (answer && answer != -EEXIST) {
 		struct counts *mine = my_counts();
 
 		if (mine)
@@ -437,4 +463,31 @@ int process_free(u64 *args)
 	*(u64 *)key.text = tgid;
 	bpf_map_delete_elem(&lists, &key);
 	return 0;
+}
+
+/*
+ * Run from outside (BPF_PROG_RUN): gives up a job that was queued before a time and is not done. Its end was not seen, or will not come; it
+ * would be waited for, and its place be taken, for ever. Where a job is told of when it is done, what was kept of it is lost.
+ */
+SEC("raw_tp/give_up")
+int give_up(u64 *args)
+{
+	struct job key = { .fence_context = args[0], .fence_seqno = args[1] };
+	const struct rules *r = rules_in_force();
+	struct counts *mine = my_counts();
+	struct kept *found;
+
+	if (!r || !mine)
+		return 0;
+	found = bpf_map_lookup_elem(&kept, &key);
+	/* One that is being filled has no time yet. */
+	if (!found || !found->queue.head.at_ns || found->queue.head.at_ns >= args[2])
+		return 0;
+	if (found->cause == KEPT) {
+		if (found->flags & SLOW_ONLY)
+			count(mine, TABLE_FULL, events_of(found));
+		if (found->flags & TOTALS)
+			total_gone(r, mine, found, bpf_ktime_get_ns());
+	}
+	return !bpf_map_delete_elem(&kept, &key);
 }

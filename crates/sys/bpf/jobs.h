@@ -36,37 +36,32 @@ struct {
 } ring SEC(".maps");
 
 /*
- * What was not recorded, in a place a processor (by the lower bits of its number) and by atomic additions: an interrupt may count
- * between another program's reading and writing, and counts are exact.
+ * What was not recorded, in a place a processor and by atomic additions: an interrupt may count between another program's reading and
+ * writing, and counts are exact. As many places as there can be processors are set before loading.
  */
-#define SLOTS 256
 
 /* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
-enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR };
+enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR, ENDED };
 
-/* Why an event is not in the ring; and how many are there because a program of a later level stood in. */
-enum cause { KEPT, RING_FULL, FILTERED, SAMPLED_OUT, RATE_LIMITED, TABLE_FULL, RECOVERED };
+/* Why an event is not in the ring (QUICK: of a job that was not slow); and how many are there because a program of a later level stood in. */
+enum cause { KEPT, RING_FULL, FILTERED, SAMPLED_OUT, RATE_LIMITED, TABLE_FULL, RECOVERED, QUICK };
 
 struct counts {
 	u64 events[8];	/* left out, by enum cause */
 	u64 handled[8];		/* the last event, by type of record */
 };
-struct all_counts {
-	struct counts slot[SLOTS];
-};
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
 	NUMBER(max_entries, 1);
 	TYPE(key, u32);
-	TYPE(value, struct all_counts);
+	TYPE(value, struct counts);
 } counts SEC(".maps");
 
 INLINE struct counts *my_counts(void)
 {
-	u32 zero = 0;
-	struct all_counts *all = bpf_map_lookup_elem(&counts, &zero);
+	u32 processor = bpf_get_smp_processor_id();
 
-	return all ? &all->slot[bpf_get_smp_processor_id() % SLOTS] : 0;
+	return bpf_map_lookup_elem(&counts, &processor);
 }
 
 INLINE void count(struct counts *mine, u32 cause, u64 events)

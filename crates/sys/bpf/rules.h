@@ -11,7 +11,7 @@
 #include "jobs.h"
 
 /* What a list is of. */
-enum subject { PID, UID, CGROUP, COMM, DEVICE, RING, RING_SAMPLE };
+enum subject { PID, UID, CGROUP, COMM, DEVICE, RING, RING_SAMPLE, STEM };
 
 enum {
 	TRACK = 1,	/* there are rules for jobs: look at `kept` */
@@ -36,11 +36,14 @@ struct rules {
 	u32 pad;
 };
 
-/* Two, so that one can be written while the other is in force; `active` is 0 before the first, then 1 or 2: nothing is recorded before
- * all programs are attached, and all begin at one moment. */
+/*
+ * Several, so that one can be written while another is in force, and none is that a program may still be reading. `active` is 0 before the
+ * first, then the number of one and 1: nothing is recorded before all programs are attached, and all begin at one moment.
+ */
+#define RULES 16
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	NUMBER(max_entries, 2);
+	NUMBER(max_entries, RULES);
 	TYPE(key, u32);
 	TYPE(value, struct rules);
 } rules SEC(".maps");
@@ -64,7 +67,7 @@ INLINE const struct rules *rules_in_force(void)
 }
 
 /* Numbers stand in the first bytes of the text, names are filled up with zeros; a ring is its name and, in the last 32 bytes, its device
- * or zeros for any. */
+ * or zeros for any. A stem is the letters that a ring's name begins with: `vcs` of `vcs17`. */
 struct list_key {
 	u32 generation;
 	u32 subject;
@@ -113,7 +116,8 @@ struct kept {
 	u32 run_tid;
 	u32 run_cpu;
 	u32 run_job_count;
-	u32 pad;
+	u32 flags;	/* of the rules that it was queued under: they hold to its end */
+	u64 slow_ns;
 	struct queue queue;
 	struct kept_dependency dependency[DEPENDENCIES];
 };
@@ -134,9 +138,10 @@ struct {
 	TYPE(value, u32);
 } failing SEC(".maps");
 
-INLINE int is_wanted(const struct rules *r, struct counts *mine, u16 type)
+/* By the flags that the job was queued under. Kinds of events are no matter of whole jobs: those asked for now count. */
+INLINE int is_wanted(u32 flags, const struct rules *r, struct counts *mine, u16 type)
 {
-	if (r->flags & SILENT)
+	if (flags & SILENT)
 		return 0;
 	if (r->types & 1u << type)
 		return 1;
@@ -207,6 +212,20 @@ INLINE int is_filtered(const struct rules *r, const struct queue *job)
 		key.subject = DEVICE;
 		__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
 		if (is_kept_out(r, DEVICE, bpf_map_lookup_elem(&lists, &key)))
+			return 1;
+	}
+	if (has_list(r, STEM)) {
+		u32 i, is_letter = 1;
+
+		__builtin_memset(&key, 0, sizeof(key));
+		key.generation = r->generation;
+		key.subject = STEM;
+#pragma unroll
+		for (i = 0; i < sizeof(key.text); i++) {
+			is_letter &= job->name[i] >= 'a' && job->name[i] <= 'z';
+			key.text[i] = is_letter ? job->name[i] : 0;
+		}
+		if (is_kept_out(r, STEM, bpf_map_lookup_elem(&lists, &key)))
 			return 1;
 	}
 	return has_list(r, RING) && is_kept_out(r, RING, find_ring(r, RING, job));

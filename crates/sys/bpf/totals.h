@@ -188,4 +188,17 @@ INLINE void total_done(const struct rules *r, struct counts *mine, const struct 
 	__sync_fetch_and_add(&state->done, 1);
 }
 
+/* A job of which no end is seen: its times are not known. */
+INLINE void total_gone(const struct rules *r, struct counts *mine, const struct kept *job, u64 now_ns)
+{
+	struct ring_state *state = ring_of(r, mine, &job->queue);
+
+	if (!state)
+		return;
+	if (!job->has_run)
+		__sync_fetch_and_add(&state->waiting, -1);
+	else if (__sync_fetch_and_add(&state->in_flight, -1) == 1)
+		__sync_fetch_and_add(&state->busy_ns, now_ns);
+}
+
 #endif

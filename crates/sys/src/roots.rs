@@ -1,6 +1,10 @@
 //! Where the kernel's trees are.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// Inode of `/proc/self/ns/pid` in the machine's own PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INIT_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The folders in which proc, sys and dev are found: the machine's own, or those of a captured tree.
 ///
@@ -44,5 +48,11 @@ impl Roots {
     /// Whether this is the running machine, where counters move and perf events can be opened.
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether this process and proc number processes as the machine itself does, and as its records do: not in a PID namespace of their own.
+    pub fn has_machine_pids(&self) -> bool {
+        let namespace = std::fs::metadata(self.proc("self/ns/pid"));
+        !self.live || namespace.is_ok_and(|n| n.ino() == INIT_PID_NAMESPACE)
     }
 }

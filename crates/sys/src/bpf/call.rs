@@ -10,6 +10,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -64,6 +65,23 @@ struct GetInfo {
 const _: () = assert!(size_of::<GetInfo>() == 16);
 
 #[repr(C)]
+struct ProgRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+const _: () = assert!(size_of::<ProgRun>() == 64);
+
+#[repr(C)]
 struct RawTracepoint {
     name: u64,
     prog_fd: u32,
@@ -95,6 +113,10 @@ pub(super) enum Purpose {
     /// A raw tracepoint.
     RawTracepoint,
 }
+
+/// So often a program is loaded once more that the kernel did not finish to verify because a signal came (EAGAIN, `do_check` in
+/// kernel/bpf/verifier.c).
+const LOADS: u32 = 5;
 
 /// Loads a program. The verifier's words go to `log`, when that has room.
 pub(super) fn load_program(
@@ -131,10 +153,46 @@ pub(super) fn load_program(
         line_info_cnt: 0,
         attach_btf_id,
     };
-    // SAFETY: the part of this command. Its pointers lead to the instructions and to a text that ends with a zero, both borrowed
-    // for the call and read only, and to the exclusively borrowed log, with their lengths.
-    let fd = unsafe { bpf(BPF_PROG_LOAD, &attr) }?;
-    own(fd)
+    again(LOADS, || {
+        // SAFETY: the part of this command. Its pointers lead to the instructions and to a text that ends with a zero, both borrowed
+        // for the call and read only, and to the exclusively borrowed log, with their lengths.
+        unsafe { bpf(BPF_PROG_LOAD, &attr) }
+    })
+    .and_then(own)
+}
+
+/// Calls again while the kernel says EAGAIN, so many times in all.
+fn again<T>(times: u32, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut left = times;
+    loop {
+        left = left.saturating_sub(1);
+        match call() {
+            Err(e) if e.raw_os_error() == Some(libc::EAGAIN) && left > 0 => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// Runs a program for a raw tracepoint once, here and now, with these arguments. Linux 5.10 and later. What it returned.
+pub(super) fn run_program(program: BorrowedFd<'_>, arguments: &[u64]) -> io::Result<u32> {
+    let mut attr = ProgRun {
+        prog_fd: number(program)?,
+        retval: 0,
+        data_size_in: 0,
+        data_size_out: 0,
+        data_in: 0,
+        data_out: 0,
+        repeat: 0,
+        duration: 0,
+        ctx_size_in: u32::try_from(size_of_val(arguments)).map_err(|_| io::ErrorKind::InvalidInput)?,
+        ctx_size_out: 0,
+        ctx_in: arguments.as_ptr() as u64,
+        ctx_out: 0,
+    };
+    // SAFETY: the part of this command, exclusively borrowed. Its one pointer leads to the arguments, borrowed for the call and read only,
+    // with their length.
+    unsafe { bpf_answering(BPF_PROG_RUN, &mut attr) }?;
+    Ok(attr.retval)
 }
 
 /// Attaches a program to a tracepoint, one of a loaded module too. ENOENT where there is none of that name. It stays attached as long as
@@ -210,4 +268,29 @@ pub(super) fn own(fd: libc::c_int) -> io::Result<OwnedFd> {
 
 pub(super) fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
     u32::try_from(fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn an_interrupted_load_is_tried_again_and_not_for_ever() {
+        let calls = Cell::new(0);
+        let answer = |interrupted: u32| {
+            calls.set(0);
+            again(LOADS, || {
+                calls.set(calls.get() + 1);
+                let eagain = || io::Error::from_raw_os_error(libc::EAGAIN);
+                if calls.get() <= interrupted { Err(eagain()) } else { Ok(calls.get()) }
+            })
+        };
+        assert_eq!(answer(0).unwrap(), 1);
+        assert_eq!(answer(4).unwrap(), 5);
+        assert_eq!(answer(100).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+        assert_eq!(calls.get(), LOADS);
+        let refused = again(LOADS, || Err::<(), _>(io::Error::from_raw_os_error(libc::EPERM)));
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
 }

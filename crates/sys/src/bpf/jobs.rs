@@ -1,5 +1,6 @@
 //! The jobs of the DRM scheduler, as its tracepoints tell of them.
 
+mod ends;
 mod rules;
 mod totals;
 
@@ -7,9 +8,10 @@ pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
 pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
 
 use super::error::BpfError;
-use super::object::{Aligned, Attached, Programs, Tracepoints, member_places};
+use super::object::{Aligned, Attached, Loaded, Programs, Tracepoints, member_places};
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
+use ends::Ends;
 use rules::InForce;
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
@@ -88,15 +90,16 @@ const RECENT_BITS: u32 = 12;
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
 
-/// Where a job's record begins in `struct kept`.
-const KEPT_HEAD: usize = 32;
+/// Where a job's flags and its record are in `struct kept`.
+const KEPT_FLAGS: usize = 28;
+const KEPT_HEAD: usize = 40;
 
 /// Length of `struct dependency` in `jobs.bpf.c` behind its head.
 const DEPENDENCY: usize = 40;
 
-/// Lengths of `struct counts` in `jobs.bpf.c` and of all 256 of them.
-const SLOT: usize = 128;
-const COUNTS: usize = 256 * SLOT;
+/// So many processors are counted for where the kernel does not say how many there may be: the most that it is built for (NR_CPUS_RANGE_END,
+/// arch/x86/Kconfig).
+const MOST_PROCESSORS: u32 = 8192;
 
 /// Which fields of the records this kernel fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +139,10 @@ pub struct Jobs {
     places: [u16; PLACES.len()],
     programs: Tracepoints,
     ring: Ring,
-    buffer: Vec<u8>,
     recent: Recent,
+    ends: Ends,
+    /// Gives up jobs of which no end is seen.
+    give_up: Option<Loaded>,
     /// By level; what was added later stands with the last.
     attached: Vec<Vec<Attached>>,
     followers: Vec<Attached>,
@@ -161,11 +166,14 @@ pub struct JobsLost {
     pub ring_full: u64,
     /// Kept out by a list, or of a job that was queued before the first rule.
     pub filtered: u64,
-    /// Of jobs that the sample left out, or that were not slow.
+    /// Of jobs that the sample left out.
     pub sampled_out: u64,
+    /// Of jobs that were not slow.
+    pub quick: u64,
     /// Of jobs over the limit.
     pub rate_limited: u64,
-    /// A table of the kernel's side was full: a job could not be kept, a process not be listed, or what jobs take not be added up.
+    /// A table of the kernel's side was full: a job could not be kept, a process not be listed, or what jobs take not be added up. Also what was
+    /// kept of a job that was given up ([`Jobs::oldest_kept_ns`]).
     pub table_full: u64,
     /// The kernel ran no program: all of a tracepoint's were running on that processor already, in tasks that it had been taken from.
     pub missed: u64,
@@ -183,7 +191,9 @@ impl Jobs {
         if !roots.is_live() {
             return Err(BpfError::Unsupported { what: "a captured tree has no running kernel".into() });
         }
-        let sizes = [("ring", ring_size(ring_bytes, rustix::param::page_size()))];
+        let possible = crate::read_text(roots.sys("devices/system/cpu/possible")).ok();
+        let processors = possible.and_then(|text| processors(&text)).unwrap_or(MOST_PROCESSORS);
+        let sizes = [("ring", ring_size(ring_bytes, rustix::param::page_size())), ("counts", processors)];
         // First what costs little: a process without rights learns it here on most machines.
         let programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
         let places = places(roots)?;
@@ -200,8 +210,9 @@ impl Jobs {
             places,
             programs,
             ring,
-            buffer: vec![0; COUNTS],
             recent: Recent::default(),
+            ends: Ends::default(),
+            give_up: None,
             attached: Vec::new(),
             followers: Vec::new(),
             checked_ns: 0,
@@ -270,27 +281,59 @@ impl Jobs {
         self.in_force.window = over.wrapping_add(1);
         self.in_force.write(&self.programs)?;
         // Programs that had read the rules before add to the old window still.
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        self.in_force.wait_for_readers();
         Ok((totals::take(&self.programs, over)?, rings))
     }
 
     /// When the oldest job was queued that may be recorded later, with that time: of rules for slow jobs. None where there is none.
     ///
+    /// Jobs that were queued before `too_old_ns` are given up: their ends were not seen, or will not come, and they would be waited for, and take
+    /// their places, for ever.
+    ///
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
-    pub fn oldest_kept_ns(&self) -> Result<Option<u64>, BpfError> {
-        let mut oldest: Option<u64> = None;
-        let each = |_: &[u8], value: &[u8]| {
-            let at = value.get(KEPT_HEAD..).and_then(|head| head.first_chunk());
-            let cause = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-            if let (Some(at), Some(0)) = (at, cause) {
-                let at = u64::from_ne_bytes(*at);
-                // One that is being filled has no time yet: that comes soon, and is now.
-                oldest = Some(oldest.map_or(at, |oldest| oldest.min(at))).filter(|at| *at > 0).or(oldest);
+    pub fn oldest_kept_ns(&mut self, too_old_ns: u64) -> Result<Option<u64>, BpfError> {
+        let (mut oldest, mut too_old) = (None, Vec::new());
+        let each = |key: &[u8], value: &[u8]| {
+            let Some((at_ns, is_told_late)) = kept(value) else { return };
+            // One that is being filled has no time yet: that comes soon, and is now.
+            if at_ns == 0 {
+                return;
+            }
+            if at_ns < too_old_ns {
+                too_old.push(key.to_vec());
+            } else if is_told_late {
+                oldest = Some(oldest.map_or(at_ns, |oldest: u64| oldest.min(at_ns)));
             }
         };
         self.programs.map("kept")?.each(each).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        self.give_up(&too_old, too_old_ns)?;
         Ok(oldest)
+    }
+
+    /// The programs do it: none of them may see a job half gone.
+    fn give_up(&mut self, jobs: &[Vec<u8>], before_ns: u64) -> Result<(), BpfError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        if self.give_up.is_none() {
+            self.give_up = Some(self.programs.with_constants(&self.constants(0))?.load("give_up")?);
+        }
+        let Some(program) = &self.give_up else { return Ok(()) };
+        for key in jobs {
+            let mut words = key.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(*word.first_chunk()?)));
+            if let (Some(context), Some(seqno)) = (words.next(), words.next()) {
+                program.run(&[context, seqno, before_ns])?;
+            }
+        }
+        // One that ended at this moment is in the ring then.
+        self.in_force.wait_for_readers();
+        Ok(())
+    }
+
+    /// Whether jobs in flight are remembered: once rules have been set that ask for it.
+    pub fn is_tracking(&self) -> bool {
+        self.in_force.is_tracking()
     }
 
     /// The programs' constants.
@@ -321,15 +364,25 @@ impl Jobs {
             let _ = self.in_force.settle(&self.programs, began_ns);
         }
         let mut records = 0;
-        let recent = &mut self.recent;
+        let mut give = |record: JobRecord<'_>| {
+            records += 1;
+            each(record);
+        };
+        let (recent, ends) = (&mut self.recent, &mut self.ends);
         let progress = self.ring.read(|bytes| {
             let Some((record, is_later)) = record(bytes) else { return };
             if recent.is_new(record.data, is_later) {
-                records += 1;
-                each(record);
+                ends.record(record, &mut give);
             }
         });
-        JobsRead { records, complete_at_ns: progress.is_complete.then_some(began_ns) }
+        let complete_at_ns = progress.is_complete.then_some(began_ns);
+        if let Some(at_ns) = complete_at_ns {
+            self.ends.settle(at_ns, &mut give);
+        }
+        // What is held is told later, with its own time.
+        let complete_at_ns =
+            complete_at_ns.map(|at_ns| self.ends.oldest_ns().map_or(at_ns, |oldest| oldest.min(at_ns)));
+        JobsRead { records, complete_at_ns }
     }
 
     /// Where the kernel has passed a program over, two of it are not enough: those who hold the processor while one is inside of the first
@@ -362,21 +415,22 @@ impl Jobs {
     /// [`BpfError`] when the kernel refuses.
     pub fn lost(&mut self) -> Result<JobsLost, BpfError> {
         let misses = self.count_misses()?;
-        self.programs
-            .map("counts")?
-            .read(&0_u32.to_ne_bytes(), &mut self.buffer)
-            .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
-        let sum = |at: usize| {
-            let numbers = self.buffer.chunks_exact(SLOT).filter_map(|slot| slot.get(at..)?.first_chunk());
-            numbers.fold(0_u64, |sum, number| sum.wrapping_add(u64::from_ne_bytes(*number)))
+        // `events` of `struct counts`, of all processors.
+        let mut sums = [0_u64; 8];
+        let add = |_: &[u8], value: &[u8]| {
+            for (sum, number) in sums.iter_mut().zip(value.chunks_exact(8)) {
+                *sum = sum.wrapping_add(number.first_chunk().map_or(0, |number| u64::from_ne_bytes(*number)));
+            }
         };
+        self.programs.map("counts")?.each(add).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
         // `enum cause`.
-        let of = |cause: u32| sum(cause as usize * 8);
+        let of = |cause: u32| sums.get(cause as usize).copied().unwrap_or(0);
         let recovered = of(6).saturating_sub(self.recent.twice);
         Ok(JobsLost {
             ring_full: of(1),
             filtered: of(rules::FILTERED),
             sampled_out: of(rules::SAMPLED_OUT),
+            quick: of(7),
             rate_limited: of(rules::RATE_LIMITED),
             table_full: of(5),
             missed: misses.saturating_sub(recovered),
@@ -448,6 +502,19 @@ fn record(bytes: &[u8]) -> Option<(JobRecord<'_>, bool)> {
     Some((JobRecord { at_ns: u64::from_ne_bytes(*at_ns), cpu: u16::from_ne_bytes(*cpu), data }, is_later))
 }
 
+/// Of `struct kept`: when the job was queued, and whether it is told of when it is done.
+fn kept(value: &[u8]) -> Option<(u64, bool)> {
+    let half = |at: usize| Some(u32::from_ne_bytes(*value.get(at..)?.first_chunk()?));
+    let at_ns = u64::from_ne_bytes(*value.get(KEPT_HEAD..)?.first_chunk()?);
+    Some((at_ns, half(0)? == 0 && half(KEPT_FLAGS)? & rules::SLOW_ONLY != 0))
+}
+
+/// How many processors there can be, by what the kernel says: `0-15`, `0,2-3`.
+fn processors(possible: &str) -> Option<u32> {
+    let last = possible.trim().rsplit([',', '-']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1).filter(|n| *n <= MOST_PROCESSORS)
+}
+
 /// The next power of two pages, up to a gigabyte.
 fn ring_size(bytes: usize, page: usize) -> u32 {
     let most = 1 << 30;
@@ -499,6 +566,15 @@ mod tests {
             assert_eq!(ring_size(asked, 4096), given, "{asked}");
         }
         assert_eq!(ring_size(5, 65536), 65536);
+    }
+
+    #[test]
+    fn as_many_processors_as_there_can_be() {
+        let cases = [("0-15\n", Some(16)), ("0\n", Some(1)), ("0,2-511\n", Some(512)), ("", None), ("0-x", None)];
+        for (text, expected) in cases {
+            assert_eq!(processors(text), expected, "{text}");
+        }
+        assert_eq!(processors("0-4294967295"), None);
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, OwnedFd};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
-const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_FREEZE: libc::c_int = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+
+const BPF_NOEXIST: u64 = 1;
 
 /// The kinds of map that are made here, by `enum bpf_map_type`. None of them has a value for each processor: the kernel would read and
 /// write more bytes than [`Map`] compares.
@@ -108,8 +109,20 @@ impl Map {
 
     /// Puts an element in.
     pub(super) fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.put(key, value, 0)
+    }
+
+    /// Puts an element in, unless there is one of that key: it stays.
+    pub(super) fn insert_new(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        match self.put(key, value, BPF_NOEXIST) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            answer => answer,
+        }
+    }
+
+    fn put(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
         self.fits(key, value.len())?;
-        let attr = self.element(key, value.as_ptr() as u64)?;
+        let attr = MapElement { flags, ..self.element(key, value.as_ptr() as u64)? };
         // SAFETY: the part of this command. Its pointers lead to a key and a value that live until after the call and that the kernel
         // reads only, as many bytes as the map was made for: their lengths were compared.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &attr) }.map(drop)
@@ -123,15 +136,7 @@ impl Map {
         unsafe { bpf(BPF_MAP_DELETE_ELEM, &attr) }.map(drop)
     }
 
-    /// Copies an element's value.
-    pub(super) fn read(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
-        self.fits(key, value.len())?;
-        let attr = self.element(key, value.as_mut_ptr() as u64)?;
-        // SAFETY: as above; to the exclusively borrowed value the kernel writes as many bytes as the map was made for.
-        unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &attr) }.map(drop)
-    }
-
-    /// Gives all elements of a hash, key and value. Those that come and go meanwhile are given or not.
+    /// Gives all elements of a hash or an array, key and value. Those that come and go meanwhile are given or not.
     pub(super) fn each(&self, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
         if self.key_size == 0 || self.value_size == 0 {
             return Err(io::ErrorKind::Unsupported.into());
@@ -153,7 +158,7 @@ impl Map {
                 flags: 0,
             };
             // SAFETY: the part of this command. Its pointers lead to exclusively borrowed room for as many keys and values as `count`
-            // says, and to the word in which a hash keeps its place; no map has a value for each processor.
+            // says, and to the word in which a hash keeps its place, an array its key of as many bytes; no map has a value for each processor.
             let answer = unsafe { bpf_answering(BPF_MAP_LOOKUP_BATCH, &mut attr) };
             // ENOENT: these were the last.
             let is_last = answer.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT));

@@ -128,6 +128,11 @@ pub(super) struct Programs {
 }
 
 impl Programs {
+    /// Loads a program that is run from here.
+    pub(super) fn load(&self, program: &'static str) -> Result<Loaded, BpfError> {
+        load_program(&self.object, program, Purpose::RawTracepoint, self.name).map(Loaded)
+    }
+
     /// Loads a program and attaches it to the first of these tracepoints that the kernel has; none where it has none of them.
     pub(super) fn attach(&self, program: &'static str, tracepoints: &[&str]) -> Result<Option<Attached>, BpfError> {
         let loaded = load_program(&self.object, program, Purpose::RawTracepoint, self.name)?;
@@ -140,6 +145,17 @@ impl Programs {
             }
         }
         Ok(None)
+    }
+}
+
+/// A program that is on no tracepoint.
+#[derive(Debug)]
+pub(super) struct Loaded(OwnedFd);
+
+impl Loaded {
+    /// Runs it with these arguments. What it returned.
+    pub(super) fn run(&self, arguments: &[u64]) -> Result<u32, BpfError> {
+        call::run_program(self.0.as_fd(), arguments).map_err(|e| BpfError::calling("BPF_PROG_RUN", e))
     }
 }
 

@@ -8,16 +8,12 @@ use crate::Roots;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 
 /// Compiled from `open_files.bpf.c` by `cargo xtask bpf`.
 pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/open_files.bpf.o"));
 
 /// So many devices may be asked for at once: `max_entries` of the program's map.
 pub const MAX_DEVICES: usize = 256;
-
-/// Inode of `/proc/self/ns/pid` in the machine's own PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INIT_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The kernel collects 8 pages before it answers a read (`bpf_seq_read`, kernel/bpf/bpf_iter.c): two such answers of 4 KiB pages, cut
 /// so that no record is torn where pages are larger.
@@ -54,8 +50,7 @@ impl OpenFiles {
             return Err(BpfError::Unsupported { what: "a captured tree has no running kernel".into() });
         }
         // The kernel walks through the reader's namespace, but the program sees the machine's numbers.
-        let namespace = std::fs::metadata(roots.proc("self/ns/pid"));
-        if !namespace.is_ok_and(|n| n.ino() == INIT_PID_NAMESPACE) {
+        if !roots.has_machine_pids() {
             return Err(BpfError::InnerPidNamespace);
         }
         let parts =

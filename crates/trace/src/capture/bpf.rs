@@ -19,6 +19,7 @@ use gpuscope_pmu::{Capability, Rights};
 use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs};
 pub use gpuscope_sys::bpf::{JobStage, JobTotal, RingTotal, bucket_range};
 use gpuscope_sys::{Roots, monotonic_ns};
+use std::collections::BTreeMap;
 
 /// A capture by BPF programs.
 #[derive(Debug)]
@@ -33,10 +34,12 @@ pub struct BpfCapture {
     /// When it was last looked for the oldest job that may yet be told of, and whether there are such.
     looked_ns: u64,
     tells_late: bool,
+    give_up_after_ns: u64,
 }
 
-/// So often the table of jobs in flight is looked through, where they are told of when they are done.
+/// So often the table of jobs in flight is looked through where they are told of when they are done, and so often for those that are given up.
 const LOOK_NS: u64 = 100_000_000;
+const LOOK_FOR_OLD_NS: u64 = 5_000_000_000;
 
 impl BpfCapture {
     /// Begins a capture. Needs CAP_BPF and CAP_PERFMON, and neither root nor tracefs.
@@ -52,7 +55,7 @@ impl BpfCapture {
             });
         }
         let jobs =
-            Jobs::open(roots, wanted.buffer_bytes, told(roots, settings)).map_err(|error| explain(roots, error))?;
+            Jobs::open(roots, wanted.buffer_bytes, told(roots, settings)?).map_err(|error| explain(roots, error))?;
         let mut capture = BpfCapture {
             formats: formats::of(jobs.fields()),
             jobs,
@@ -62,6 +65,7 @@ impl BpfCapture {
             promised_ns: 0,
             looked_ns: 0,
             tells_late: settings.sampling.slower_than_ns.is_some(),
+            give_up_after_ns: settings.sampling.give_up_after_ns,
         };
         capture.follow(settings)?;
         Ok(capture)
@@ -70,12 +74,15 @@ impl BpfCapture {
     /// Puts other settings in force, at one moment for all processors. Jobs in flight keep what was decided of them.
     ///
     /// # Errors
-    /// [`CaptureError::Failed`] with the kernel's answer: more than 8192 entries of lists; the settings before stay in force.
+    /// [`CaptureError::Unsupported`] for limits that are none, and for processes that cannot be told from here; [`CaptureError::Failed`] with
+    /// the kernel's answer: more than 8192 entries of lists. The settings before stay in force.
     pub fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        let rules = told(&self.roots, settings)?;
         if has_followed(settings) {
             self.jobs.follow_children().map_err(failed)?;
         }
-        self.jobs.set_rules(told(&self.roots, settings)).map_err(failed)?;
+        self.jobs.set_rules(rules).map_err(failed)?;
+        self.give_up_after_ns = settings.sampling.give_up_after_ns;
         // Jobs that are in flight under settings for slow jobs are told of under those that follow.
         self.tells_late |= settings.sampling.slower_than_ns.is_some();
         self.adaptive = Adaptive::new(&settings.sampling);
@@ -102,7 +109,7 @@ impl BpfCapture {
             return Ok(());
         }
         self.jobs.follow_children().map_err(failed)?;
-        for (child, is_allowed) in children(&self.roots, settings) {
+        for (child, is_allowed) in verdicts(&self.roots, settings) {
             self.jobs.also_list(&JobSubject::Pid(child), is_allowed).map_err(failed)?;
         }
         Ok(())
@@ -110,14 +117,17 @@ impl BpfCapture {
 
     /// Until when all is told. Where jobs are told of when they are done, not before the oldest that is not: it may be told of.
     fn until(&mut self, now_ns: u64) -> Result<u64, CaptureError> {
-        if !self.tells_late {
+        let is_due = |every_ns| now_ns.saturating_sub(self.looked_ns) >= every_ns;
+        let looks = self.tells_late || (self.jobs.is_tracking() && is_due(LOOK_FOR_OLD_NS));
+        if !looks {
             return Ok(self.complete_ns);
         }
-        if now_ns.saturating_sub(self.looked_ns) < LOOK_NS {
+        if !is_due(LOOK_NS) {
             return Ok(self.promised_ns);
         }
         self.looked_ns = now_ns;
-        let oldest = self.jobs.oldest_kept_ns().map_err(failed)?;
+        let too_old_ns = now_ns.saturating_sub(self.give_up_after_ns);
+        let oldest = self.jobs.oldest_kept_ns(too_old_ns).map_err(failed)?;
         Ok(oldest.map_or(self.complete_ns, |oldest| oldest.min(self.complete_ns)))
     }
 }
@@ -145,8 +155,8 @@ impl Capture for BpfCapture {
         }
         self.adaptive.count(read.records);
         if self.adaptive.is_due(monotonic_ns()) {
-            let left_out = self.jobs.lost().map_err(failed)?.sampled_out;
-            if let Some(part) = self.adaptive.adjust(monotonic_ns(), left_out) {
+            let lost = self.jobs.lost().map_err(failed)?;
+            if let Some(part) = self.adaptive.adjust(monotonic_ns(), lost.sampled_out, lost.quick) {
                 self.jobs.set_sample(rules::share(part)).map_err(failed)?;
             }
         }
@@ -159,7 +169,7 @@ impl Capture for BpfCapture {
             ring_full: lost.ring_full,
             missed: lost.missed,
             rate_limited: lost.rate_limited,
-            sampled_out: lost.sampled_out,
+            sampled_out: lost.sampled_out.saturating_add(lost.quick),
             filtered: lost.filtered,
             table_full: lost.table_full,
             unreadable: 0,
@@ -176,20 +186,30 @@ fn has_followed(settings: &Settings) -> bool {
     settings.filters.with_children && !(pids.allow.is_empty() && pids.deny.is_empty())
 }
 
-/// Descendants of listed processes, and whether they are allowed.
-fn children(roots: &Roots, settings: &Settings) -> Vec<(u32, bool)> {
+/// Listed processes with their descendants, and whether they are allowed: what is denied is, whoever its parent is.
+fn verdicts(roots: &Roots, settings: &Settings) -> BTreeMap<u32, bool> {
     let pids = &settings.filters.pids;
-    let of = |listed: &[u32], is_allowed| descendants::of(roots, listed).into_iter().map(move |pid| (pid, is_allowed));
-    of(&pids.allow, true).chain(of(&pids.deny, false)).collect()
+    let with_children = |listed: &[u32]| {
+        let more = if has_followed(settings) { descendants::of(roots, listed) } else { Vec::new() };
+        listed.iter().copied().chain(more).collect::<Vec<u32>>()
+    };
+    let mut verdicts: BTreeMap<u32, bool> = with_children(&pids.allow).into_iter().map(|pid| (pid, true)).collect();
+    verdicts.extend(with_children(&pids.deny).into_iter().map(|pid| (pid, false)));
+    verdicts
 }
 
 /// What the programs are told, with the children that are there.
-fn told(roots: &Roots, settings: &Settings) -> JobRules {
-    let mut rules = rules::of(settings);
-    if has_followed(settings) {
-        rules.lists.extend(children(roots, settings).into_iter().map(|(pid, is)| (JobSubject::Pid(pid), is)));
+fn told(roots: &Roots, settings: &Settings) -> Result<JobRules, CaptureError> {
+    let mut rules = rules::of(settings)?;
+    let verdicts = verdicts(roots, settings);
+    if !verdicts.is_empty() && !roots.has_machine_pids() {
+        return Err(CaptureError::Unsupported {
+            what: "processes are listed, and this PID namespace numbers them otherwise than the machine does".into(),
+            remedy: "run in the PID namespace of the machine (docker, podman: --pid=host), or tell processes by user, name or cgroup".into(),
+        });
     }
-    rules
+    rules.lists.extend(verdicts.into_iter().map(|(pid, is_allowed)| (JobSubject::Pid(pid), is_allowed)));
+    Ok(rules)
 }
 
 /// Says what would help.

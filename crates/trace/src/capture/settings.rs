@@ -65,8 +65,48 @@ pub struct Filters {
     pub gpus: Lists<String>,
     /// Rings.
     pub rings: Lists<RingName>,
+    /// Rings by what they are for, as far as their names tell it.
+    pub classes: Lists<RingClass>,
     /// Kinds of events; others of the same job are not concerned.
     pub kinds: Lists<EventKind>,
+}
+
+/// What rings are for. Their names tell it, of drivers whose names do: [`RingClass::stems`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingClass {
+    /// Drawing.
+    Render,
+    /// Compute alone.
+    Compute,
+    /// Copying.
+    Copy,
+    /// Decoding and encoding video and pictures.
+    Video,
+    /// Improving video.
+    VideoEnhance,
+}
+
+impl RingClass {
+    /// Whether the names that a driver gives its rings tell their class.
+    pub fn is_told_by(driver: &str) -> bool {
+        matches!(driver, "amdgpu" | "xe")
+    }
+
+    /// The letters that names of such rings begin with.
+    ///
+    /// Sources: `guc_exec_queue_assign_name` in drivers/gpu/drm/xe/xe_guc_submit.c (`rcs1`, `vcs17`: the number is that of the queue); the
+    /// `sprintf` of `ring->name` in drivers/gpu/drm/amd/amdgpu (`gfx_0.0.0`, `comp_1.0.0`, `sdma0`, `vcn_unified_0`, `uvd`, `vce0`,
+    /// `jpeg_dec`, `vpe`), and the short ones of this project's testbed. i915 has no rings of this scheduler. Of other drivers, names of rings
+    /// are numbers, or those of the device.
+    pub fn stems(self) -> &'static [&'static str] {
+        match self {
+            RingClass::Render => &["rcs", "gfx"],
+            RingClass::Compute => &["ccs", "comp", "compute"],
+            RingClass::Copy => &["bcs", "sdma", "dma"],
+            RingClass::Video => &["vcs", "vcn", "uvd", "vce", "jpeg", "dec", "enc"],
+            RingClass::VideoEnhance => &["vecs", "vpe"],
+        }
+    }
 }
 
 /// A ring of one device, or of that name on all.
@@ -88,13 +128,25 @@ pub struct Sampling {
     /// The share is changed as time goes on, so that no more events come than this in a second: `share` is the most then. Rings with
     /// a share of their own keep it.
     pub target_events_per_second: Option<u64>,
-    /// Only jobs that take at least so long from queue to done, or fail, with all their events. They come when the job is done.
+    /// Only jobs that take at least so long from queue to done, or fail, with all their events. They come when the job is done; nothing that
+    /// happened after the oldest that is not done can be called complete before.
     pub slower_than_ns: Option<u64>,
+    /// Jobs that are not done after so long are waited for no longer, and what was kept of them is counted as lost.
+    pub give_up_after_ns: u64,
 }
+
+/// The longest time-out that drivers give a job by default is 60 s (amdgpu's compute rings, `amdgpu_device_get_job_timeout_settings`).
+const GIVE_UP_AFTER_NS: u64 = 70_000_000_000;
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { share: 1.0, rings: Vec::new(), target_events_per_second: None, slower_than_ns: None }
+        Sampling {
+            share: 1.0,
+            rings: Vec::new(),
+            target_events_per_second: None,
+            slower_than_ns: None,
+            give_up_after_ns: GIVE_UP_AFTER_NS,
+        }
     }
 }
 

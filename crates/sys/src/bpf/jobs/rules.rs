@@ -1,8 +1,11 @@
 //! Which jobs are recorded: `rules.h`, from this side.
 
 use super::super::error::BpfError;
+use super::super::map::Map;
 use super::super::object::Tracepoints;
 use crate::monotonic_ns;
+use rustix::thread::{MembarrierCommand, membarrier};
+use std::time::Duration;
 
 /// What a job is told by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum JobSubject {
         /// The device's.
         device: Option<String>,
     },
+    /// The letters (a to z) that the ring's name begins with: `vcs` of `vcs17`.
+    Stem(String),
 }
 
 /// How many jobs may be recorded, whichever process, ring and processor they come from.
@@ -48,7 +53,8 @@ pub enum JobLimit {
 /// Which jobs are recorded, and what of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRules {
-    /// What is allowed (true) or denied. Of a kind of subject of which something is allowed, all else is denied.
+    /// What is allowed (true) or denied. Of a kind of subject of which something is allowed, all else is denied; of one that stands here
+    /// twice, the last counts.
     pub lists: Vec<(JobSubject, bool)>,
     /// Which records are wanted: a bit for each number of a record's layout.
     pub types: u32,
@@ -93,14 +99,20 @@ pub(super) const SAMPLED_OUT: u32 = 3;
 pub(super) const RATE_LIMITED: u32 = 4;
 const RING_SAMPLE: u32 = 6;
 const TRACK: u32 = 1;
-const SLOW_ONLY: u32 = 4;
+pub(super) const SLOW_ONLY: u32 = 4;
 const BUCKET: u32 = 8;
 const WINDOW: u32 = 16;
 const TOTALS: u32 = 32;
 const SILENT: u32 = 64;
 
+/// `RULES` in `rules.h`: places for rules, of which one is in force.
+const PLACES: u32 = 16;
+
 /// So long, jobs are recorded that were queued before any was kept.
 const EARLIER_NS: u64 = 10_000_000_000;
+
+/// A bucket holds no more: 146 years.
+const MOST_NS: u64 = 1 << 62;
 
 /// Length of `struct list_key`.
 const LIST_KEY: usize = 64;
@@ -119,6 +131,7 @@ fn list_key(generation: u32, number: u32, subject: &JobSubject) -> [u8; LIST_KEY
         JobSubject::Pid(number) | JobSubject::Uid(number) => put(8, 8, &u64::from(*number).to_ne_bytes()),
         JobSubject::Cgroup(number) => put(8, 8, &number.to_ne_bytes()),
         JobSubject::Comm(name) => put(8, 15, name.as_bytes()),
+        JobSubject::Stem(letters) => put(8, 24, letters.as_bytes()),
         JobSubject::Device(name) => put(32, 31, name.as_bytes()),
         JobSubject::Ring { name, device } => {
             put(8, 23, name.as_bytes());
@@ -137,15 +150,44 @@ fn number(subject: &JobSubject) -> u32 {
         JobSubject::Comm(_) => 3,
         JobSubject::Device(_) => 4,
         JobSubject::Ring { .. } => 5,
+        JobSubject::Stem(_) => 7,
     }
+}
+
+fn verdict(is_allowed: bool) -> [u8; 8] {
+    // `ALLOWED` and `DENIED` in `rules.h`.
+    if is_allowed { 1_u64.to_ne_bytes() } else { 2_u64.to_ne_bytes() }
+}
+
+/// Takes out what is of other generations: rules that were in force before, children of listed processes included, or that never were.
+fn remove_others(maps: &Tracepoints, generation: u32) -> Result<(), BpfError> {
+    let lists = maps.map("lists")?;
+    let mut others = Vec::new();
+    lists
+        .each(|key, _| {
+            if key.get(..4) != Some(&generation.to_ne_bytes()[..]) {
+                others.push(key.to_vec());
+            }
+        })
+        .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+    for key in others {
+        // It may have gone with its process.
+        let _ = lists.remove(&key);
+    }
+    Ok(())
 }
 
 /// The rules in force, and what is needed to change them.
 #[derive(Debug, Default)]
 pub(super) struct InForce {
+    /// Of the lists in force.
     generation: u32,
-    /// 0 or 1: which of the two is in force; none before the first.
+    /// The last that was given to lists, in force or not: one that could not be put in force is never used again.
+    last_generation: u32,
+    /// Which place is in force; none before the first.
     active: Option<u32>,
+    /// A bit for each place that a program may still be reading.
+    maybe_read: u32,
     /// Once jobs were kept, they are, since then: what is kept must go again.
     tracking_since_ns: Option<u64>,
     /// Whether jobs are recorded that were queued before: those that were recorded when nothing was kept.
@@ -155,54 +197,74 @@ pub(super) struct InForce {
 }
 
 impl InForce {
-    /// Puts other rules in force, at one moment for all processors. Jobs that are in flight keep what was decided of them.
+    /// Puts other rules in force, at one moment for all processors. Jobs that are in flight keep what was decided of them. After an error
+    /// the rules before stay in force, and nothing of the others is left.
     pub(super) fn set(&mut self, maps: &Tracepoints, rules: JobRules) -> Result<(), BpfError> {
-        let generation = self.generation.wrapping_add(1);
+        let generation = self.last_generation.wrapping_add(1);
+        self.last_generation = generation;
+        let before = (self.generation, std::mem::replace(&mut self.rules, rules));
+        self.generation = generation;
+        let done = self.fill_lists(maps).and_then(|()| self.write(maps));
+        if let Err(error) = done {
+            (self.generation, self.rules) = before;
+            // The first error is the one to tell; what is left takes room, and is tried again at the next change.
+            let _ = remove_others(maps, self.generation);
+            return Err(error);
+        }
+        // No program may find the lists gone that it is looking into.
+        self.wait_for_readers();
+        remove_others(maps, generation)
+    }
+
+    fn fill_lists(&self, maps: &Tracepoints) -> Result<(), BpfError> {
         let lists = maps.map("lists")?;
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
-        for (subject, is_allowed) in &rules.lists {
-            let verdict: u64 = if *is_allowed { 1 } else { 2 };
-            lists.insert(&list_key(generation, number(subject), subject), &verdict.to_ne_bytes()).map_err(failed)?;
+        for (subject, is_allowed) in &self.rules.lists {
+            let key = list_key(self.generation, number(subject), subject);
+            lists.insert(&key, &verdict(*is_allowed)).map_err(failed)?;
         }
-        for (ring, share) in &rules.ring_samples {
-            lists.insert(&list_key(generation, RING_SAMPLE, ring), &share.to_ne_bytes()).map_err(failed)?;
-        }
-        self.generation = generation;
-        self.rules = rules;
-        self.write(maps)?;
-        // What was in force before, children of listed processes included.
-        let mut old = Vec::new();
-        lists
-            .each(|key, _| {
-                if key.get(..4) != Some(&generation.to_ne_bytes()[..]) {
-                    old.push(key.to_vec());
-                }
-            })
-            .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
-        for key in old {
-            // It may have gone with its process.
-            let _ = lists.remove(&key);
+        for (ring, share) in &self.rules.ring_samples {
+            lists.insert(&list_key(self.generation, RING_SAMPLE, ring), &share.to_ne_bytes()).map_err(failed)?;
         }
         Ok(())
     }
 
-    /// The same rules with a process more on a list.
+    /// The same rules with a process more on a list. What is denied stays so.
     pub(super) fn also_list(&self, maps: &Tracepoints, subject: &JobSubject, is_allowed: bool) -> Result<(), BpfError> {
-        let verdict: u64 = if is_allowed { 1 } else { 2 };
         let key = list_key(self.generation, number(subject), subject);
         let lists = maps.map("lists")?;
-        lists.insert(&key, &verdict.to_ne_bytes()).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
+        let put = if is_allowed { Map::insert_new } else { Map::insert };
+        put(lists, &key, &verdict(is_allowed)).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
     }
 
-    /// Writes the rules where none are in force, and puts them in force.
+    /// Writes the rules to a place that no program reads, and puts them in force.
     pub(super) fn write(&mut self, maps: &Tracepoints) -> Result<(), BpfError> {
         let bytes = self.bytes(monotonic_ns());
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
-        let next = self.active.map_or(0, |active| 1 - active);
+        let next = self.active.map_or(0, |active| (active + 1) % PLACES);
+        if self.maybe_read & 1 << next != 0 {
+            self.wait_for_readers();
+        }
         maps.map("rules")?.insert(&next.to_ne_bytes(), &bytes).map_err(failed)?;
         maps.map("active")?.insert(&0_u32.to_ne_bytes(), &(next + 1).to_ne_bytes()).map_err(failed)?;
         self.active = Some(next);
+        self.maybe_read |= 1 << next;
         Ok(())
+    }
+
+    /// Waits until every program has ended that began before this: they run under RCU's read lock, and this waits for its grace period
+    /// (`membarrier_global`, kernel/sched/membarrier.c, calls synchronize_rcu). Some ten milliseconds.
+    pub(super) fn wait_for_readers(&mut self) {
+        if membarrier(MembarrierCommand::Global).is_err() {
+            // EINVAL with nohz_full processors. A program takes microseconds, unless its task is preempted in it.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.maybe_read = self.active.map_or(0, |active| 1 << active);
+    }
+
+    /// Whether jobs are remembered.
+    pub(super) fn is_tracking(&self) -> bool {
+        self.tracking_since_ns.is_some()
     }
 
     /// Ends the time in which jobs are recorded that were queued before any was kept: they are done by now, or stuck.
@@ -240,7 +302,10 @@ impl InForce {
             | flag(!rules.records, SILENT);
         let miss_cause = if self.are_earlier_recorded { 0 } else { FILTERED };
         let (job_ns, burst_ns) = match rules.limit {
-            Some(JobLimit::Bucket { job_ns, burst }) => (job_ns, job_ns.saturating_mul(burst)),
+            // Times are added to what the bucket holds: half of what 64 bits hold is left for them.
+            Some(JobLimit::Bucket { job_ns, burst }) => {
+                (job_ns.min(MOST_NS), job_ns.saturating_mul(burst).min(MOST_NS))
+            }
             _ => (0, 0),
         };
         let (window_ns, window_jobs) = match rules.limit {

@@ -12,8 +12,9 @@ pub(super) struct Adaptive {
     most: f64,
     since_ns: Option<u64>,
     recorded: u64,
-    /// What the sample had left out by then, since the beginning of the capture.
+    /// What the sample had left out by then, and what was not slow, since the beginning of the capture.
     left_out: u64,
+    quick: u64,
 }
 
 impl Adaptive {
@@ -24,6 +25,7 @@ impl Adaptive {
             since_ns: None,
             recorded: 0,
             left_out: 0,
+            quick: 0,
         }
     }
 
@@ -38,17 +40,20 @@ impl Adaptive {
     }
 
     /// The share from now on: the target over all that there was, were it to go on so. `left_out` is what the sample has left out since
-    /// the beginning. None at first, when there is nothing to go by.
-    pub(super) fn adjust(&mut self, now_ns: u64, left_out: u64) -> Option<f64> {
+    /// the beginning, `quick` what it chose and was not recorded because it was not slow: of what is left out now, as large a part would not
+    /// be, either. None at first, when there is nothing to go by.
+    pub(super) fn adjust(&mut self, now_ns: u64, left_out: u64, quick: u64) -> Option<f64> {
         let target = self.target_per_second?;
         let since = self.since_ns.replace(now_ns);
-        let seen = self.recorded.saturating_add(left_out.saturating_sub(self.left_out));
-        self.left_out = left_out;
-        self.recorded = 0;
+        let left_out_since = left_out.saturating_sub(self.left_out);
+        let chosen = self.recorded.saturating_add(quick.saturating_sub(self.quick));
+        let recorded_part = if chosen == 0 { 1.0 } else { self.recorded as f64 / chosen as f64 };
+        let seen = self.recorded as f64 + left_out_since as f64 * recorded_part;
+        (self.left_out, self.quick, self.recorded) = (left_out, quick, 0);
         let span_s = now_ns.saturating_sub(since?) as f64 / 1e9;
         let room = target as f64 * span_s;
         // Nothing to choose from: whatever comes next is welcome.
-        Some(if seen as f64 <= room { self.most } else { (room / seen as f64).min(self.most) })
+        Some(if seen <= room { self.most } else { (room / seen).min(self.most) })
     }
 }
 
@@ -66,27 +71,42 @@ mod tests {
     fn the_share_is_what_was_asked_for_over_what_there_is() {
         let mut adaptive = adaptive(100, 1.0);
         assert!(adaptive.is_due(0));
-        assert_eq!(adaptive.adjust(0, 0), None);
+        assert_eq!(adaptive.adjust(0, 0, 0), None);
         assert!(!adaptive.is_due(STEP - 1) && adaptive.is_due(STEP));
         // 40 events in a tenth of a second, none left out yet: 10 were asked for.
         adaptive.count(40);
-        assert_eq!(adaptive.adjust(STEP, 0), Some(0.25));
+        assert_eq!(adaptive.adjust(STEP, 0, 0), Some(0.25));
         // Then a quarter of them.
         adaptive.count(10);
-        assert_eq!(adaptive.adjust(2 * STEP, 30), Some(0.25));
+        assert_eq!(adaptive.adjust(2 * STEP, 30, 0), Some(0.25));
         // Then twice as many.
         adaptive.count(20);
-        assert_eq!(adaptive.adjust(3 * STEP, 90), Some(0.125));
+        assert_eq!(adaptive.adjust(3 * STEP, 90, 0), Some(0.125));
         // Then few.
         adaptive.count(1);
-        assert_eq!(adaptive.adjust(4 * STEP, 93), Some(1.0));
+        assert_eq!(adaptive.adjust(4 * STEP, 93, 0), Some(1.0));
     }
 
     #[test]
     fn the_share_asked_for_is_the_most() {
         let mut adaptive = adaptive(100, 0.5);
-        adaptive.adjust(0, 0);
-        assert_eq!(adaptive.adjust(STEP, 0), Some(0.5));
+        adaptive.adjust(0, 0, 0);
+        assert_eq!(adaptive.adjust(STEP, 0, 0), Some(0.5));
+    }
+
+    #[test]
+    fn jobs_that_were_not_slow_are_no_reason_to_thin() {
+        let mut adaptive = adaptive(100, 1.0);
+        adaptive.adjust(0, 0, 0);
+        // 10 events of slow jobs in a tenth of a second, as many as were asked for, and 990 of others.
+        adaptive.count(10);
+        assert_eq!(adaptive.adjust(STEP, 0, 990), Some(1.0));
+        // Twice as many slow ones: half of all is chosen.
+        adaptive.count(20);
+        assert_eq!(adaptive.adjust(2 * STEP, 0, 2970), Some(0.5));
+        // Of those left out, one of a hundred is slow, as of those chosen.
+        adaptive.count(10);
+        assert_eq!(adaptive.adjust(3 * STEP, 1000, 3960), Some(0.5));
     }
 
     #[test]

@@ -81,5 +81,7 @@ pub(super) fn of(has: JobFields) -> Vec<EventFormat> {
         dependency().named(4, "drm_sched_job_add_dep"),
         dependency().named(5, "drm_sched_job_unschedulable"),
         done().named(6, "fence_error"),
+        // An end without an error that is known: jobs/ends.rs.
+        Layout::of_job().named(7, "drm_sched_job_done"),
     ]
 }

@@ -18,6 +18,8 @@ pub(super) struct Tasks {
     /// Seen since the last question.
     seen: Vec<u32>,
     last: u32,
+    /// Whether proc numbers threads as records do.
+    is_proc_asked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +32,14 @@ struct Task {
 
 impl Tasks {
     pub(super) fn new(roots: &Roots, tracefs: PathBuf) -> Tasks {
-        Tasks { roots: roots.clone(), tracefs, known: FxHashMap::default(), seen: Vec::new(), last: 0 }
+        Tasks {
+            roots: roots.clone(),
+            tracefs,
+            known: FxHashMap::default(),
+            seen: Vec::new(),
+            last: 0,
+            is_proc_asked: roots.has_machine_pids(),
+        }
     }
 
     /// A record names this thread.
@@ -58,7 +67,8 @@ impl Tasks {
                 continue;
             }
             task.looked_ns = now_ns.max(1);
-            let found = alive(&self.roots, tid);
+            // In a PID namespace of one's own, the thread of that number is another.
+            let found = if self.is_proc_asked { alive(&self.roots, tid) } else { None };
             let (pid, comm) = found.unwrap_or_else(|| gone.get_or_insert_with(|| Gone::read(&self.tracefs)).find(tid));
             // Of a thread that ended since, what was known stays known.
             if (pid, comm.as_str()) != (task.pid, task.comm.as_str()) && !(pid == 0 && task.pid != 0) {
