@@ -32,18 +32,44 @@ impl Default for Pool {
 /// Times, in nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Distribution {
-    count: u64,
-    sum_ns: u128,
-    min_ns: u64,
-    max_ns: u64,
+    /// Values that came since the last ones were added up. Its room was taken from the pool.
+    open: Vec<u32>,
+    added: Added,
     /// Values that it may keep, whatever is left for all.
     most: Option<usize>,
     kept: Kept,
 }
 
+/// What is known of values that were added up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Added {
+    count: u64,
+    sum_ns: u128,
+    min_ns: u64,
+    max_ns: u64,
+}
+
+impl Added {
+    /// Of some values more, of which there is at least one.
+    fn and(self, count: u64, sum_ns: u128, min_ns: u64, max_ns: u64) -> Added {
+        Added {
+            count: self.count.saturating_add(count),
+            sum_ns: self.sum_ns.saturating_add(sum_ns),
+            min_ns: if self.count == 0 { min_ns } else { self.min_ns.min(min_ns) },
+            max_ns: self.max_ns.max(max_ns),
+        }
+    }
+
+    fn and_all(self, values: &[u32]) -> Added {
+        let (Some(min), Some(max)) = (values.iter().min(), values.iter().max()) else { return self };
+        let sum = values.iter().map(|v| u64::from(*v)).fold(0, u64::saturating_add);
+        self.and(values.len() as u64, sum.into(), (*min).into(), (*max).into())
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Kept {
-    /// All: those that fit 32 bits, and the others.
+    /// All but the open ones: those that fit 32 bits, and the others.
     All { pieces: Vec<Vec<u32>>, long: Vec<u64> },
     /// How many fell into each bucket.
     Histogram(Vec<u64>),
@@ -62,90 +88,106 @@ impl Distribution {
     }
 
     /// Adds a value. Where there is no room for it, what was kept becomes a histogram, and its room goes back to the pool.
+    #[inline]
     pub fn add(&mut self, ns: u64, pool: &mut Pool) {
-        self.min_ns = if self.count == 0 { ns } else { self.min_ns.min(ns) };
-        self.max_ns = self.max_ns.max(ns);
-        let has_room = pool.left > 0 && self.most.is_none_or(|most| self.count < most as u64);
-        self.count = self.count.saturating_add(1);
-        self.sum_ns = self.sum_ns.saturating_add(u128::from(ns));
-        match &mut self.kept {
-            Kept::All { pieces, long } if has_room => {
-                pool.left -= 1;
-                match (u32::try_from(ns), pieces.last_mut().filter(|piece| piece.len() < PIECE)) {
-                    (Ok(short), Some(piece)) => piece.push(short),
-                    (Ok(short), None) => {
-                        // The first piece grows with what comes: most distributions are small.
-                        let mut piece = Vec::with_capacity(if pieces.is_empty() { 4 } else { PIECE });
-                        piece.push(short);
-                        pieces.push(piece);
-                    }
-                    (Err(_), _) => long.push(ns),
-                }
-            }
-            Kept::All { pieces, long } => {
-                let short = pieces.iter().flatten().map(|v| u64::from(*v));
-                let mut histogram = vec![0; BUCKETS];
-                let mut kept = 0_usize;
-                for value in short.chain(long.iter().copied()) {
-                    count_in(&mut histogram, value);
-                    kept = kept.saturating_add(1);
-                }
-                count_in(&mut histogram, ns);
-                pool.left = pool.left.saturating_add(kept);
-                self.kept = Kept::Histogram(histogram);
-            }
-            Kept::Histogram(histogram) => count_in(histogram, ns),
+        // Nearly always there is room: everything else waits until there is none.
+        match u32::try_from(ns) {
+            Ok(short) if self.open.len() < self.open.capacity() => self.open.push(short),
+            _ => self.make_room(ns, pool),
         }
+    }
+
+    #[cold]
+    fn make_room(&mut self, ns: u64, pool: &mut Pool) {
+        let kept = self.count();
+        if let Kept::All { long, .. } = &mut self.kept
+            && let Err(_) = u32::try_from(ns)
+        {
+            if pool.left >= 2 && self.most.is_none_or(|most| kept < most as u64) {
+                pool.left -= 2;
+                long.push(ns);
+                self.added = self.added.and(1, ns.into(), ns, ns);
+                return;
+            }
+        } else if let Kept::All { pieces, .. } = &mut self.kept {
+            let full = self.open.capacity() >= PIECE;
+            // The first piece grows with what comes: most distributions are small.
+            let more = if full { PIECE } else { self.open.capacity().max(4) };
+            if pool.left >= more && self.most.is_none_or(|most| kept.saturating_add(more as u64) <= most as u64) {
+                pool.left -= more;
+                if full {
+                    self.added = self.added.and_all(&self.open);
+                    pieces.push(std::mem::replace(&mut self.open, Vec::with_capacity(PIECE)));
+                } else {
+                    self.open.reserve_exact(more);
+                }
+                self.open.push(ns as u32);
+                return;
+            }
+        }
+        self.become_histogram(pool);
+        self.added = self.added.and(1, ns.into(), ns, ns);
+        if let Kept::Histogram(histogram) = &mut self.kept {
+            count_in(histogram, ns);
+        }
+    }
+
+    /// Goes on without the values themselves.
+    fn become_histogram(&mut self, pool: &mut Pool) {
+        let Kept::All { pieces, long } = &self.kept else { return };
+        let mut histogram = vec![0; BUCKETS];
+        let short = pieces.iter().flatten().chain(&self.open).map(|v| u64::from(*v));
+        short.chain(long.iter().copied()).for_each(|value| count_in(&mut histogram, value));
+        let room = pieces.iter().map(Vec::capacity).sum::<usize>().saturating_add(self.open.capacity());
+        pool.left = pool.left.saturating_add(room).saturating_add(long.len().saturating_mul(2));
+        self.added = self.added.and_all(&self.open);
+        self.open = Vec::new();
+        self.kept = Kept::Histogram(histogram);
     }
 
     /// How many values came.
     pub fn count(&self) -> u64 {
-        self.count
+        self.added.count.saturating_add(self.open.len() as u64)
     }
 
     /// Their sum.
     pub fn sum_ns(&self) -> u128 {
-        self.sum_ns
+        self.added.and_all(&self.open).sum_ns
     }
 
     /// What is said of them; none of no values. A percentile is the smallest value that so many of a hundred do not exceed.
     pub fn summary(&self) -> Option<Summary> {
-        if self.count == 0 {
+        let Added { count, sum_ns, min_ns, max_ns } = self.added.and_all(&self.open);
+        if count == 0 {
             return None;
         }
         let (percentiles, error) = match &self.kept {
             Kept::All { pieces, long } => {
+                let short = pieces.iter().flatten().chain(&self.open);
                 // Half the room, where all values are short.
                 if long.is_empty() {
-                    (nearest_ranks(pieces.concat()).map(u64::from), 0.0)
+                    let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+                    pieces.iter().chain([&self.open]).for_each(|piece| all.extend_from_slice(piece));
+                    (nearest_ranks(all).map(u64::from), 0.0)
                 } else {
-                    let short = pieces.iter().flatten().map(|v| u64::from(*v));
-                    (nearest_ranks(short.chain(long.iter().copied()).collect()), 0.0)
+                    (nearest_ranks(short.map(|v| u64::from(*v)).chain(long.iter().copied()).collect()), 0.0)
                 }
             }
             Kept::Histogram(histogram) => {
                 let at = |percent| {
-                    let (wanted, mut passed) = (rank(self.count, percent), 0_u64);
+                    let (wanted, mut passed) = (rank(count, percent), 0_u64);
                     let bucket = histogram.iter().position(|n| {
                         passed = passed.saturating_add(*n);
                         passed > wanted
                     });
-                    bucket.map_or(self.max_ns, |b| highest(b).clamp(self.min_ns, self.max_ns))
+                    bucket.map_or(max_ns, |b| highest(b).clamp(min_ns, max_ns))
                 };
                 ([50, 90, 99].map(at), HISTOGRAM_ERROR)
             }
         };
         let [p50_ns, p90_ns, p99_ns] = percentiles;
-        Some(Summary {
-            count: self.count,
-            min_ns: self.min_ns,
-            mean_ns: self.sum_ns as f64 / self.count as f64,
-            p50_ns,
-            p90_ns,
-            p99_ns,
-            max_ns: self.max_ns,
-            error,
-        })
+        let mean_ns = sum_ns as f64 / count as f64;
+        Some(Summary { count, min_ns, mean_ns, p50_ns, p90_ns, p99_ns, max_ns, error })
     }
 }
 

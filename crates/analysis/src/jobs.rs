@@ -1,17 +1,20 @@
 //! Jobs from events.
 
-use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
-use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+mod lost;
+mod ring;
+mod table;
 
-/// A job overtaken by so many others is no longer looked at in its ring's order: one that hangs must not cost the others more.
-const MOST_OVERTAKEN: usize = 256;
+use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
+use lost::Suspects;
+use ring::RingState;
+use table::{Slot, Table};
 
 /// Puts the events of jobs together. Feed it events in order of time.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    live: FxHashMap<JobKey, Live>,
+    live: Table<Live>,
     rings: Vec<RingState>,
+    suspects: Suspects,
     unmatched_ends: u64,
 }
 
@@ -37,24 +40,10 @@ struct Live {
     ends_before: u64,
 }
 
-#[derive(Debug, Default)]
-struct RingState {
-    counts: JobCounts,
-    depth: u64,
-    /// When the last job ended.
-    last_done_ns: Option<u64>,
-    /// Jobs with the hardware, in the order in which they were handed over: key, and whether it has ended already.
-    with_hardware: VecDeque<(JobKey, bool)>,
-    /// Place of the first of these.
-    first: u64,
-    /// Jobs with the hardware, those included that were overtaken too often to be kept in order.
-    running: u64,
-    /// Since when there has been one.
-    busy_since_ns: u64,
-    /// Firmware decides what executes when: starts are not inferred.
-    by_firmware: bool,
-    /// Jobs handed over before this place may have ended without our seeing it: records were lost.
-    suspect_before: u64,
+impl Live {
+    fn new(job: Job) -> Live {
+        Live { job, order: None, beside: false, ends_before: 0 }
+    }
 }
 
 impl Jobs {
@@ -64,30 +53,31 @@ impl Jobs {
     }
 
     /// Takes an event, and gives the job that it ends, if it ends one.
+    #[inline]
     pub fn event(&mut self, event: &Event, mut ended: impl FnMut(&Job)) {
         match event.kind {
             EventKind::Submit => self.submit(event, &mut ended),
             EventKind::Commit => self.commit(event, &mut ended),
             EventKind::Complete => self.complete(event, &mut ended),
             EventKind::Start => {
-                if let Some(live) = event.key.and_then(|key| self.live.get_mut(&key)) {
-                    live.job.start_ns.get_or_insert((event.at_ns, ExecKind::Measured));
+                if let Some(job) = self.job_mut(event.key) {
+                    job.start_ns.get_or_insert((event.at_ns, ExecKind::Measured));
                 }
             }
             EventKind::Dependency => {
-                if let Some(live) = event.key.and_then(|key| self.live.get_mut(&key)) {
-                    live.job.dependencies = live.job.dependencies.saturating_add(1);
+                if let Some(job) = self.job_mut(event.key) {
+                    job.dependencies = job.dependencies.saturating_add(1);
                 }
             }
             EventKind::Blocked => {
-                if let Some(live) = event.key.and_then(|key| self.live.get_mut(&key)) {
-                    live.job.blocked_by = event.other;
+                if let Some(job) = self.job_mut(event.key) {
+                    job.blocked_by = event.other;
                 }
             }
             EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, &mut ended),
             EventKind::Error => {
-                if let Some(live) = event.key.and_then(|key| self.live.get_mut(&key)) {
-                    live.job.status = JobStatus::Failed(event.value.unwrap_or(0));
+                if let Some(job) = self.job_mut(event.key) {
+                    job.status = JobStatus::Failed(event.value.unwrap_or(0));
                 }
             }
             _ => {}
@@ -96,37 +86,25 @@ impl Jobs {
 
     /// On this ring firmware decides what executes when: the end of one job does not tell when the next one began.
     pub fn by_firmware(&mut self, ring: RingId) {
-        if let Some(ring) = self.ring_state(Some(ring)) {
+        if let Some(ring) = ring_mut(&mut self.rings, Some(ring)) {
             ring.by_firmware = true;
-        }
-    }
-
-    /// Records were lost about now: the ends of jobs that are in flight may be among them.
-    pub fn lost(&mut self) {
-        for ring in &mut self.rings {
-            ring.suspect_before = ring.first.saturating_add(ring.with_hardware.len() as u64);
         }
     }
 
     /// The trace ends: gives the jobs in flight, and counts the time of those with the hardware.
     pub fn finish(&mut self, at_ns: u64, mut ended: impl FnMut(&Job)) {
         for ring in &mut self.rings {
-            if ring.running > 0 {
-                ring.counts.busy_ns = ring.counts.busy_ns.saturating_add(at_ns.saturating_sub(ring.busy_since_ns));
-            }
-            ring.running = 0;
-            ring.with_hardware.clear();
+            ring.finish(at_ns);
         }
-        let mut rest: Vec<Live> = self.live.drain().map(|(_, live)| live).collect();
-        rest.sort_unstable_by_key(|live| (live.job.submit_ns.or(live.job.run_ns), live.job.key));
-        for live in rest {
-            ended(&live.job);
-        }
+        let live = std::mem::take(&mut self.live);
+        let mut rest: Vec<&Job> = live.iter().map(|(_, live)| &live.job).collect();
+        rest.sort_unstable_by_key(|job| (job.submit_ns.or(job.run_ns), job.key));
+        rest.into_iter().for_each(&mut ended);
     }
 
     /// Jobs in flight: what was submitted or handed over and has not ended.
     pub fn in_flight(&self) -> impl Iterator<Item = &Job> {
-        self.live.values().map(|live| &live.job)
+        self.live.iter().map(|(_, live)| &live.job)
     }
 
     /// What a ring did so far.
@@ -139,197 +117,183 @@ impl Jobs {
         self.unmatched_ends
     }
 
+    fn job_mut(&mut self, key: Option<JobKey>) -> Option<&mut Job> {
+        let slot = self.live.find(&key?)?;
+        Some(&mut self.live.get_mut(slot)?.job)
+    }
+
+    #[inline]
     fn submit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
         let Some(key) = event.key else { return };
-        // Told twice: a fence's numbers are never given out again.
-        if matches!(key, JobKey::Fence { .. }) && self.live.get(&key).is_some_and(|live| live.job.submit_ns.is_some()) {
-            return;
+        if let Some(before) = self.live.find(&key) {
+            // Told twice: a fence's numbers are never given out again.
+            let was_told = |live: &Live| live.job.submit_ns.is_some() && matches!(key, JobKey::Fence { .. });
+            if self.live.get(before).is_some_and(was_told) {
+                return;
+            }
+            // The end of the job before, whose key this one has, was not seen.
+            self.end_as_lost(before, ended);
         }
-        let job = Job {
-            pid: event.pid,
-            tid: event.tid,
-            comm: event.comm,
-            submit_ns: Some(event.at_ns),
-            ..unseen(key, event)
-        };
-        if let Some(before) = self.live.insert(key, Live { job, order: None, beside: false, ends_before: 0 }) {
-            self.give_up(before, event.at_ns, ended);
-        }
-        if let Some(ring) = self.ring_state(event.ring) {
-            ring.depth = ring.depth.saturating_add(1);
-            ring.counts.depth_peak = ring.counts.depth_peak.max(ring.depth);
+        self.live.insert(
+            &key,
+            Live::new(Job {
+                pid: event.pid,
+                tid: event.tid,
+                comm: event.comm,
+                submit_ns: Some(event.at_ns),
+                ..unseen(key, event)
+            }),
+        );
+        if let Some(ring) = ring_mut(&mut self.rings, event.ring) {
+            ring.submitted();
         }
     }
 
+    #[inline]
     fn commit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
         let Some(key) = event.key else { return };
-        if matches!(key, JobKey::Fence { .. }) && self.live.get(&key).is_some_and(|live| live.job.run_ns.is_some()) {
-            return;
-        }
-        // Handed over twice under one address: the end of the first was lost, and the submission of the second.
-        if self.live.get(&key).is_some_and(|live| live.order.is_some())
-            && let Some(before) = self.live.remove(&key)
+        let mut found = self.live.find(&key);
+        if let Some(slot) = found
+            && let Some(live) = self.live.get(slot)
+            && live.job.run_ns.is_some()
         {
-            self.give_up(before, event.at_ns, ended);
-        }
-        let order = self.ring_state(event.ring).map(|ring| {
-            if ring.running == 0 {
-                ring.busy_since_ns = event.at_ns;
+            if matches!(key, JobKey::Fence { .. }) {
+                return;
             }
-            ring.running = ring.running.saturating_add(1);
-            ring.with_hardware.push_back((key, false));
-            ring.first.saturating_add(ring.with_hardware.len() as u64).saturating_sub(1)
-        });
-        let unmatched_ends = self.unmatched_ends;
-        let live = self.live.entry(key).or_insert_with(|| Live {
-            job: unseen(key, event),
-            order: None,
-            beside: false,
-            ends_before: 0,
-        });
+            // Handed over twice under one address: the end of the first was lost, and the submission of the second.
+            self.end_as_lost(slot, ended);
+            found = None;
+        }
+        let slot = match found {
+            Some(slot) => slot,
+            None => self.live.insert(&key, Live::new(unseen(key, event))),
+        };
+        let Some(live) = self.live.get_mut(slot) else { return };
+        let ring = event.ring.or(live.job.ring);
+        if ring != live.job.ring && live.job.submit_ns.is_some() {
+            // Its queue moved to another ring meanwhile.
+            if let Some(before) = ring_mut(&mut self.rings, live.job.ring) {
+                before.depth = before.depth.saturating_sub(1);
+            }
+            if let Some(now) = ring_mut(&mut self.rings, ring) {
+                now.submitted();
+            }
+        }
+        live.job.ring = ring;
         live.job.run_ns = Some(event.at_ns);
-        live.ends_before = unmatched_ends;
-        live.job.ring = event.ring.or(live.job.ring);
-        live.order = order;
+        live.ends_before = self.unmatched_ends;
+        live.order = ring_mut(&mut self.rings, ring).map(|ring| ring.hand_over(slot, event.at_ns));
     }
 
+    #[inline]
     fn complete(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
         let Some(key) = event.key else { return };
-        let Some(mut live) = self.live.remove(&key) else {
+        let Some(slot) = self.live.unlink(&key) else {
             self.unmatched_ends = self.unmatched_ends.saturating_add(1);
             return;
         };
-        live.job.done_ns = Some(event.at_ns);
-        live.job.status = match (live.job.status, event.value) {
+        if !self.suspects.is_empty() {
+            self.end_suspects(slot, ended);
+        }
+        let last_done_ns = self.leave(slot, event.at_ns, ended);
+        let Some(live) = self.live.get_mut(slot) else { return };
+        let job = &mut live.job;
+        job.done_ns = Some(event.at_ns);
+        job.status = match (job.status, event.value) {
             (failed @ JobStatus::Failed(_), _) => failed,
             (_, Some(0)) => JobStatus::Completed,
             (_, Some(error)) => JobStatus::Failed(error),
             (_, None) => JobStatus::Ended,
         };
-        let last_done_ns = self.leave(&mut live, event.at_ns, ended);
         // A job that nobody saw begin has ended meanwhile, perhaps on this ring: it may be the one that this one waited for.
         let is_sure = live.ends_before == self.unmatched_ends;
-        let infers = self.ring_state(live.job.ring).is_some_and(|ring| !ring.by_firmware);
+        let infers = job.ring.and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware);
         if infers
             && is_sure
-            && live.job.start_ns.is_none()
+            && job.start_ns.is_none()
             && !live.beside
-            && let Some(run_ns) = live.job.run_ns
+            && let Some(run_ns) = job.run_ns
         {
             // An end before the hand-over was that of an earlier job.
             let start_ns = last_done_ns.map_or(run_ns, |done| done.max(run_ns)).min(event.at_ns);
-            live.job.start_ns = Some((start_ns, ExecKind::Inferred));
+            job.start_ns = Some((start_ns, ExecKind::Inferred));
         }
-        ended(&live.job);
+        ended(job);
+        self.live.free(slot);
     }
 
     /// A fence signalled with an error. If it is a job's of which the scheduler did not say that it is done, that job was killed before it
     /// ran.
     fn fence_error(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
-        if event.key.is_some_and(|key| self.live.contains_key(&key)) {
+        if event.key.is_some_and(|key| self.live.find(&key).is_some()) {
             self.complete(event, ended);
         }
     }
 
     /// Takes a job off its ring, and says when the job before it ended there.
-    fn leave(&mut self, live: &mut Live, at_ns: u64, ended: &mut impl FnMut(&Job)) -> Option<u64> {
+    #[inline]
+    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(&Job)) -> Option<u64> {
+        let live = self.live.get(slot)?;
+        let (of, order) = (live.job.ring?, live.order);
         let (was_submitted, was_running) = (live.job.submit_ns.is_some(), live.job.run_ns.is_some());
-        let order = live.order;
-        let ring = self.ring_state(live.job.ring)?;
+        let ring = self.rings.get_mut(of.0 as usize)?;
         ring.depth = ring.depth.saturating_sub(u64::from(was_submitted));
         if !was_running {
             return ring.last_done_ns;
         }
-        let overtaken = order.map(|order| ring.end(order)).unwrap_or_default();
-        ring.running = ring.running.saturating_sub(1);
-        let (suspect_before, mut gone, mut overtook) = (ring.suspect_before, Vec::new(), false);
-        let (lost, passed): (Vec<_>, Vec<_>) = overtaken.into_iter().partition(|(order, _)| *order < suspect_before);
-        for (order, key) in lost {
-            // Handed over before records were lost: its end was among them.
-            ring.end(order);
-            ring.running = ring.running.saturating_sub(1);
-            gone.push(key);
+        if let Some(order) = order
+            && !ring.end_first(order)
+        {
+            self.leave_among_others(slot, of, order, ended);
         }
-        for (_, key) in passed {
-            overtook = true;
-            live.beside = true;
-            if let Some(other) = self.live.get_mut(&key) {
+        let ring = self.rings.get_mut(of.0 as usize)?;
+        ring.leave();
+        ring.rest(at_ns);
+        ring.last_done_ns.replace(at_ns)
+    }
+
+    /// The same, where others were handed over before and have not ended, or did so out of order.
+    #[cold]
+    fn leave_among_others(&mut self, slot: Slot, of: RingId, order: u64, ended: &mut impl FnMut(&Job)) {
+        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
+        // Handed over before records were lost: its end was among them.
+        let (lost, passed): (Vec<_>, Vec<_>) =
+            ring.end(order).into_iter().partition(|(order, _)| ring.is_suspect(*order));
+        if !passed.is_empty() {
+            ring.counts.out_of_order = ring.counts.out_of_order.saturating_add(1);
+        }
+        for (_, other) in &passed {
+            if let Some(other) = self.live.get_mut(*other) {
                 other.beside = true;
             }
         }
-        let ring = self.ring_state(live.job.ring)?;
-        ring.counts.out_of_order = ring.counts.out_of_order.saturating_add(u64::from(overtook));
-        let strays = ring.tidy();
-        if ring.running == 0 {
-            ring.counts.busy_ns = ring.counts.busy_ns.saturating_add(at_ns.saturating_sub(ring.busy_since_ns));
+        if let Some(live) = self.live.get_mut(slot) {
+            live.beside |= !passed.is_empty();
         }
-        let before = ring.last_done_ns.replace(at_ns);
-        for key in strays {
-            if let Some(other) = self.live.get_mut(&key) {
+        for (_, gone) in lost {
+            self.end_as_lost(gone, ended);
+        }
+        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
+        for stray in ring.tidy() {
+            if let Some(other) = self.live.get_mut(stray) {
                 other.order = None;
             }
         }
-        for key in gone {
-            if let Some(mut other) = self.live.remove(&key) {
-                other.job.status = JobStatus::Lost;
-                let was_submitted = u64::from(other.job.submit_ns.is_some());
-                if let Some(ring) = self.ring_state(other.job.ring) {
-                    ring.depth = ring.depth.saturating_sub(was_submitted);
-                }
-                ended(&other.job);
-            }
-        }
-        before
-    }
-
-    /// A job whose end was not seen, and whose key another one has now.
-    fn give_up(&mut self, mut live: Live, at_ns: u64, ended: &mut impl FnMut(&Job)) {
-        live.job.status = JobStatus::Lost;
-        self.leave(&mut live, at_ns, ended);
-        ended(&live.job);
-    }
-
-    fn ring_state(&mut self, ring: Option<RingId>) -> Option<&mut RingState> {
-        let at = ring?.0 as usize;
-        if self.rings.len() <= at {
-            self.rings.resize_with(at.saturating_add(1), RingState::default);
-        }
-        self.rings.get_mut(at)
     }
 }
 
-impl RingState {
-    /// Marks the job at a place as ended, and gives those before it that have not.
-    fn end(&mut self, order: u64) -> Vec<(u64, JobKey)> {
-        let Some(at) = order.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
-            return Vec::new();
-        };
-        if let Some((_, has_ended)) = self.with_hardware.get_mut(at) {
-            *has_ended = true;
-        }
-        let before = self.with_hardware.iter().take(at).zip(self.first..);
-        before.filter(|((_, has_ended), _)| !has_ended).map(|((key, _), order)| (order, *key)).collect()
+/// A ring's state, made at its first event.
+#[inline]
+fn ring_mut(rings: &mut Vec<RingState>, ring: Option<RingId>) -> Option<&mut RingState> {
+    let at = ring?.0 as usize;
+    if rings.len() <= at {
+        rings.resize_with(at.saturating_add(1), RingState::default);
     }
-
-    /// Forgets those that ended, up to the first that has not, and gives those that too many others overtook.
-    fn tidy(&mut self) -> Vec<JobKey> {
-        let mut strays = Vec::new();
-        while let Some((key, has_ended)) = self.with_hardware.front() {
-            if !has_ended {
-                let ended = self.with_hardware.iter().filter(|(_, has_ended)| *has_ended).count();
-                if ended < MOST_OVERTAKEN {
-                    break;
-                }
-                strays.push(*key);
-            }
-            self.with_hardware.pop_front();
-            self.first = self.first.saturating_add(1);
-        }
-        strays
-    }
+    rings.get_mut(at)
 }
 
 /// A job of which nothing is known but what the event says.
+#[inline]
 fn unseen(key: JobKey, event: &Event) -> Job {
     Job {
         key,

@@ -1,21 +1,20 @@
 //! One look at a whole trace.
 
+mod people;
+
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
-    ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, ProcessReport,
-    RingId, RingReport, TraceNames, TraceReport, WaitReport,
+    ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Job, JobStatus, NameId, ProcessReport, RingId,
+    RingReport, TraceNames, TraceReport, WaitReport,
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
+use people::{MOST_CONTEXTS, MOST_PROCESSES, People};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Errors that are told one by one.
 const MOST_ERRORS: usize = 100;
-/// Processes that are told one by one.
-const MOST_PROCESSES: usize = 4096;
-/// Contexts that are told one by one.
-const MOST_CONTEXTS: usize = 4096;
 
 /// What a report is to know of the machine, beside the events.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +49,15 @@ struct Totals {
     to_ns: u64,
     events: [u64; EventKind::ALL.len()],
     rings: Vec<RingTotals>,
-    processes: FxHashMap<u32, ProcessTotals>,
-    contexts: FxHashMap<u64, ContextTotals>,
-    contexts_cut: bool,
-    /// Jobs of processes that are not told.
-    processes_cut: u64,
+    people: People,
     waiting: FxHashMap<u32, u64>,
     waits: FxHashMap<u32, (NameId, Distribution)>,
     errors: Vec<(u64, Job)>,
     error_count: u64,
     slowest: BinaryHeap<Reverse<Slow>>,
     most_slow: usize,
+    /// The shortest time of the slowest, once there are as many as are wanted.
+    least_slow_ns: Option<u64>,
 }
 
 /// Values that a distribution keeps which may never be looked at.
@@ -95,23 +92,6 @@ impl RingTotals {
     }
 }
 
-#[derive(Debug)]
-struct ProcessTotals {
-    comm: NameId,
-    jobs: u64,
-    failed: u64,
-    /// By ring: time of execution, and with the hardware. Which one counts is known in the end.
-    times: FxHashMap<Option<RingId>, (u64, u64)>,
-    queue: Distribution,
-}
-
-#[derive(Debug)]
-struct ContextTotals {
-    pid: u32,
-    ring: Option<RingId>,
-    jobs: u64,
-}
-
 /// A job by its time from submission to end.
 #[derive(Debug)]
 struct Slow(u64, Job);
@@ -141,6 +121,7 @@ impl Report {
     }
 
     /// Takes an event, in order of time, and gives the job that it ends to `ended`, too.
+    #[inline]
     pub fn event(&mut self, event: &Event, names: &TraceNames, mut ended: impl FnMut(&Job)) {
         while self.totals.rings.len() < names.rings().len() {
             self.add_ring(names);
@@ -154,6 +135,7 @@ impl Report {
     }
 
     /// Makes room for the next ring, and looks at who schedules it.
+    #[cold]
     fn add_ring(&mut self, names: &TraceNames) {
         let at = self.totals.rings.len();
         let gpu = names.rings().get(at).and_then(|ring| ring.gpu.as_ref());
@@ -175,9 +157,13 @@ impl Report {
         self.totals.from_ns = Some(at_ns);
     }
 
-    /// Records were lost about now.
-    pub fn lost(&mut self) {
-        self.jobs.lost();
+    /// Records were lost about now. Gives the jobs of which nothing more will be seen to `ended`.
+    pub fn lost(&mut self, mut ended: impl FnMut(&Job)) {
+        let totals = &mut self.totals;
+        self.jobs.lost(|job| {
+            totals.job(job);
+            ended(job);
+        });
     }
 
     /// Jobs in flight.
@@ -232,18 +218,16 @@ impl Report {
         rings.sort_by(|a, b| (&a.gpu, &a.name).cmp(&(&b.gpu, &b.name)));
         let comm = |id: NameId| Text::from(names.get(id).to_string());
         let mut processes: Vec<ProcessReport> = totals
+            .people
             .processes
             .iter()
-            .map(|(pid, of)| ProcessReport {
-                pid: *pid,
+            .zip(totals.people.exec_ns(|ring| kind(ring) == ExecKind::InFlight))
+            .map(|(of, exec_ns)| ProcessReport {
+                pid: of.pid,
                 comm: comm(of.comm),
                 jobs: of.jobs,
                 failed: of.failed,
-                exec_ns: of
-                    .times
-                    .iter()
-                    .map(|(ring, (exec, in_flight))| if kind(*ring) == ExecKind::InFlight { in_flight } else { exec })
-                    .sum(),
+                exec_ns,
                 queue: of.queue.summary(),
             })
             .collect();
@@ -251,10 +235,11 @@ impl Report {
         let ring_of = |ring: Option<RingId>| ring.and_then(|ring| names.get_ring(ring));
         let ring_name = |ring: Option<RingId>| ring_of(ring).map_or(Text::Static(""), |ring| ring.name.clone());
         let mut contexts: Vec<ContextReport> = totals
+            .people
             .contexts
             .iter()
-            .map(|(context, of)| ContextReport {
-                context: *context,
+            .map(|of| ContextReport {
+                context: of.context,
                 pid: of.pid,
                 gpu: ring_of(of.ring).and_then(|ring| ring.gpu.clone()),
                 ring: ring_name(of.ring),
@@ -295,14 +280,14 @@ impl Report {
         let slowest = totals.slowest.into_sorted_vec().into_iter().map(|Reverse(Slow(_, job))| told(job)).collect();
         let mut unavailable = Vec::new();
         tell_unknown(&rings, &self.subject, &mut unavailable);
-        if totals.contexts_cut {
+        if totals.people.contexts_cut {
             let detail = format!("only the first {MOST_CONTEXTS} contexts are told one by one");
             unavailable.push(Unavailable::new("contexts", Why::new(Reason::NotSupported, detail)));
         }
-        if totals.processes_cut > 0 {
+        if totals.people.processes_cut > 0 {
             let detail = format!(
                 "only the first {MOST_PROCESSES} processes are told one by one; {} jobs are of others",
-                totals.processes_cut
+                totals.people.processes_cut
             );
             unavailable.push(Unavailable::new("processes", Why::new(Reason::NotSupported, detail)));
         }
@@ -375,8 +360,11 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
 }
 
 impl Totals {
+    #[inline]
     fn count(&mut self, event: &Event) {
-        self.from_ns = Some(self.from_ns.map_or(event.at_ns, |from| from.min(event.at_ns)));
+        if self.from_ns.is_none_or(|from| event.at_ns < from) {
+            self.from_ns = Some(event.at_ns);
+        }
         self.to_ns = self.to_ns.max(event.at_ns);
         if let Some(n) = self.events.get_mut(event.kind as usize) {
             *n = n.saturating_add(1);
@@ -397,6 +385,7 @@ impl Totals {
         }
     }
 
+    #[inline]
     fn job(&mut self, job: &Job) {
         if let JobStatus::Failed(_) = job.status {
             self.error_count = self.error_count.saturating_add(1);
@@ -408,61 +397,35 @@ impl Totals {
             ring.job(job, &mut self.pool);
         }
         // Who submitted a job whose submission was not seen is not known.
-        if job.submit_ns.is_some() {
-            self.of_process(job);
-        }
-        if self.most_slow > 0
-            && let (Some(submit), Some(done)) = (job.submit_ns, job.done_ns)
-        {
-            let slow = Slow(done.saturating_sub(submit), *job);
-            if self.slowest.len() < self.most_slow {
-                self.slowest.push(Reverse(slow));
-            } else if let Some(mut least) = self.slowest.peek_mut()
-                && least.0 < slow
-            {
-                *least = Reverse(slow);
+        if let Some(submit_ns) = job.submit_ns {
+            self.people.job(job, &mut self.pool);
+            if let Some(done_ns) = job.done_ns {
+                let ns = done_ns.saturating_sub(submit_ns);
+                if self.least_slow_ns.is_none_or(|least| ns >= least) {
+                    self.slow(Slow(ns, *job));
+                }
             }
         }
     }
-}
 
-impl Totals {
-    /// Adds a job to its process and its context.
-    fn of_process(&mut self, job: &Job) {
-        let pid = if job.pid == 0 { job.tid } else { job.pid };
-        if self.processes.len() >= MOST_PROCESSES && !self.processes.contains_key(&pid) {
-            self.processes_cut = self.processes_cut.saturating_add(1);
-            return;
+    /// Keeps one of the slowest jobs.
+    #[cold]
+    fn slow(&mut self, slow: Slow) {
+        if self.slowest.len() < self.most_slow {
+            self.slowest.push(Reverse(slow));
+        } else if let Some(mut least) = self.slowest.peek_mut()
+            && least.0 < slow
+        {
+            *least = Reverse(slow);
         }
-        let process = self.processes.entry(pid).or_insert_with(|| ProcessTotals {
-            comm: job.comm,
-            jobs: 0,
-            failed: 0,
-            times: FxHashMap::default(),
-            queue: Distribution::keeping(FEW),
-        });
-        process.comm = job.comm;
-        process.jobs = process.jobs.saturating_add(1);
-        process.failed = process.failed.saturating_add(u64::from(matches!(job.status, JobStatus::Failed(_))));
-        let (exec, in_flight) = process.times.entry(job.ring).or_default();
-        *exec = exec.saturating_add(job.exec_ns().unwrap_or(0));
-        *in_flight = in_flight.saturating_add(job.in_flight_ns().unwrap_or(0));
-        if let Some(ns) = job.queue_ns() {
-            process.queue.add(ns, &mut self.pool);
-        }
-        if let JobKey::Fence { context, .. } = job.key {
-            if self.contexts.len() < MOST_CONTEXTS || self.contexts.contains_key(&context) {
-                let of = self.contexts.entry(context).or_insert(ContextTotals { pid, ring: None, jobs: 0 });
-                of.ring = job.ring.or(of.ring);
-                of.jobs = of.jobs.saturating_add(1);
-            } else {
-                self.contexts_cut = true;
-            }
+        if self.slowest.len() >= self.most_slow {
+            self.least_slow_ns = Some(self.slowest.peek().map_or(u64::MAX, |least| least.0.0));
         }
     }
 }
 
 impl RingTotals {
+    #[inline]
     fn job(&mut self, job: &Job, pool: &mut Pool) {
         self.jobs = self.jobs.saturating_add(1);
         let status = match job.status {

@@ -135,7 +135,7 @@ fn what_is_told_twice_of_a_fence_is_one_job() {
 fn after_a_loss_a_job_that_was_passed_by_is_lost_and_no_disorder() {
     let mut jobs = Jobs::new();
     let mut ended = run(&mut jobs, &[(Submit, 0, 1), (Commit, 1, 1)]);
-    jobs.lost();
+    jobs.lost(|job| panic!("{job:?}"));
     ended.extend(run(&mut jobs, &[(Submit, 5, 2), (Commit, 6, 2), (Complete, 9, 2), (Complete, 12, 1)]));
     assert_eq!(
         ended.iter().map(|job| (job.key, job.status)).collect::<Vec<_>>(),
@@ -157,7 +157,7 @@ fn a_job_that_hangs_while_thousands_pass_keeps_its_end_and_its_time() {
     let hung = ended.last().unwrap();
     assert_eq!((hung.key, hung.in_flight_ns()), (key(1), Some(30_000)));
     assert_eq!(jobs.ring(RING).busy_ns, 30_000);
-    assert!(jobs.ring(RING).out_of_order >= MOST_OVERTAKEN as u64, "{:?}", jobs.ring(RING));
+    assert!(jobs.ring(RING).out_of_order >= ring::MOST_OVERTAKEN as u64, "{:?}", jobs.ring(RING));
     assert_eq!(jobs.in_flight().count(), 0);
 }
 
@@ -214,4 +214,71 @@ fn behind_a_job_of_before_the_trace_no_start_is_inferred() {
     );
     assert_eq!((ended[0].start_ns, ended[0].in_flight_ns()), (None, Some(109)));
     assert_eq!(ended[1].start_ns, Some((120, ExecKind::Inferred)));
+}
+
+#[test]
+fn a_job_whose_hand_over_and_end_were_lost_ends_with_the_next_of_its_context() {
+    let mut jobs = Jobs::new();
+    run(&mut jobs, &[(Submit, 0, 1), (Submit, 1, 2), (Submit, 2, 3), (Commit, 3, 1), (Complete, 4, 1)]);
+    let mut ended = Vec::new();
+    jobs.lost(|job| ended.push(*job));
+    assert_eq!(ended, [], "job 2 may still run");
+    // Of another context, nothing follows.
+    let other = |kind, at_ns| Event { key: Some(JobKey::Fence { context: 9, seqno: 9 }), ..event(kind, at_ns, 9) };
+    jobs.event(&other(Submit, 10), |_| {});
+    jobs.event(&other(Commit, 11), |_| {});
+    jobs.event(&other(Complete, 12), |job| assert_eq!(job.key, JobKey::Fence { context: 9, seqno: 9 }));
+    assert_eq!(jobs.in_flight().count(), 2);
+    ended.extend(run(&mut jobs, &[(Commit, 20, 3), (Complete, 25, 3)]));
+    assert_eq!(
+        ended.iter().map(|job| (job.key, job.status, job.start_ns)).collect::<Vec<_>>(),
+        [(key(2), JobStatus::Lost, None), (key(3), JobStatus::Completed, Some((20, ExecKind::Inferred)))]
+    );
+    assert_eq!(jobs.in_flight().count(), 0);
+    run(&mut jobs, &[(Submit, 30, 4)]);
+    assert_eq!(jobs.ring(RING), JobCounts { out_of_order: 0, depth_peak: 3, busy_ns: 1 + 1 + 5 });
+}
+
+#[test]
+fn without_a_loss_the_next_of_its_context_ends_no_job() {
+    let mut jobs = Jobs::new();
+    let ended = run(&mut jobs, &[(Submit, 0, 1), (Submit, 1, 2), (Commit, 3, 2), (Complete, 4, 2)]);
+    assert_eq!((ended.len(), jobs.in_flight().count()), (1, 1));
+}
+
+#[test]
+fn what_was_overtaken_too_often_is_lost_when_records_were() {
+    let mut jobs = Jobs::new();
+    // Another context, so that nothing but the ring tells.
+    let hung = |kind, at_ns| Event { key: Some(JobKey::Address(7)), ..event(kind, at_ns, 7) };
+    jobs.event(&hung(Submit, 0), |_| {});
+    jobs.event(&hung(Commit, 0), |_| {});
+    for i in 1..=2 * ring::MOST_OVERTAKEN as u64 {
+        run(&mut jobs, &[(Submit, i * 10, i), (Commit, i * 10, i), (Complete, i * 10 + 5, i)]);
+    }
+    jobs.lost(|job| panic!("{job:?}"));
+    let ended = run(&mut jobs, &[(Submit, 90_000, 9_000), (Commit, 90_000, 9_000), (Complete, 90_010, 9_000)]);
+    assert_eq!(ended.iter().map(|job| job.status).collect::<Vec<_>>(), [JobStatus::Lost, JobStatus::Completed]);
+    let busy_ns = jobs.ring(RING).busy_ns;
+    jobs.finish(1_000_000, |job| panic!("{job:?}"));
+    assert_eq!(jobs.ring(RING).busy_ns, busy_ns, "nothing is with the hardware");
+}
+
+#[test]
+fn while_records_are_being_lost_jobs_in_flight_stay_bounded() {
+    let mut jobs = Jobs::new();
+    let mut lost = 0;
+    for round in 0..100_u64 {
+        for i in 0..20 {
+            let number = round * 20 + i;
+            let at = Event { key: Some(JobKey::Address(number)), ..event(Submit, number, number) };
+            jobs.event(&at, |_| {});
+        }
+        jobs.lost(|job| {
+            assert_eq!((job.status, job.submit_ns), (JobStatus::Lost, Some(lost)), "the oldest goes first");
+            lost += 1;
+        });
+    }
+    assert!(jobs.in_flight().count() <= lost::MOST_DOUBTED, "{}", jobs.in_flight().count());
+    assert_eq!(jobs.in_flight().count() as u64 + lost, 2000);
 }

@@ -1,5 +1,6 @@
 use super::*;
 use gpuscope_model::trace::Family;
+use gpuscope_model::trace::JobKey;
 
 /// A trace as it is made up: names, and events added one by one.
 struct Trace {

@@ -53,10 +53,12 @@ pub(crate) fn random(seed: u64, jobs: u64) -> Stream {
     let (mut events, mut waits) = (Vec::new(), Vec::new());
     let mut earlier: Vec<(JobKey, u64)> = Vec::new();
     let mut free_ns = [0; 6];
+    // A context is a queue of one process for one ring, and hands its jobs over in order.
+    let mut handed_over_ns = [[0; 6]; 3];
     for job in 0..jobs {
         let who = random.below(3);
-        let key = JobKey::Fence { context: who + 1, seqno: job + 1 };
         let at = random.below(6) as usize;
+        let key = JobKey::Fence { context: who * 6 + at as u64 + 1, seqno: job + 1 };
         // Round times, so that many fall together.
         let submit_ns = 10_000 + job * 40 + random.below(8) * 10;
         let mut run_ns = submit_ns + random.below(20) * 10;
@@ -75,6 +77,8 @@ pub(crate) fn random(seed: u64, jobs: u64) -> Stream {
             waits_for = Some(*other);
             run_ns = run_ns.max(*done_ns);
         }
+        run_ns = run_ns.max(handed_over_ns[who as usize][at]);
+        handed_over_ns[who as usize][at] = run_ns;
         let mut submit = thread(event(submit_ns, EventKind::Submit, key));
         (submit.ring, submit.client) = (Some(rings[at]), (who > 0).then_some(who));
         submit.value = Some(1);
@@ -154,10 +158,10 @@ pub(crate) mod analysed {
         let (mut jobs, mut all) = (Jobs::new(), Vec::new());
         let mut ended = Vec::new();
         for (place, event) in stream.events.iter().enumerate() {
-            if stream.losses.contains(&place) {
-                jobs.lost();
-            }
             ended.clear();
+            if stream.losses.contains(&place) {
+                jobs.lost(|job| ended.push(*job));
+            }
             jobs.event(event, |job| ended.push(*job));
             each(Some(event), &ended);
             all.extend_from_slice(&ended);

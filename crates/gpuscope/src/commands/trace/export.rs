@@ -49,9 +49,10 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
             form.event(event, names)?;
             jobs.iter().try_for_each(|job| form.job(job, names))
         }
-        Seen::Lost => {
-            report.lost();
-            Ok(())
+        Seen::Lost(names) => {
+            jobs.clear();
+            report.lost(|job| jobs.push(*job));
+            jobs.iter().try_for_each(|job| form.job(job, names))
         }
     })?;
     jobs.clear();

@@ -39,8 +39,8 @@ enum Source {
 pub(super) enum Seen<'a> {
     /// An event, and the names that it refers to.
     Event(&'a Event, &'a TraceNames),
-    /// Records were lost about here.
-    Lost,
+    /// Records were lost about here. With the names that jobs refer to.
+    Lost(&'a TraceNames),
 }
 
 /// What is known in the end.
@@ -183,7 +183,7 @@ fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> 
                 to_ns = to_ns.max(Some(until_ns));
                 if lost_ns.is_some_and(|lost_ns| lost_ns <= until_ns) {
                     lost_ns = None;
-                    done = each(Seen::Lost);
+                    done = each(Seen::Lost(decoder.names()));
                 }
             }
             Item::Mark { .. } => {}
@@ -191,7 +191,7 @@ fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> 
     })?;
     done?;
     if lost_ns.is_some() {
-        each(Seen::Lost)?;
+        each(Seen::Lost(decoder.names()))?;
     }
     dropped.unreadable = dropped.unreadable.saturating_add(decoder.unreadable());
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns, damage: damage(&summary) })
@@ -219,7 +219,7 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
         }
         if file.lost() != gaps {
             gaps = file.lost();
-            each(Seen::Lost)?;
+            each(Seen::Lost(decoder.names()))?;
         }
     }
     let lost = file.lost();
@@ -255,7 +255,7 @@ fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
         let now = reader.lost().saturating_add(reader.uncounted_gaps());
         if now != lost {
             lost = now;
-            each(Seen::Lost)?;
+            each(Seen::Lost(reader.names()))?;
         }
     }
     let mut damage = Vec::new();

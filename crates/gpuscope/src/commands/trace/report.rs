@@ -34,9 +34,14 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
             });
             written
         }
-        Seen::Lost => {
-            report.lost();
-            Ok(())
+        Seen::Lost(names) => {
+            let mut written = Ok(());
+            report.lost(|job| {
+                if args.jobs && written.is_ok() {
+                    written = write_job(&mut out, job, names, format);
+                }
+            });
+            written
         }
     })?;
     let mut written = Ok(());

@@ -1,0 +1,129 @@
+//! What is with the hardware of a ring, in the order in which it was handed over.
+
+use super::JobCounts;
+use super::table::Slot;
+use std::collections::VecDeque;
+
+/// A job overtaken by so many others is no longer looked at in its ring's order: one that hangs must not cost the others more.
+pub(super) const MOST_OVERTAKEN: usize = 256;
+
+/// In the place of a job that has ended.
+const ENDED: Slot = Slot::MAX;
+
+#[derive(Debug, Default)]
+pub(super) struct RingState {
+    pub(super) counts: JobCounts,
+    /// Jobs submitted and not ended.
+    pub(super) depth: u64,
+    /// When the last job ended.
+    pub(super) last_done_ns: Option<u64>,
+    with_hardware: VecDeque<Slot>,
+    /// Place of the first of these.
+    first: u64,
+    /// How many of them have ended already.
+    ended: usize,
+    /// Jobs with the hardware, those included that were overtaken too often to be kept in order.
+    running: u64,
+    /// Since when there has been one.
+    busy_since_ns: u64,
+    /// Firmware decides what executes when: starts are not inferred.
+    pub(super) by_firmware: bool,
+    /// Jobs handed over before this place may have ended without our seeing it: records were lost.
+    suspect_before: u64,
+}
+
+impl RingState {
+    #[inline]
+    pub(super) fn submitted(&mut self) {
+        self.depth = self.depth.saturating_add(1);
+        self.counts.depth_peak = self.counts.depth_peak.max(self.depth);
+    }
+
+    /// Puts a job behind the others, and says at which place.
+    #[inline]
+    pub(super) fn hand_over(&mut self, slot: Slot, at_ns: u64) -> u64 {
+        if self.running == 0 {
+            self.busy_since_ns = at_ns;
+        }
+        self.running = self.running.saturating_add(1);
+        self.with_hardware.push_back(slot);
+        self.next_place().saturating_sub(1)
+    }
+
+    fn next_place(&self) -> u64 {
+        self.first.saturating_add(self.with_hardware.len() as u64)
+    }
+
+    /// Everything handed over so far may have ended unseen.
+    pub(super) fn suspect_all(&mut self) {
+        self.suspect_before = self.next_place();
+    }
+
+    pub(super) fn is_suspect(&self, place: u64) -> bool {
+        place < self.suspect_before
+    }
+
+    /// Takes out the first job, as jobs of a ring in order do. False where another one is first.
+    #[inline]
+    pub(super) fn end_first(&mut self, place: u64) -> bool {
+        // With others ended behind it, there is more to do.
+        if place != self.first || self.ended > 0 || self.with_hardware.pop_front().is_none() {
+            return false;
+        }
+        self.first = self.first.saturating_add(1);
+        true
+    }
+
+    /// Marks a job as ended, wherever it stands, and gives those ahead of it that have not, with their places.
+    pub(super) fn end(&mut self, place: u64) -> Vec<(u64, Slot)> {
+        let Some(at) = place.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
+            return Vec::new();
+        };
+        if let Some(slot) = self.with_hardware.get_mut(at).filter(|slot| **slot != ENDED) {
+            *slot = ENDED;
+            self.ended = self.ended.saturating_add(1);
+        }
+        let ahead = (self.first..).zip(self.with_hardware.iter().take(at).copied());
+        ahead.filter(|(_, slot)| *slot != ENDED).collect()
+    }
+
+    /// Forgets those that ended, up to the first that has not, and gives those that too many others overtook.
+    pub(super) fn tidy(&mut self) -> Vec<Slot> {
+        let mut strays = Vec::new();
+        while let Some(slot) = self.with_hardware.front().copied() {
+            if slot == ENDED {
+                self.ended = self.ended.saturating_sub(1);
+            } else if self.ended >= MOST_OVERTAKEN {
+                strays.push(slot);
+            } else {
+                break;
+            }
+            self.with_hardware.pop_front();
+            self.first = self.first.saturating_add(1);
+        }
+        strays
+    }
+
+    /// One job fewer is with the hardware.
+    #[inline]
+    pub(super) fn leave(&mut self) {
+        self.running = self.running.saturating_sub(1);
+    }
+
+    /// Adds up the time until now, if this was the last job.
+    #[inline]
+    pub(super) fn rest(&mut self, at_ns: u64) {
+        if self.running == 0 {
+            self.counts.busy_ns = self.counts.busy_ns.saturating_add(at_ns.saturating_sub(self.busy_since_ns));
+        }
+    }
+
+    /// The trace ends.
+    pub(super) fn finish(&mut self, at_ns: u64) {
+        if self.running > 0 {
+            self.running = 0;
+            self.rest(at_ns);
+        }
+        self.with_hardware.clear();
+    }
+}
