@@ -4,7 +4,7 @@ use crate::families::{self, Key, RingFields, Spec};
 use crate::record::{Load, Number, Words, until_zero};
 use crate::{EventFormat, RawRecord};
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
-use memo::{Memo, Short, Tails};
+use memo::{Memo, Recent, Short};
 use rustc_hash::FxHashMap;
 
 mod memo;
@@ -26,11 +26,13 @@ struct Seen {
     texts: Memo<Short, NameId>,
     /// By the bytes of the device's field and of the ring's.
     rings: Memo<(Short, Short), RingId>,
-    /// The same, where both are shorter still.
-    short_rings: Memo<Tails, RingId>,
+    /// The ring that records of a context named last, by what they named it with.
+    ring_of: Recent<RingTexts, RingId>,
+    /// The name that records of a thread had last.
+    comm_of: Recent<[u64; 2], NameId>,
     tasks: FxHashMap<u32, Task>,
-    /// The thread seen last for each of the lowest bits of its number.
-    recent: Recent,
+    /// What is known of a thread, by its number.
+    task_of: Recent<u32, Task>,
     numbered: Numbered,
 }
 
@@ -40,13 +42,15 @@ struct Task {
     comm: NameId,
 }
 
-#[derive(Debug)]
-struct Recent(Vec<(u32, Task)>);
+/// The bytes of a record that name its device and its ring, as words.
+#[derive(Clone, Copy, Debug)]
+struct RingTexts([u64; 8]);
 
-impl Default for Recent {
-    fn default() -> Self {
-        // A thread that no slot is about: nobody set it, so it has no process.
-        Recent(vec![(u32::MAX, Task::default()); 1024])
+impl PartialEq for RingTexts {
+    /// All words at once: a comparison of arrays is a call, and is left at the first difference.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
     }
 }
 
@@ -83,6 +87,7 @@ impl Numbered {
 #[derive(Debug)]
 struct Plan {
     family: Family,
+    kind: EventKind,
     spec: &'static Spec,
     tid: Option<Number>,
     pid: Option<Number>,
@@ -105,6 +110,48 @@ struct Quick {
     seqno: Load,
     client: Load,
     value: Load,
+    ring: QuickRing,
+    comm: Option<Words>,
+}
+
+/// How a ring's texts are taken out of a record as words, without looking for their ends.
+#[derive(Clone, Copy, Debug)]
+enum QuickRing {
+    /// It names none.
+    None,
+    /// Device and ring behind the fields, as tracefs has them.
+    Tails(Words, Words),
+    /// In fields as long as those of our own programs.
+    Arrays(Words, Words),
+    /// In another way.
+    Other,
+}
+
+impl QuickRing {
+    fn of(gpu: Option<Words>, ring: RingPlan) -> QuickRing {
+        match (gpu, ring) {
+            (_, RingPlan::None) => QuickRing::None,
+            (Some(gpu), RingPlan::Named(name)) if gpu.has_tail() && name.has_tail() => QuickRing::Tails(gpu, name),
+            (Some(gpu), RingPlan::Named(name)) if gpu.is_array(32) && name.is_array(24) => QuickRing::Arrays(gpu, name),
+            _ => QuickRing::Other,
+        }
+    }
+
+    /// The same for records that name the same; none where the texts have to be looked at.
+    #[inline(always)]
+    fn texts(self, data: &[u8]) -> Option<RingTexts> {
+        Some(RingTexts(match self {
+            QuickRing::Tails(gpu, name) => {
+                let (([a, b], gpu_length), ([c, d], name_length)) = (gpu.get_tail(data)?, name.get_tail(data)?);
+                [a, b, c, d, u64::from(gpu_length) << 32 | u64::from(name_length), 0, 0, 0]
+            }
+            QuickRing::Arrays(gpu, name) => {
+                let ([a, b, c, d], [e, f, g]) = (gpu.get_words(data)?, name.get_words(data)?);
+                [a, b, c, d, e, f, g, 1]
+            }
+            QuickRing::None | QuickRing::Other => return None,
+        }))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +192,8 @@ impl Plan {
         };
         let tid = Number::find(format, &[spec.tid.unwrap_or("common_pid")]);
         let load = |number: Option<Number>| number.map_or(Load::ZERO, Load::of);
+        let gpu = spec.gpu.and_then(|name| Words::find(format, &[name]));
+        let comm = Words::find(format, &["comm"]);
         let quick = match key {
             KeyPlan::Fence(context, seqno) if spec.other.is_none() => Some(Quick {
                 tid: load(tid),
@@ -153,20 +202,23 @@ impl Plan {
                 seqno: Load::of(seqno),
                 client: load(spec.client.and_then(number)),
                 value: load(spec.value.and_then(number)),
+                ring: QuickRing::of(gpu, ring),
+                comm: comm.filter(|comm| comm.is_array(16)),
             }),
             _ => None,
         };
         Some(Plan {
             family,
+            kind: spec.kind,
             spec,
             tid,
             quick,
             pid: number("tgid"),
-            comm: Words::find(format, &["comm"]),
+            comm,
             key,
             other: spec.other.and_then(|(context, seqno)| Some((number(context)?, number(seqno)?))),
             ring,
-            gpu: spec.gpu.and_then(|name| Words::find(format, &[name])),
+            gpu,
             client: spec.client.and_then(number),
             value: spec.value.and_then(number),
         })
@@ -235,25 +287,42 @@ impl Decoder {
 }
 
 impl Plan {
-    #[inline]
+    #[inline(always)]
     fn quick_event(&self, quick: &Quick, record: RawRecord<'_>, seen: &mut Seen) -> Option<Event> {
         let data = record.data;
         let (context, seqno) = (quick.context.get(data)?, quick.seqno.get(data)?);
         let (client, value, pid) = (quick.client.get(data)?, quick.value.get(data)?, quick.pid.get(data)? as u32);
         let tid = quick.tid.get(data)? as u32;
         let task = seen.task(tid);
-        let ring = self.ring(data, seen)?;
+        let ring = match quick.ring {
+            QuickRing::None => None,
+            texts => Some(match texts.texts(data) {
+                Some(texts) => match seen.ring_of.get(context, &texts) {
+                    Some(ring) => ring,
+                    None => self.new_ring(data, context, texts, seen)?,
+                },
+                None => self.ring(data, seen)??,
+            }),
+        };
+        let comm = match (quick.comm, self.comm) {
+            (Some(words), _) => {
+                let text = words.get_words(data)?;
+                match seen.comm_of.get(tid.into(), &text) {
+                    Some(comm) => comm,
+                    None => seen.new_comm(words.get(data)?, tid, text),
+                }
+            }
+            (None, Some(words)) => seen.text(words.get(data)?),
+            (None, None) => task.comm,
+        };
         Some(Event {
             at_ns: record.at_ns,
-            kind: self.spec.kind,
+            kind: self.kind,
             family: self.family,
             cpu: record.cpu,
             tid,
             pid: if self.pid.is_some() { pid } else { task.pid },
-            comm: match self.comm {
-                Some(words) => seen.text(words.get(data)?),
-                None => task.comm,
-            },
+            comm,
             ring,
             key: Some(JobKey::Fence { context, seqno }),
             other: None,
@@ -326,43 +395,45 @@ impl Plan {
     }
 
     /// The ring's number, if the record names one; none of all where it should and is too short.
-    #[inline]
     fn ring(&self, data: &[u8], seen: &mut Seen) -> Option<Option<RingId>> {
         let RingPlan::Named(name) = self.ring else { return Some(None) };
-        if let Some(gpu) = self.gpu
-            && let Some((gpu_tail, gpu_length)) = gpu.get_tail(data)
-            && let Some((name_tail, name_length)) = name.get_tail(data)
-        {
-            let key = Tails { gpu: gpu_tail, name: name_tail, lengths: gpu_length << 16 | name_length };
-            return Some(Some(match seen.short_rings.get(&key) {
-                Some(id) => id,
-                None => seen.new_short_ring(gpu.get(data)?, name.get(data)?, key),
-            }));
-        }
         let gpu = match self.gpu {
             Some(gpu) => gpu.get(data)?,
             None => &[],
         };
         Some(Some(seen.ring(gpu, name.get(data)?)))
     }
+
+    /// The same, to be remembered for records of this context.
+    #[cold]
+    fn new_ring(&self, data: &[u8], context: u64, texts: RingTexts, seen: &mut Seen) -> Option<RingId> {
+        let ring = self.ring(data, seen)??;
+        seen.ring_of.put(context, texts, ring);
+        Some(ring)
+    }
 }
 
 impl Seen {
-    #[inline]
+    #[inline(always)]
     fn task(&mut self, tid: u32) -> Task {
-        match self.recent.0.get(tid as usize & 1023) {
-            Some((of, task)) if *of == tid => *task,
-            _ => self.remember(tid),
+        match self.task_of.get(tid.into(), &tid) {
+            Some(task) => task,
+            None => self.remember(tid),
         }
     }
 
     #[cold]
     fn remember(&mut self, tid: u32) -> Task {
         let task = self.tasks.get(&tid).copied().unwrap_or_default();
-        if let Some(slot) = self.recent.0.get_mut(tid as usize & 1023) {
-            *slot = (tid, task);
-        }
+        self.task_of.put(tid.into(), tid, task);
         task
+    }
+
+    #[cold]
+    fn new_comm(&mut self, field: &[u8], tid: u32, text: [u64; 2]) -> NameId {
+        let id = self.text(field);
+        self.comm_of.put(tid.into(), text, id);
+        id
     }
 
     fn set_task(&mut self, tid: u32, task: Task) {
@@ -390,13 +461,6 @@ impl Seen {
             Some(id) => id,
             None => self.new_ring(gpu, name, short),
         }
-    }
-
-    #[cold]
-    fn new_short_ring(&mut self, gpu: &[u8], name: &[u8], key: Tails) -> RingId {
-        let id = self.ring(gpu, name);
-        self.short_rings.put(Some(key), id);
-        id
     }
 
     #[cold]

@@ -119,18 +119,34 @@ impl Words {
         })
     }
 
-    /// The 16 bytes that end where the text ends, and its length, if it stands behind the fields and is no longer than that. Equal ones
-    /// are of equal texts; equal texts may have others, since what stands ahead of a shorter text is not cut away.
+    /// Whether it stands behind the fields.
+    pub(crate) fn has_tail(self) -> bool {
+        self.kind == FieldKind::DataLoc
+    }
+
+    /// Whether it is a field of so many bytes.
+    pub(crate) fn is_array(self, bytes: u16) -> bool {
+        self.kind == FieldKind::Array && self.size == bytes
+    }
+
+    /// The words of a field of so many, whatever stands behind the text included.
+    #[inline(always)]
+    pub(crate) fn get_words<const N: usize>(self, data: &[u8]) -> Option<[u64; N]> {
+        let words = data.get(usize::from(self.offset)..)?.as_chunks::<8>().0;
+        Some(words.first_chunk::<N>()?.map(u64::from_ne_bytes))
+    }
+
+    /// The text with all that belongs to it as words, and its length, if it stands behind the fields and is no longer than 16 bytes. Equal
+    /// ones are of equal texts.
     #[inline(always)]
     pub(crate) fn get_tail(self, data: &[u8]) -> Option<([u64; 2], u32)> {
-        if self.kind != FieldKind::DataLoc {
-            return None;
-        }
         let place = u32::from_ne_bytes(*data.get(usize::from(self.offset)..)?.first_chunk()?);
         let (at, length) = (place & 0xffff, place >> 16);
+        // The 16 bytes that end where it ends, less those ahead of it: this needs no loop, and none of an unknown length.
         let bytes: &[u8; 16] = data.get(..at.saturating_add(length) as usize)?.last_chunk()?;
-        let [low, high] = bytes.as_chunks::<8>().0 else { return None };
-        (length <= 16).then_some(([u64::from_ne_bytes(*low), u64::from_ne_bytes(*high)], length))
+        let unused = 16_u32.checked_sub(length)?.saturating_mul(8);
+        let text = u128::from_le_bytes(*bytes).checked_shr(unused).unwrap_or(0);
+        Some(([text as u64, (text >> 64) as u64], length))
     }
 
     /// All its bytes: the text, a zero, and whatever stands behind that.

@@ -10,7 +10,7 @@ pub(super) const MOST_PROCESSES: usize = 4096;
 pub(super) const MOST_CONTEXTS: usize = 4096;
 
 /// Lanes that are remembered: a power of two.
-const LANES: usize = 1024;
+const LANES: usize = 4096;
 
 /// No place in a list: more than are told.
 const NONE: u32 = u32::MAX;

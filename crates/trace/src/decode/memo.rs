@@ -59,22 +59,6 @@ impl Key for (Short, Short) {
     }
 }
 
-/// The last bytes of two texts, as [`Words::get_tail`](crate::record::Words::get_tail) gives them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tails {
-    pub(super) gpu: [u64; 2],
-    pub(super) name: [u64; 2],
-    pub(super) lengths: u32,
-}
-
-impl Key for Tails {
-    #[inline]
-    fn mix(&self) -> u64 {
-        let ([a, b], [c, d]) = (self.gpu, self.name);
-        ((a ^ b.rotate_left(23)).wrapping_mul(FACTOR) ^ c ^ d.rotate_left(41)).wrapping_mul(FACTOR)
-    }
-}
-
 const PLACES: usize = 256;
 
 /// The last two values for each of a few places. What is pushed out is asked for again and comes back.
@@ -116,6 +100,38 @@ impl<K: Key, V: Copy> Memo<K, V> {
 #[inline]
 fn place<K: Key>(key: &K) -> usize {
     (key.mix() >> 56) as usize
+}
+
+/// One value for each of a few places, found by a number that says which place and known by a key: for what mostly stays the same for
+/// that number.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    places: Vec<Place<K, V>>,
+}
+
+/// A power of two.
+const RECENT: usize = 1024;
+
+impl<K: Copy + PartialEq, V: Copy> Default for Recent<K, V> {
+    fn default() -> Self {
+        Recent { places: vec![None; RECENT] }
+    }
+}
+
+impl<K: Copy + PartialEq, V: Copy> Recent<K, V> {
+    #[inline(always)]
+    pub(super) fn get(&self, number: u64, key: &K) -> Option<V> {
+        match self.places.get(number as usize & (RECENT - 1))? {
+            Some((found, value)) if found == key => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put(&mut self, number: u64, key: K, value: V) {
+        if let Some(place) = self.places.get_mut(number as usize & (RECENT - 1)) {
+            *place = Some((key, value));
+        }
+    }
 }
 
 #[cfg(test)]
