@@ -146,9 +146,10 @@ fn a_recording_that_was_cut_off_says_so_and_gives_the_rest() {
 }
 
 #[test]
-fn files_of_trace_cmd_and_text_of_tracefs_are_read() {
+fn files_of_trace_cmd_and_perf_and_text_of_tracefs_are_read() {
     let fixtures: Vec<PathBuf> = fs::read_dir(FIXTURES).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let is_trace = |path: &&PathBuf| path.extension().is_some_and(|e| e == "dat" || e == "txt" || e == "report");
+    let is_trace =
+        |path: &&PathBuf| path.extension().is_some_and(|e| e == "dat" || e == "data" || e == "txt" || e == "report");
     let mut read = 0;
     for path in fixtures.iter().filter(is_trace) {
         let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--jobs", "--json"]).arg(path)));
@@ -157,14 +158,15 @@ fn files_of_trace_cmd_and_text_of_tracefs_are_read() {
         assert!(!jobs.is_empty(), "{}", path.display());
         read += 1;
     }
-    assert!(read >= 9, "{read} files in {FIXTURES}");
+    assert!(read >= 12, "{read} files in {FIXTURES}");
 }
 
 #[test]
 fn files_of_other_kinds_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     for (bytes, kind) in [
-        (&b"PERFILE2\0\0\0\0"[..], "a perf.data"),
+        (&b"2ELIFREP\0\0\0\0"[..], "a perf.data of a big-endian machine"),
+        (b"PERFILE2\0\0\0\0", "a perf.data cut off in its head"),
         (b"\x1f\x8b\x08\0", "it is a file packed by gzip"),
         (b"{\"traceEvents\":[]}", "a Chrome JSON trace"),
         (b"\x7fELF\x02\x01\x01", "not a gpuscope recording"),

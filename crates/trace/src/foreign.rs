@@ -1,8 +1,11 @@
 //! Traces that other tools wrote.
 
+mod cursor;
+pub mod perf_data;
 pub mod text;
 pub mod trace_dat;
 
+use cursor::Stop;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -128,6 +131,25 @@ impl fmt::Display for Fault {
         match self.is_cut {
             true => write!(f, "cut off at byte {at}: {what}"),
             false => write!(f, "broken at byte {at}: {what}"),
+        }
+    }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Fault {
+        match stop {
+            Stop::Cut(at) => Fault { at, is_cut: true, what: String::new() },
+            Stop::Bad(at, why) => Fault { at, is_cut: false, what: why.into() },
+        }
+    }
+}
+
+impl Fault {
+    /// Says what is missing, and why where that is known.
+    fn of(stop: Stop, what: &str) -> Fault {
+        match stop {
+            Stop::Cut(at) => Fault { at, is_cut: true, what: what.into() },
+            Stop::Bad(at, why) => Fault { at, is_cut: false, what: format!("{what}: {why}") },
         }
     }
 }

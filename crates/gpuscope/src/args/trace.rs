@@ -42,7 +42,7 @@ pub(crate) struct Record {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Report {
-    /// A recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, or text of tracefs
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// A line for each job, before the report
@@ -55,7 +55,7 @@ pub(crate) struct Report {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Export {
-    /// A recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, or text of tracefs
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// What to write

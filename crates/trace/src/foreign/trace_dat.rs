@@ -7,7 +7,6 @@
 //! trace-cmd's default is `local`, which is not. Those of `x86-tsc` are nanoseconds where the file says how to make them. What trace-cmd adds
 //! when it prints (`--date`, `--ts-offset`) is left out, and said.
 
-mod cursor;
 mod head;
 mod pack;
 mod stream;
@@ -15,8 +14,8 @@ mod v6;
 mod v7;
 
 use super::{Fault, ForeignError, Kind, ReadAt, TRACE_DAT, detect, on_disk};
+use crate::foreign::cursor::Cursor;
 use crate::{EventFormat, RawRecord};
-use cursor::{Cursor, Stop};
 use head::Head;
 use pack::Packing;
 use std::path::Path;
@@ -196,11 +195,36 @@ impl TraceDat {
     }
 }
 
-impl From<Stop> for Fault {
-    fn from(stop: Stop) -> Fault {
-        match stop {
-            Stop::Cut(at) => Fault { at, is_cut: true, what: String::new() },
-            Stop::Bad(at, why) => Fault { at, is_cut: false, what: why.into() },
+/// Layouts and names as version 6 has them, and as perf keeps them in files of its own (`HEADER_TRACING_DATA`).
+#[derive(Debug, Default)]
+pub(super) struct Layouts {
+    pub(super) formats: Vec<EventFormat>,
+    pub(super) bad_formats: u32,
+    pub(super) tasks: Vec<(u32, String)>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Layouts {
+    /// Reads those that begin at a place of a file.
+    pub(super) fn read(source: &dyn ReadAt, at: u64) -> Layouts {
+        let mut head = Head::default();
+        let mut cursor = Cursor::new(source, at);
+        let what = "the layouts of records";
+        let begin = |cursor: &mut Cursor<'_>| {
+            cursor.expect(TRACE_DAT, "no layouts of records")?;
+            // Version, byte order, size of a long and of a page: perf's own head tells the order, and sizes do not matter to formats.
+            cursor.name()?;
+            cursor.skip(6)
+        };
+        match begin(&mut cursor) {
+            Err(stop) => head.fault(stop, what),
+            Ok(()) => {
+                if let Err((stop, _)) = v6::layouts(&mut cursor, &mut head) {
+                    head.fault(stop, what);
+                }
+            }
         }
+        let Head { formats, bad_formats, tasks, faults, .. } = head;
+        Layouts { formats, bad_formats, tasks, faults }
     }
 }

@@ -1,10 +1,11 @@
-//! The traces that can be read, all in one way: our recordings, trace-cmd's files, tracefs' text.
+//! The traces that can be read, all in one way: our recordings, files of trace-cmd and perf, tracefs' text.
 
 use anyhow::{Context as _, bail};
 use gpuscope_export::perfetto::Clocks;
 use gpuscope_model::trace::{Dropped, Event, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_trace::Decoder;
+use gpuscope_trace::foreign::perf_data::{Item as PerfItem, PerfData};
 use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
@@ -32,6 +33,7 @@ pub(super) struct Input {
 enum Source {
     Recording(Box<Recording>),
     TraceDat(Box<TraceDat>),
+    PerfData(Box<PerfData>),
     Text(BufReader<File>),
 }
 
@@ -64,6 +66,7 @@ impl Input {
         let length = file.read(&mut head).with_context(|| path.display().to_string())?;
         match foreign::detect(head.get(..length).unwrap_or_default()) {
             Some(Kind::TraceDat) => Ok(Input::trace_dat(TraceDat::open(path)?)),
+            Some(Kind::PerfData) => Ok(Input::perf_data(PerfData::open(path)?)),
             Some(Kind::Text) => {
                 let file = File::open(path).with_context(|| path.display().to_string())?;
                 let detail = "a text does not name its clock: its times are perhaps not on CLOCK_MONOTONIC";
@@ -110,6 +113,27 @@ impl Input {
         Input::foreign("trace.dat", coverage, Source::TraceDat(Box::new(file)))
     }
 
+    fn perf_data(file: PerfData) -> Input {
+        let how = match (file.is_pipe(), file.tool()) {
+            (true, _) => "of a pipe".to_string(),
+            (false, None) => "a file".to_string(),
+            (false, Some(tool)) => format!("a file of perf {tool}"),
+        };
+        let mut coverage = vec![SourceReport::works("perf.data", None, how)];
+        if !file.has_tracepoints() {
+            let why = Why::new(Reason::NotSupported, "it holds no tracepoints, and nothing else tells of jobs")
+                .remedy("record them: perf record -a -k CLOCK_MONOTONIC -e 'gpu_scheduler:*'");
+            coverage.push(SourceReport::absent("tracepoints", None, why));
+        } else if !file.is_monotonic() {
+            let clock = file.clock().map_or("perf's own clock".to_string(), |id| format!("the clock of number {id}"));
+            let why = Why::new(Reason::NotSupported, format!("its times are on {clock}, not CLOCK_MONOTONIC"))
+                .remedy("record with perf record -k CLOCK_MONOTONIC");
+            coverage.push(SourceReport::absent("CLOCK_MONOTONIC", None, why));
+        }
+        let started = file.started();
+        Input { started, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
+    }
+
     fn foreign(what: &str, mut coverage: Vec<SourceReport>, source: Source) -> Input {
         let not_told = |source: &'static str, detail: String| {
             SourceReport::absent(source, None, Why::new(Reason::NotSupported, detail))
@@ -146,6 +170,7 @@ impl Input {
         match self.source {
             Source::Recording(recording) => read_recording(*recording, &mut each),
             Source::TraceDat(file) => Ok(read_trace_dat(*file, &mut each)?),
+            Source::PerfData(file) => Ok(read_perf_data(*file, &mut each)?),
             Source::Text(text) => Ok(read_text(text, &mut each)?),
         }
     }
@@ -237,6 +262,42 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
         damage.push(absent("trace.dat", detail));
     }
     let dropped = Dropped { ring_full, unreadable: decoder.unreadable(), ..Dropped::default() };
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage })
+}
+
+fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
+    let mut decoder = Decoder::new();
+    for format in file.formats() {
+        decoder.add_format(format);
+    }
+    let has_layouts = !file.formats().is_empty();
+    let mut without = 0_u64;
+    while let Some(item) = file.next_item() {
+        match item {
+            PerfItem::Record(record) => match decoder.decode(record) {
+                Some(event) => each(Seen::Event(&event, decoder.names()))?,
+                None if !has_layouts => without = without.saturating_add(1),
+                None => {}
+            },
+            PerfItem::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
+            PerfItem::Lost => each(Seen::Lost(decoder.names()))?,
+        }
+    }
+    let mut damage: Vec<SourceReport> =
+        file.faults().iter().map(|fault| absent("perf.data", fault.to_string())).collect();
+    if without > 0 {
+        damage.push(absent(
+            "perf.data",
+            format!("{without} records of tracepoints are there, and nothing tells what they mean: perf writes the layouts at its end"),
+        ));
+    }
+    let lost = file.lost();
+    if lost.late > 0 {
+        damage.push(absent("perf.data", format!("{} records came out of order", lost.late)));
+    }
+    // Without layouts no record is understood, whether it is whole or not.
+    let unreadable = lost.unreadable.saturating_add(decoder.unreadable()).saturating_add(without);
+    let dropped = Dropped { ring_full: lost.ring_full, filtered: lost.filtered, unreadable, ..Dropped::default() };
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage })
 }
 

@@ -1,9 +1,9 @@
 //! What versions 6 and 7 have in common: layouts, names, options.
 
-use super::cursor::{Cursor, Stop};
 use crate::EventFormat;
 use crate::capture::lost_of_stats;
 use crate::foreign::Fault;
+use crate::foreign::cursor::{Cursor, Stop};
 use crate::ftrace::PageLayout;
 
 /// More kinds of events than numbers of kinds.
@@ -59,10 +59,7 @@ pub(super) struct Option_ {
 
 impl Head {
     pub(super) fn fault(&mut self, stop: Stop, what: &str) {
-        self.faults.push(match stop {
-            Stop::Cut(at) => Fault { at, is_cut: true, what: what.into() },
-            Stop::Bad(at, why) => Fault { at, is_cut: false, what: format!("{what}: {why}") },
-        });
+        self.faults.push(Fault::of(stop, what));
     }
 
     /// `header_page` and `header_event`, as tracefs has them.

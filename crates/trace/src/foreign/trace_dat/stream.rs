@@ -1,10 +1,10 @@
 //! The pages of all processors, merged by time.
 
 use super::Lost;
-use super::cursor::{Cursor, Stop};
 use super::head::{CpuData, Head};
 use super::pack::Packing;
 use crate::RawRecord;
+use crate::foreign::cursor::{Cursor, Stop};
 use crate::foreign::{Fault, ReadAt};
 use crate::ftrace::{End, Missed, Page, PageLayout};
 use std::cmp::Reverse;

@@ -1,8 +1,8 @@
 //! Version 6: one part after the other (trace-cmd.dat.v6(5)).
 
-use super::cursor::{Cursor, Stop};
 use super::head::{BufferAt, CpuData, Head, Option_};
 use crate::foreign::ReadAt;
+use crate::foreign::cursor::{Cursor, Stop};
 
 /// Processors that the kernel can be built for (`NR_CPUS_RANGE_END`).
 const MOST_CPUS: u32 = 8192;
@@ -20,16 +20,7 @@ pub(super) fn read(source: &dyn ReadAt, at: u64, head: &mut Head) {
 
 /// With a fault goes what was being read.
 fn parts(source: &dyn ReadAt, cursor: &mut Cursor<'_>, head: &mut Head) -> Result<(), (Stop, &'static str)> {
-    head.header_info(cursor).map_err(|stop| (stop, "the layout of pages, and all behind it"))?;
-    let in_formats = |stop| (stop, "formats of events, and all records");
-    head.ftrace_formats(cursor).map_err(in_formats)?;
-    head.event_formats(cursor).map_err(in_formats)?;
-    let in_names = |stop| (stop, "names, and all records");
-    for _ in ["kallsyms", "printk"] {
-        let length = cursor.u32().map_err(in_names)?;
-        cursor.skip(length.into()).map_err(in_names)?;
-    }
-    head.cmdlines(cursor).map_err(in_names)?;
+    layouts(cursor, head)?;
     let in_options = |stop| (stop, "options, and all records");
     head.cpus = cursor.u32().map_err(in_options)?;
     let mut instances = Vec::new();
@@ -45,6 +36,20 @@ fn parts(source: &dyn ReadAt, cursor: &mut Cursor<'_>, head: &mut Head) -> Resul
         }
     }
     Ok(())
+}
+
+/// What stands ahead of the number of processors.
+pub(super) fn layouts(cursor: &mut Cursor<'_>, head: &mut Head) -> Result<(), (Stop, &'static str)> {
+    head.header_info(cursor).map_err(|stop| (stop, "the layout of pages, and all behind it"))?;
+    let in_formats = |stop| (stop, "formats of events, and all records");
+    head.ftrace_formats(cursor).map_err(in_formats)?;
+    head.event_formats(cursor).map_err(in_formats)?;
+    let in_names = |stop| (stop, "names, and all records");
+    for _ in ["kallsyms", "printk"] {
+        let length = cursor.u32().map_err(in_names)?;
+        cursor.skip(length.into()).map_err(in_names)?;
+    }
+    head.cmdlines(cursor).map_err(in_names)
 }
 
 /// `options`, then `flyrecord` with a place and a length for each processor.

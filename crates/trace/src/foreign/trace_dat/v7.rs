@@ -1,10 +1,10 @@
 //! Version 7: sections, found by options, packed or not (trace-cmd.dat.v7(5), and where it differs lib/trace-cmd/trace-input.c: lengths of
 //! sections have 8 bytes, and buffers say their page size).
 
-use super::cursor::{Cursor, Stop};
 use super::head::{BufferAt, CpuData, Head, Option_};
 use super::pack::Packing;
 use crate::foreign::ReadAt;
+use crate::foreign::cursor::{Cursor, Stop};
 
 /// Chains of options are longer by one for each buffer.
 const MOST_OPTION_SECTIONS: usize = 4096;
