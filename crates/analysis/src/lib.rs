@@ -2,13 +2,15 @@
 //!
 //! [`Jobs`] puts the events of jobs together as they come, in order of time, and gives each [`Job`](gpuscope_model::trace::Job) once it
 //! has ended. [`Report`] counts and sums over jobs and events. Memory is bounded by what is in flight, and by what
-//! [`Distribution`]s keep, which is bounded as well.
+//! [`Distribution`]s keep, which is bounded as well. [`History`] keeps a stretch of a trace, of which [`Explainer`] tells why jobs were late.
 #![forbid(unsafe_code)]
 
 mod distribution;
 mod jobs;
+mod late;
 mod report;
 
 pub use distribution::{Distribution, Pool};
 pub use jobs::{JobCounts, Jobs};
+pub use late::{Explainer, History};
 pub use report::{Report, Subject};

@@ -152,6 +152,11 @@ impl Report {
         self.totals.rings.push(RingTotals::new(by_firmware));
     }
 
+    /// Whether firmware decides on this ring what executes when.
+    pub fn is_by_firmware(&self, ring: RingId) -> bool {
+        self.totals.rings.get(ring.0 as usize).is_some_and(|ring| ring.by_firmware)
+    }
+
     /// The trace began at this moment, whenever its first event came.
     pub fn begin(&mut self, at_ns: u64) {
         self.totals.from_ns = Some(at_ns);
@@ -305,6 +310,8 @@ impl Report {
             error_count: totals.error_count,
             slowest,
             names: names.clone(),
+            late: Vec::new(),
+            late_names: TraceNames::default(),
             coverage: self.subject.coverage,
             unavailable,
         }

@@ -130,6 +130,32 @@ fn a_report_reads_well() {
 }
 
 #[test]
+fn why_a_job_was_late_is_told_piece_by_piece() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let text = stdout(gpuscope().args(["trace", "report", "--why", "9:2"]).arg(&file));
+    golden(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/trace-why.txt"), &text);
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json", "--why", "9:2"]).arg(&file)));
+    let late = &lines[0]["late"][0];
+    assert_eq!((&late["seqno"], &late["total_ns"]), (&2.into(), &1_215_000.into()));
+    let links = late["links"].as_array().unwrap();
+    let told: Vec<_> = links.iter().map(|l| (l["cause"].as_str().unwrap(), l["ns"].as_u64().unwrap())).collect();
+    // Its queue was handed over in order: 9:1 went 5 us before.
+    assert_eq!(told, [("dispatch", 15_000), ("dispatch", 5_000), ("behind_on_ring", 995_000), ("executed", 200_000)]);
+    assert_eq!((&links[2]["by"]["context"], &links[2]["by"]["seqno"]), (&9.into(), &1.into()));
+    // The report has those of the slowest.
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json", "--top", "2"]).arg(&file)));
+    let late: Vec<_> = lines[0]["late"].as_array().unwrap().iter().map(|of| of["total_ns"].as_u64().unwrap()).collect();
+    assert_eq!(late, [2_010_000, 1_215_000]);
+    let (status, line) = complaint(gpuscope().args(["trace", "report", "--why", "9:3"]).arg(&file));
+    assert_eq!(status, 1);
+    assert!(line.contains("it holds no such job"), "{line}");
+    let (status, line) = complaint(gpuscope().args(["trace", "report", "--why", "nine"]).arg(&file));
+    assert_eq!(status, 2);
+    assert!(line.contains("CONTEXT:SEQNO"), "{line}");
+}
+
+#[test]
 fn a_recording_that_was_cut_off_says_so_and_gives_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let file = recording(dir.path());

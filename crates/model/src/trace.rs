@@ -3,8 +3,10 @@
 //! An [`Event`] says one thing about one moment, whatever kernel, driver or tap it came from. It is small and plain: recordings hold
 //! tens of millions. Texts stand once in [`TraceNames`], and events carry their numbers.
 
+mod late;
 mod report;
 
+pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use report::{
     ContextReport, ErrorReport, ExecKind, Job, JobStatus, ProcessReport, RingReport, Summary, TraceReport, WaitReport,
 };

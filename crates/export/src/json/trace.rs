@@ -4,8 +4,8 @@ use super::{Missing, each, line};
 use crate::time::Rfc3339;
 use crate::units::{percent, round4, seconds};
 use gpuscope_model::trace::{
-    ContextReport, ErrorReport, EventKind, Job, JobKey, JobStatus, ProcessReport, RingReport, Summary, TraceNames,
-    TraceReport, WaitReport,
+    Cause, ContextReport, ErrorReport, EventKind, Job, JobKey, JobStatus, Lateness, Link, ProcessReport, RingReport,
+    Summary, TraceNames, TraceReport, WaitReport, Who,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 /// Those of the writer.
 pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Document<'a, R, P, C, W, E, J, S, U> {
+    struct Document<'a, R, P, C, W, E, J, L, S, U> {
         schema: &'static str,
         time: Option<Rfc3339>,
         monotonic_ns: u64,
@@ -33,9 +33,11 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
         error_count: u64,
         errors: E,
         slowest: J,
+        late: L,
         sources: S,
         unavailable: U,
     }
+    let late: Vec<_> = report.late.iter().map(|of| late(of, &report.late_names)).collect();
     let slowest: Vec<JobLine<'_>> = report.slowest.iter().map(|job| JobLine::new(job, &report.names)).collect();
     line(
         w,
@@ -54,6 +56,7 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
             error_count: report.error_count,
             errors: each(&report.errors, error),
             slowest,
+            late,
             sources: each(&report.coverage, super::doctor::source),
             unavailable: each(&report.unavailable, |u| Missing::new(u.metric.as_str(), &u.why)),
         },
@@ -242,6 +245,93 @@ fn fence(key: JobKey) -> (Option<u64>, Option<u64>) {
     match key {
         JobKey::Fence { context, seqno } => (Some(context), Some(seqno)),
         JobKey::FenceLow { .. } | JobKey::Address(_) => (None, None),
+    }
+}
+
+/// What a job's time went to.
+fn late<'a>(of: &'a Lateness, names: &'a TraceNames) -> impl Serialize + use<'a> {
+    #[derive(Serialize)]
+    struct Late<'a> {
+        context: Option<u64>,
+        seqno: Option<u64>,
+        submit_ns: Option<u64>,
+        total_ns: u64,
+        has_ended: bool,
+        links: Vec<Piece<'a>>,
+        shares: Vec<Piece<'a>>,
+    }
+    let (context, seqno) = fence(of.job.key);
+    let total_ns = of.total_ns();
+    Late {
+        context,
+        seqno,
+        submit_ns: of.job.submit_ns,
+        total_ns,
+        has_ended: of.has_ended,
+        links: of.links.iter().map(|link| Piece::new(link, link.ns(), Some(link.from_ns), total_ns, names)).collect(),
+        shares: of.shares.iter().map(|share| Piece::new(&share.link, share.ns, None, total_ns, names)).collect(),
+    }
+}
+
+#[derive(Serialize)]
+struct Piece<'a> {
+    cause: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_ns: Option<u64>,
+    ns: u64,
+    share_percent: f64,
+    via: &'static str,
+    of: Culprit<'a>,
+    of_jobs: u64,
+    by: Option<Culprit<'a>>,
+    jobs: u64,
+    fence_context: Option<u64>,
+    fence_seqno: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Culprit<'a> {
+    gpu: Option<&'a str>,
+    ring: Option<&'a str>,
+    context: Option<u64>,
+    seqno: Option<u64>,
+    pid: Option<u32>,
+    comm: Option<&'a str>,
+}
+
+impl<'a> Piece<'a> {
+    fn new(link: &Link, ns: u64, from_ns: Option<u64>, total_ns: u64, names: &'a TraceNames) -> Self {
+        let who = |who: Who| {
+            let ring = who.ring.and_then(|ring| names.get_ring(ring));
+            let (context, seqno) = fence(who.key);
+            let comm = names.get(who.comm);
+            Culprit {
+                gpu: ring.and_then(|ring| ring.gpu.as_ref()).map(|gpu| gpu.as_str()),
+                ring: ring.map(|ring| ring.name.as_str()),
+                context,
+                seqno,
+                pid: (who.pid != 0).then_some(who.pid),
+                comm: (!comm.is_empty()).then_some(comm),
+            }
+        };
+        let (fence_context, fence_seqno) = match link.cause {
+            Cause::Fence(JobKey::Fence { context, seqno }) => (Some(context), Some(seqno)),
+            Cause::Fence(JobKey::FenceLow { context, seqno }) => (Some(context.into()), Some(seqno.into())),
+            _ => (None, None),
+        };
+        Piece {
+            cause: link.cause.name(),
+            from_ns,
+            ns,
+            share_percent: percent(ns as f64 / total_ns.max(1) as f64),
+            via: link.via.name(),
+            of: who(link.of),
+            of_jobs: link.of_jobs,
+            by: link.by.map(who),
+            jobs: link.jobs,
+            fence_context,
+            fence_seqno,
+        }
     }
 }
 

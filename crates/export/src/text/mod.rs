@@ -1,12 +1,14 @@
 //! Text for people: at most [`Style::width`] columns, every number with its unit, `-` with a reason for what is not known.
 
 mod doctor;
+mod late;
 mod list;
 mod procs;
 mod stat;
 mod trace;
 
 pub use doctor::doctor;
+pub use late::trace_late;
 pub use list::list;
 pub use procs::Procs;
 pub use stat::Stat;

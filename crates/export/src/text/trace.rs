@@ -192,8 +192,23 @@ fn slowest(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<
             stages(job, style)
         );
         paragraph(w, style, "  ", 4, &text)?;
+        if let Some(late) =
+            report.late.iter().find(|late| late.job.key == job.key && late.job.submit_ns == job.submit_ns)
+        {
+            let because = super::late::because(late, &report.late_names);
+            paragraph(w, style, "    ", 6, &format!("{}: {because}", key(job.key)))?;
+        }
     }
     Ok(())
+}
+
+/// A job, as it is named to `--why`.
+pub(super) fn key(key: JobKey) -> String {
+    match key {
+        JobKey::Fence { context, seqno } => format!("{context}:{seqno}"),
+        JobKey::FenceLow { context, seqno } => format!("{context}:{seqno}"),
+        JobKey::Address(address) => format!("{address:#x}"),
+    }
 }
 
 /// Writes one job as one line: when it was submitted, in seconds of the machine's clock, where it ran, whose it is, and its times.
@@ -207,11 +222,7 @@ pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames, style: Style) 
         let name = ring.map_or("-", |ring| ring.name.as_str());
         let at = job.submit_ns.or(job.run_ns).or(job.done_ns).unwrap_or(0);
         let who = if job.pid == 0 { job.tid } else { job.pid };
-        let key = match job.key {
-            JobKey::Fence { context, seqno } => format!("{context}:{seqno}"),
-            JobKey::FenceLow { context, seqno } => format!("{context}:{seqno}"),
-            JobKey::Address(address) => format!("{address:#x}"),
-        };
+        let key = key(job.key);
         let status =
             if job.status == JobStatus::Completed { String::new() } else { format!(", {}", job.status.name()) };
         let (seconds, micros) = (at / 1_000_000_000, at / 1_000 % 1_000_000);

@@ -1,6 +1,7 @@
 //! `gpuscope trace`.
 
 use clap::{Subcommand, ValueEnum};
+use gpuscope_model::trace::JobKey;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,6 +52,34 @@ pub(crate) struct Report {
     /// Tell the N slowest jobs
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) top: usize,
+    /// Say what a job's time went to, piece by piece: a job as `--jobs` names it (CONTEXT:SEQNO), or `slowest`
+    #[arg(long, value_name = "JOB", value_parser = parse_job, conflicts_with = "jobs")]
+    pub(crate) why: Option<Which>,
+}
+
+/// A job that somebody names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that took longest from submission to end.
+    Slowest,
+    /// By its fence, or by an address as records of old kernels have it.
+    Key(JobKey),
+}
+
+/// `12:34`, `0xffff8881`, `slowest`.
+fn parse_job(text: &str) -> Result<Which, String> {
+    if text == "slowest" {
+        return Ok(Which::Slowest);
+    }
+    let key = match (text.split_once(':'), text.strip_prefix("0x")) {
+        (Some((context, seqno)), _) => {
+            context.parse().ok().zip(seqno.parse().ok()).map(|(context, seqno)| JobKey::Fence { context, seqno })
+        }
+        (None, Some(address)) => u64::from_str_radix(address, 16).ok().map(JobKey::Address),
+        (None, None) => None,
+    };
+    key.map(Which::Key)
+        .ok_or_else(|| "not a job; write CONTEXT:SEQNO, as `trace report --jobs` prints it, or slowest".into())
 }
 
 #[derive(clap::Args, Debug)]
@@ -110,7 +139,18 @@ fn parse_size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_size;
+    use super::{Which, parse_job, parse_size};
+    use gpuscope_model::trace::JobKey;
+
+    #[test]
+    fn jobs_are_named_by_fence_or_address() {
+        assert_eq!(parse_job("slowest"), Ok(Which::Slowest));
+        assert_eq!(parse_job("12:34"), Ok(Which::Key(JobKey::Fence { context: 12, seqno: 34 })));
+        assert_eq!(parse_job("0xff10"), Ok(Which::Key(JobKey::Address(0xff10))));
+        for text in ["", "12", "12:", ":1", "12:x", "0x", "0xg", "-1:2", "99999999999999999999:1"] {
+            assert!(parse_job(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_carry_their_unit() {

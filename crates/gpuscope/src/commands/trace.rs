@@ -4,6 +4,7 @@ mod export;
 mod input;
 mod record;
 mod report;
+mod why;
 
 use crate::args::{Common, Trace};
 

@@ -1,6 +1,6 @@
 //! What a trace says, once its events were put together.
 
-use super::{Dropped, EventKind, JobKey, NameId, RingId, TraceNames};
+use super::{Dropped, EventKind, JobKey, Lateness, NameId, RingId, TraceNames};
 use crate::{GpuId, SourceReport, Text, Unavailable};
 
 /// How a job ended.
@@ -246,6 +246,10 @@ pub struct TraceReport {
     pub slowest: Vec<Job>,
     /// The names that [`TraceReport::slowest`] refers to.
     pub names: TraceNames,
+    /// Why jobs took their time, where that was asked.
+    pub late: Vec<Lateness>,
+    /// The names that [`TraceReport::late`] refers to.
+    pub late_names: TraceNames,
     /// What could be captured and what not.
     pub coverage: Vec<SourceReport>,
     /// What this trace cannot tell, and why.

@@ -27,6 +27,8 @@ pub(super) struct Input {
     pub(super) clocks: Option<Clocks>,
     /// One moment on CLOCK_MONOTONIC and in the time of day, in nanoseconds.
     started: Option<(u64, u64)>,
+    /// Whether the events are there that tell which job waits for which; not known of a foreign trace.
+    pub(super) tells_waits: Option<bool>,
     source: Source,
 }
 
@@ -91,6 +93,10 @@ impl Input {
             no_gpu: no_gpu(header),
             clocks,
             started: Some((started.monotonic_ns, started.realtime_ns)),
+            tells_waits: Some(recording.formats().iter().any(|format| {
+                ["drm_sched_job_add_dep", "drm_sched_job_unschedulable", "drm_sched_job_wait_dep"]
+                    .contains(&format.name.as_str())
+            })),
             source: Source::Recording(Box::new(recording)),
         }
     }
@@ -150,7 +156,7 @@ impl Input {
         );
         let no_gpu =
             Why::new(Reason::NotSupported, detail).remedy("record by BPF: gpuscope trace record --backend bpf");
-        Input { drivers: Vec::new(), coverage, no_gpu, clocks: None, started: None, source }
+        Input { drivers: Vec::new(), coverage, no_gpu, clocks: None, started: None, tells_waits: None, source }
     }
 
     /// The time of day of a moment of the trace.
@@ -158,6 +164,13 @@ impl Input {
         let (monotonic_ns, realtime_ns) = started?;
         let ns = realtime_ns.checked_add(at_ns)?.checked_sub(monotonic_ns)?;
         UNIX_EPOCH.checked_add(Duration::from_nanos(ns))
+    }
+
+    /// Gives what was then alone, where the file can be read so: others are read whole.
+    pub(super) fn set_window(&mut self, from_ns: u64, to_ns: u64) {
+        if let Source::Recording(recording) = &mut self.source {
+            recording.set_window(from_ns, to_ns);
+        }
     }
 
     /// One moment on CLOCK_MONOTONIC and in the time of day.

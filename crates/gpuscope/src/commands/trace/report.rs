@@ -1,8 +1,10 @@
 //! `gpuscope trace report`
 
 use super::input::{Input, Rest, Seen};
-use crate::args::{Common, Format, Report as Args};
+use super::why;
+use crate::args::{Common, Format, Report as Args, Which};
 use crate::terminal;
+use anyhow::bail;
 use gpuscope_analysis::{Report, Subject};
 use gpuscope_export::{json, text};
 use gpuscope_model::trace::{Job, TraceNames};
@@ -16,7 +18,8 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         drivers: input.drivers.clone(),
         coverage: input.coverage.clone(),
         no_gpu: Some(input.no_gpu.clone()),
-        slowest: args.top,
+        // How long the slowest one took bounds what has to be looked at again.
+        slowest: args.top.max(usize::from(args.why.is_some())),
     };
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let format = common.format();
@@ -24,10 +27,20 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     if let Some((monotonic_ns, _)) = started {
         report.begin(monotonic_ns);
     }
+    // Of one key the last one: addresses are given out again.
+    let mut asked = None;
+    let mut look = |job: &Job| {
+        if let Some(Which::Key(key)) = args.why
+            && job.key == key
+        {
+            asked = Some(*job);
+        }
+    };
     let Rest { names, dropped, to_ns, damage } = input.read(|seen| match seen {
         Seen::Event(event, names) => {
             let mut written = Ok(());
             report.event(event, names, |job| {
+                look(job);
                 if args.jobs && written.is_ok() {
                     written = write_job(&mut out, job, names, format);
                 }
@@ -46,14 +59,29 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     })?;
     let mut written = Ok(());
     let mut report = report.finish(to_ns, &names, dropped, |job| {
+        look(job);
         if args.jobs && written.is_ok() {
             written = write_job(&mut out, job, &names, format);
         }
     });
     written?;
     report.coverage.extend(damage);
+    let late: Vec<Job> = match args.why {
+        None => report.slowest.clone(),
+        Some(Which::Slowest) => report.slowest.first().copied().into_iter().collect(),
+        Some(Which::Key(_)) => asked.into_iter().collect(),
+    };
+    if args.why.is_some() && late.is_empty() {
+        bail!(
+            "{}: it holds no such job; `gpuscope trace report --jobs` prints each with its CONTEXT:SEQNO",
+            args.file.display()
+        );
+    }
+    why::explain(&args.file, &mut report, &late)?;
+    report.slowest.truncate(args.top);
     match format {
         Format::Json => json::trace_report(&mut out, &report, Input::wall(started, report.from_ns))?,
+        _ if args.why.is_some() => text::trace_late(&mut out, &report, terminal::style())?,
         _ => text::trace_report(&mut out, &report, terminal::style())?,
     }
     out.flush()?;

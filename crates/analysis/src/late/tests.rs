@@ -1,0 +1,325 @@
+use super::*;
+use crate::Jobs;
+use gpuscope_model::trace::{Family, NameId, TraceNames};
+
+/// Events as they are made up: a context is a process of the same number.
+struct Trace {
+    names: TraceNames,
+    events: Vec<Event>,
+    firmware: Vec<RingId>,
+}
+
+fn key(context: u64, seqno: u64) -> JobKey {
+    JobKey::Fence { context, seqno }
+}
+
+impl Trace {
+    fn new() -> Self {
+        Trace { names: TraceNames::default(), events: Vec::new(), firmware: Vec::new() }
+    }
+
+    fn add(&mut self, at_ns: u64, kind: EventKind, of: (u64, u64), ring: &str, other: Option<JobKey>) {
+        let ring = self.names.ring(Some("0000:03:00.0"), ring);
+        let pid = of.0 as u32;
+        self.events.push(Event {
+            at_ns,
+            kind,
+            family: Family::DrmSched,
+            cpu: 0,
+            tid: pid,
+            pid,
+            comm: NameId(0),
+            ring: matches!(kind, EventKind::Submit | EventKind::Commit).then_some(ring),
+            key: Some(key(of.0, of.1)),
+            other,
+            client: None,
+            value: (kind == EventKind::Complete).then_some(0),
+        });
+    }
+
+    /// Submitted, handed over, and ended.
+    fn job(&mut self, of: (u64, u64), ring: &str, times: [u64; 3]) {
+        for (kind, at_ns) in [EventKind::Submit, EventKind::Commit, EventKind::Complete].into_iter().zip(times) {
+            self.add(at_ns, kind, of, ring, None);
+        }
+    }
+
+    fn waits(&mut self, at_ns: u64, of: (u64, u64), on: JobKey) {
+        self.add(at_ns, EventKind::Dependency, of, "gfx", Some(on));
+    }
+
+    fn why(&self, of: (u64, u64)) -> Lateness {
+        let mut events = self.events.clone();
+        events.sort_by_key(|event| event.at_ns);
+        let (mut jobs, mut history) = (Jobs::new(), History::of(vec![(0, u64::MAX)]));
+        for ring in &self.firmware {
+            jobs.by_firmware(*ring);
+            history.by_firmware(*ring);
+        }
+        let mut all = Vec::new();
+        for event in &events {
+            history.event(event);
+            jobs.event(event, |job| all.push(*job));
+            all.drain(..).for_each(|job| history.job(&job));
+        }
+        let to_ns = events.last().map_or(0, |event| event.at_ns);
+        jobs.finish(to_ns, |job| all.push(*job));
+        all.drain(..).for_each(|job| history.job(&job));
+        let explainer = history.finish(to_ns);
+        let submit_ns = explainer.jobs().find(|job| job.key == key(of.0, of.1)).unwrap().submit_ns;
+        let late = explainer.explain(key(of.0, of.1), submit_ns).unwrap();
+        adds_up(&late);
+        late
+    }
+
+    /// Begin, end, what, whose, and who was in the way.
+    fn told(&self, of: (u64, u64)) -> Vec<(u64, u64, Cause, JobKey, Option<JobKey>)> {
+        let links = self.why(of).links;
+        links.iter().map(|l| (l.from_ns, l.to_ns, l.cause, l.of.key, l.by.map(|by| by.key))).collect()
+    }
+}
+
+/// The pieces follow each other from the submission to the end, and the shares are the same time.
+fn adds_up(late: &Lateness) {
+    let mut at = late.from_ns;
+    for link in &late.links {
+        assert_eq!(link.from_ns, at, "{late:?}");
+        assert!(link.to_ns > link.from_ns, "{late:?}");
+        at = link.to_ns;
+    }
+    assert_eq!(at, late.to_ns, "{late:?}");
+    assert_eq!(late.shares.iter().map(|share| share.ns).sum::<u64>(), late.total_ns(), "{late:?}");
+    assert!(late.shares.iter().rev().is_sorted_by_key(|share| share.ns));
+}
+
+#[test]
+fn a_job_alone_was_handed_over_and_executed() {
+    let mut trace = Trace::new();
+    trace.job((10, 1), "gfx", [100, 130, 500]);
+    let own = key(10, 1);
+    assert_eq!(trace.told((10, 1)), [(100, 130, Cause::Dispatch, own, None), (130, 500, Cause::Executed, own, None)]);
+}
+
+#[test]
+fn a_dependency_on_another_ring_is_followed_to_what_that_one_did() {
+    let mut trace = Trace::new();
+    // 20:1 waits in the hardware's queue for 30:1, and 10:1 for 20:1.
+    trace.job((30, 1), "compute", [0, 10, 300]);
+    trace.job((20, 1), "compute", [50, 60, 700]);
+    trace.job((10, 1), "gfx", [100, 720, 900]);
+    trace.waits(100, (10, 1), key(20, 1));
+    assert_eq!(
+        trace.told((10, 1)),
+        [
+            (100, 300, Cause::BehindOnRing, key(20, 1), Some(key(30, 1))),
+            (300, 700, Cause::Executed, key(20, 1), None),
+            (700, 720, Cause::Dispatch, key(10, 1), None),
+            (720, 900, Cause::Executed, key(10, 1), None),
+        ]
+    );
+    let late = trace.why((10, 1));
+    assert_eq!(
+        late.links.iter().map(|link| link.via).collect::<Vec<_>>(),
+        [Via::Dependency, Via::Dependency, Via::Itself, Via::Itself]
+    );
+    assert_eq!((late.shares[0].ns, late.shares[0].link.of.pid), (400, 20));
+}
+
+#[test]
+fn of_several_dependencies_the_last_one_decides() {
+    let mut trace = Trace::new();
+    trace.job((20, 1), "compute", [0, 10, 300]);
+    trace.job((30, 1), "dma", [0, 10, 400]);
+    trace.job((10, 1), "gfx", [100, 400, 500]);
+    trace.waits(100, (10, 1), key(30, 1));
+    trace.waits(100, (10, 1), key(20, 1));
+    assert_eq!(trace.told((10, 1))[0], (100, 400, Cause::Executed, key(30, 1), None));
+}
+
+/// drm_sched_entity_add_dependency_cb: for a job of its own scheduler it waits until that one is handed over.
+#[test]
+fn a_dependency_on_the_own_ring_holds_until_the_hand_over() {
+    let mut trace = Trace::new();
+    trace.job((20, 1), "gfx", [0, 200, 600]);
+    trace.job((10, 1), "gfx", [100, 210, 900]);
+    trace.waits(100, (10, 1), key(20, 1));
+    assert_eq!(
+        trace.told((10, 1)),
+        [
+            (100, 200, Cause::Dispatch, key(20, 1), None),
+            (200, 210, Cause::Dispatch, key(10, 1), None),
+            (210, 600, Cause::BehindOnRing, key(10, 1), Some(key(20, 1))),
+            (600, 900, Cause::Executed, key(10, 1), None),
+        ]
+    );
+}
+
+/// What `unschedulable` names then: the scheduled fence, whose context is the one before the finished fence's (drm_sched_fence_init).
+#[test]
+fn a_scheduled_fence_is_known_by_the_context_before() {
+    let mut trace = Trace::new();
+    trace.job((20, 1), "compute", [0, 200, 600]);
+    trace.job((10, 1), "gfx", [100, 210, 900]);
+    trace.add(150, EventKind::Blocked, (10, 1), "gfx", Some(key(19, 1)));
+    assert_eq!(trace.told((10, 1))[0], (100, 200, Cause::Dispatch, key(20, 1), None));
+}
+
+#[test]
+fn a_full_ring_is_told_by_what_it_executed() {
+    let mut trace = Trace::new();
+    // Two at a time; 10:1 could go at 100 and goes when 20:1 has ended.
+    trace.job((20, 1), "gfx", [0, 10, 400]);
+    trace.job((20, 2), "gfx", [0, 20, 600]);
+    trace.job((10, 1), "gfx", [100, 405, 700]);
+    assert_eq!(
+        trace.told((10, 1)),
+        [
+            (100, 400, Cause::RingFull, key(10, 1), Some(key(20, 1))),
+            (400, 405, Cause::Dispatch, key(10, 1), None),
+            (405, 600, Cause::BehindOnRing, key(10, 1), Some(key(20, 2))),
+            (600, 700, Cause::Executed, key(10, 1), None),
+        ]
+    );
+}
+
+#[test]
+fn a_ring_with_room_was_not_full() {
+    let mut trace = Trace::new();
+    trace.job((30, 1), "gfx", [0, 1, 3]);
+    trace.job((30, 2), "gfx", [0, 2, 4]);
+    trace.job((20, 1), "gfx", [90, 95, 400]);
+    trace.job((10, 1), "gfx", [100, 405, 700]);
+    assert_eq!(trace.told((10, 1))[0], (100, 405, Cause::Dispatch, key(10, 1), None));
+}
+
+#[test]
+fn a_job_behind_its_own_queue_is_told_why_that_one_waited() {
+    let mut trace = Trace::new();
+    trace.job((20, 1), "compute", [0, 10, 500]);
+    trace.job((10, 1), "gfx", [50, 510, 600]);
+    trace.waits(50, (10, 1), key(20, 1));
+    trace.job((10, 2), "gfx", [100, 512, 650]);
+    let late = trace.why((10, 2));
+    let told: Vec<_> = late.links.iter().map(|l| (l.from_ns, l.to_ns, l.cause, l.via, l.of.key)).collect();
+    assert_eq!(
+        told,
+        [
+            (100, 500, Cause::Executed, Via::Dependency, key(20, 1)),
+            (500, 510, Cause::Dispatch, Via::OwnQueue, key(10, 1)),
+            (510, 512, Cause::Dispatch, Via::Itself, key(10, 2)),
+            (512, 600, Cause::BehindOnRing, Via::Itself, key(10, 2)),
+            (600, 650, Cause::Executed, Via::Itself, key(10, 2)),
+        ]
+    );
+}
+
+#[test]
+fn a_fence_of_no_job_is_named_and_not_guessed() {
+    let mut trace = Trace::new();
+    trace.job((10, 1), "gfx", [100, 400, 500]);
+    trace.waits(100, (10, 1), key(77, 7));
+    assert_eq!(trace.told((10, 1))[0].2, Cause::Dispatch, "nothing tells that it was not ready");
+    trace.add(120, EventKind::Blocked, (10, 1), "gfx", Some(key(77, 7)));
+    let told = trace.told((10, 1));
+    assert_eq!(told[0], (100, 120, Cause::Dispatch, key(10, 1), None));
+    assert_eq!(told[1], (120, 400, Cause::Fence(key(77, 7)), key(10, 1), None));
+}
+
+#[test]
+fn what_firmware_does_is_in_flight_and_its_queues_are_the_contexts() {
+    let mut trace = Trace::new();
+    let ring = trace.names.ring(Some("0000:03:00.0"), "gfx");
+    trace.firmware.push(ring);
+    trace.job((20, 1), "gfx", [0, 10, 400]);
+    trace.job((10, 1), "gfx", [100, 405, 700]);
+    trace.waits(100, (10, 1), key(20, 1));
+    assert_eq!(
+        trace.told((10, 1)),
+        [
+            (100, 400, Cause::InFlight, key(20, 1), None),
+            (400, 405, Cause::Dispatch, key(10, 1), None),
+            (405, 700, Cause::InFlight, key(10, 1), None),
+        ],
+        "another context has another scheduler: it waits for the end"
+    );
+}
+
+#[test]
+fn what_was_not_seen_is_said_to_be() {
+    let mut trace = Trace::new();
+    // Handed over before the trace, and no start known: it ended before another of its ring.
+    trace.add(50, EventKind::Commit, (20, 1), "gfx", None);
+    trace.add(300, EventKind::Complete, (20, 1), "gfx", None);
+    assert_eq!(trace.told((20, 1)), [(50, 300, Cause::Executed, key(20, 1), None)]);
+    // A job submitted by 20 after 10 was, for which 10 waits.
+    let mut trace = Trace::new();
+    trace.job((20, 1), "compute", [200, 210, 400]);
+    trace.job((10, 1), "gfx", [100, 405, 700]);
+    trace.waits(100, (10, 1), key(20, 1));
+    assert_eq!(trace.told((10, 1))[0], (100, 200, Cause::NotSubmitted, key(20, 1), None));
+    // Killed before it ran.
+    let mut trace = Trace::new();
+    trace.add(100, EventKind::Submit, (10, 1), "gfx", None);
+    trace.add(300, EventKind::Complete, (10, 1), "gfx", None);
+    assert_eq!(trace.told((10, 1)), [(100, 300, Cause::NeverRan, key(10, 1), None)]);
+}
+
+#[test]
+fn a_job_that_waits_for_a_hung_one_says_so_while_both_are_in_flight() {
+    let mut trace = Trace::new();
+    trace.add(10, EventKind::Submit, (20, 1), "compute", None);
+    trace.add(20, EventKind::Commit, (20, 1), "compute", None);
+    trace.add(100, EventKind::Submit, (10, 1), "gfx", None);
+    trace.waits(100, (10, 1), key(20, 1));
+    trace.job((30, 1), "dma", [0, 1, 5_000]);
+    assert!(!trace.why((10, 1)).has_ended);
+    assert_eq!(trace.told((10, 1)), [(100, 5_000, Cause::InFlight, key(20, 1), None)]);
+}
+
+/// A thousand jobs at once, two with the hardware at a time.
+#[test]
+fn a_long_queue_is_told_in_few_pieces() {
+    let mut trace = Trace::new();
+    for seqno in 1..=1000_u64 {
+        let start = (seqno - 1) * 100;
+        trace.job((10, seqno), "gfx", [seqno, (start.saturating_sub(100) + 5).max(seqno), start + 100]);
+    }
+    let late = trace.why((10, 1000));
+    assert!(late.links.len() <= MOST_LINKS + 1 && late.shares.len() <= 6, "{} {}", late.links.len(), late.shares.len());
+    let share = |cause: Cause| late.shares.iter().filter(|s| s.link.cause == cause).map(|s| s.ns).sum::<u64>();
+    assert_eq!(share(Cause::Executed), 100);
+    assert!(share(Cause::RingFull) > late.total_ns() * 9 / 10, "{:?}", late.shares);
+}
+
+/// Whatever the events, the pieces add up.
+#[test]
+fn pieces_add_up_for_any_events() {
+    let mut state = 7_u64;
+    let mut chance = |end: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    let mut explained = 0;
+    for _ in 0..60 {
+        let mut trace = Trace::new();
+        let rings = ["gfx", "compute", "dma"];
+        for _ in 0..150 {
+            let of = (chance(4) * 2 + 10, chance(30));
+            let kinds =
+                [EventKind::Submit, EventKind::Commit, EventKind::Complete, EventKind::Dependency, EventKind::Blocked];
+            let kind = kinds[chance(5) as usize];
+            let other =
+                matches!(kind, EventKind::Dependency | EventKind::Blocked).then(|| key(chance(9) + 9, chance(30)));
+            trace.add(chance(300), kind, of, rings[chance(3) as usize], other);
+        }
+        for context in 10..18 {
+            for seqno in 0..30 {
+                if trace.events.iter().any(|e| e.key == Some(key(context, seqno)) && e.kind == EventKind::Submit) {
+                    trace.why((context, seqno));
+                    explained += 1;
+                }
+            }
+        }
+    }
+    assert!(explained > 500, "{explained}");
+}
