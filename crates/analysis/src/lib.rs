@@ -3,14 +3,17 @@
 //! [`Jobs`] puts the events of jobs together as they come, in order of time, and gives each [`Job`](gpuscope_model::trace::Job) once it
 //! has ended. [`Report`] counts and sums over jobs and events. Memory is bounded by what is in flight, and by what
 //! [`Distribution`]s keep, which is bounded as well. [`History`] keeps a stretch of a trace, of which [`Explainer`] tells why jobs were late.
+//! [`StuckJobs`] tells the jobs that do not end, while they do not.
 #![forbid(unsafe_code)]
 
 mod distribution;
 mod jobs;
 mod late;
 mod report;
+mod stuck;
 
 pub use distribution::{Distribution, Pool};
 pub use jobs::{JobCounts, Jobs};
 pub use late::{Explainer, History};
 pub use report::{Report, Subject};
+pub use stuck::{Released, StuckJobs};

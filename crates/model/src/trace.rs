@@ -5,11 +5,13 @@
 
 mod late;
 mod report;
+mod stuck;
 
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use report::{
     ContextReport, ErrorReport, ExecKind, Job, JobStatus, ProcessReport, RingReport, Summary, TraceReport, WaitReport,
 };
+pub use stuck::{Behind, HeldUp, StuckJob};
 
 use crate::{GpuId, Text};
 use std::collections::HashMap;
