@@ -11,9 +11,11 @@
 pub mod capture;
 mod decode;
 mod families;
+pub mod flight;
 pub mod foreign;
 mod format;
 pub mod ftrace;
+mod in_order;
 mod perf_record;
 mod record;
 pub mod recording;
@@ -21,4 +23,5 @@ mod tracefs;
 
 pub use decode::Decoder;
 pub use format::{EventFormat, Field, FieldKind, FormatError};
+pub use in_order::InOrder;
 pub use record::{RawRecord, RecordSink};

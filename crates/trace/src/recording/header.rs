@@ -110,6 +110,18 @@ impl Header {
         }
     }
 
+    /// The same of a recording that is written later than what it tells: it began at that moment.
+    #[must_use]
+    pub fn begun_at(mut self, monotonic_ns: u64) -> Header {
+        let moved = |ns: u64| ns.saturating_add(monotonic_ns).saturating_sub(self.started.monotonic_ns);
+        self.started = Instant {
+            monotonic_ns,
+            realtime_ns: moved(self.started.realtime_ns),
+            boottime_ns: self.started.boottime_ns.map(moved),
+        };
+        self
+    }
+
     /// The same with what each source gave or why it gave nothing.
     #[must_use]
     pub fn covering(mut self, reports: &[SourceReport]) -> Header {
