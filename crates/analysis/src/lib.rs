@@ -11,9 +11,11 @@ mod jobs;
 mod late;
 mod report;
 mod stuck;
+mod watch;
 
 pub use distribution::{Distribution, Pool};
 pub use jobs::{JobCounts, Jobs};
 pub use late::{Explainer, History};
 pub use report::{Report, Subject};
 pub use stuck::{Released, StuckJobs};
+pub use watch::{Conditions, Notice, Watch};

@@ -1,5 +1,6 @@
 //! Text for people: at most [`Style::width`] columns, every number with its unit, `-` with a reason for what is not known.
 
+mod alarm;
 mod doctor;
 mod late;
 mod list;
@@ -7,6 +8,7 @@ mod procs;
 mod stat;
 mod trace;
 
+pub use alarm::{failed_fence, failed_job, released_job, slow_job, stuck_job, whose};
 pub use doctor::doctor;
 pub use late::trace_late;
 pub use list::list;

@@ -236,7 +236,7 @@ pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames, style: Style) 
 }
 
 /// How a job's time was spent.
-fn stages(job: &Job, style: Style) -> String {
+pub(super) fn stages(job: &Job, style: Style) -> String {
     let mut parts = Vec::new();
     if let Some(ns) = job.queue_ns() {
         parts.push(format!("queue {}", time(ns, style)));
