@@ -308,6 +308,8 @@ impl Report {
             waits,
             errors,
             error_count: totals.error_count,
+            notes: Vec::new(),
+            note_count: 0,
             slowest,
             names: names.clone(),
             late: Vec::new(),

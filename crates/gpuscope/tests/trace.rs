@@ -86,6 +86,7 @@ fn recording(dir: &Path) -> PathBuf {
     put(1_020, record(&done, &[9, 1, 0], &[]));
     put(1_220, record(&done, &[9, 2, 0], &[]));
     put(2_040, record(&done, &[12, 1, (-62_i64).cast_unsigned()], &[]));
+    file.mark(1_002_000_000, "stuck: a job").unwrap();
     file.dropped(1_001_000_000, Dropped { sampled_out: 5, ..Dropped::default() }).unwrap();
     file.round(2_000_000_000).unwrap();
     file.finish().unwrap();
@@ -117,6 +118,7 @@ fn a_report_is_valid_and_complete() {
     assert_eq!(report["rings"].as_array().unwrap().len(), 2);
     assert_eq!(report["dropped"]["sampled_out"], 5);
     assert_eq!(report["error_count"], 1);
+    assert_eq!((&report["note_count"], &report["notes"][0]["text"]), (&1.into(), &"stuck: a job".into()));
 }
 
 #[test]

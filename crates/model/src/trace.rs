@@ -9,7 +9,8 @@ mod stuck;
 
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use report::{
-    ContextReport, ErrorReport, ExecKind, Job, JobStatus, ProcessReport, RingReport, Summary, TraceReport, WaitReport,
+    ContextReport, ErrorReport, ExecKind, Job, JobStatus, Note, ProcessReport, RingReport, Summary, TraceReport,
+    WaitReport,
 };
 pub use stuck::{Behind, HeldUp, StuckJob};
 

@@ -4,8 +4,8 @@ use super::{Missing, each, line};
 use crate::time::Rfc3339;
 use crate::units::{percent, round4, seconds};
 use gpuscope_model::trace::{
-    Cause, ContextReport, ErrorReport, EventKind, Job, JobKey, JobStatus, Lateness, Link, ProcessReport, RingReport,
-    Summary, TraceNames, TraceReport, WaitReport, Who,
+    Cause, ContextReport, ErrorReport, EventKind, Job, JobKey, JobStatus, Lateness, Link, Note, ProcessReport,
+    RingReport, Summary, TraceNames, TraceReport, WaitReport, Who,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 /// Those of the writer.
 pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Document<'a, R, P, C, W, E, J, L, S, U> {
+    struct Document<'a, R, P, C, W, E, N, J, L, S, U> {
         schema: &'static str,
         time: Option<Rfc3339>,
         monotonic_ns: u64,
@@ -32,6 +32,8 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
         waits: W,
         error_count: u64,
         errors: E,
+        note_count: u64,
+        notes: N,
         slowest: J,
         late: L,
         sources: S,
@@ -55,12 +57,23 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
             waits: each(&report.waits, waits),
             error_count: report.error_count,
             errors: each(&report.errors, error),
+            note_count: report.note_count,
+            notes: each(&report.notes, note),
             slowest,
             late,
             sources: each(&report.coverage, super::doctor::source),
             unavailable: each(&report.unavailable, |u| Missing::new(u.metric.as_str(), &u.why)),
         },
     )
+}
+
+fn note(of: &Note) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        monotonic_ns: u64,
+        text: &'a str,
+    }
+    Line { monotonic_ns: of.at_ns, text: of.text.as_str() }
 }
 
 /// Writes one job as one line.

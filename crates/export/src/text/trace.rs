@@ -53,6 +53,7 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     processes(w, report, style)?;
     waits(w, report, style)?;
     errors(w, report, style)?;
+    notes(w, report, style)?;
     slowest(w, report, style)?;
     absences(w, report, style)
 }
@@ -171,6 +172,18 @@ fn errors(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<(
         writeln!(w, "  at {at}: {gpu} {}: a job of {} ({}){error}", of.ring, of.pid, of.comm)?;
     }
     more(w, usize::try_from(report.error_count).unwrap_or(usize::MAX))
+}
+
+fn notes(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.note_count == 0 {
+        return Ok(());
+    }
+    writeln!(w, "\n{}", style.paint(Tone::Heading, "noted while recording"))?;
+    for of in report.notes.iter().take(MOST_ROWS) {
+        let at = time(of.at_ns.saturating_sub(report.from_ns), style);
+        paragraph(w, style, "  ", 4, &format!("at {at}: {}", of.text))?;
+    }
+    more(w, usize::try_from(report.note_count).unwrap_or(usize::MAX))
 }
 
 fn slowest(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {

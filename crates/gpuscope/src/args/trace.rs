@@ -36,6 +36,14 @@ pub(crate) struct Record {
     /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
     pub(crate) buffer: usize,
+    /// Tell jobs that are held up for longer than this while they are, on stderr and as notes in the recording: process, ring, age, and
+    /// who waits behind. Jobs that were submitted before the recording began are not seen
+    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval)]
+    pub(crate) alarm: Option<Duration>,
+    /// Most bytes on disk: FILE and three older parts beside it (FILE.1 to FILE.3), of which the oldest goes when the newest is full; what
+    /// went is counted. 8MiB or more
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) max_size: Option<u64>,
     /// The program to run meanwhile, with its arguments
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -115,8 +123,8 @@ pub(crate) enum Backend {
     Perf,
 }
 
-/// A whole number and its unit: `512KiB`, `8MiB`, `1GiB`; the kernel gives buffers in powers of two.
-fn parse_size(text: &str) -> Result<usize, String> {
+/// A whole number and its unit: `512KiB`, `8MiB`, `1GiB`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim_start() {
@@ -126,14 +134,17 @@ fn parse_size(text: &str) -> Result<usize, String> {
         "" if !number.is_empty() => return Err(format!("the unit is missing; write {number}KiB or {number}MiB")),
         _ => return Err("not a size; write a whole number and KiB, MiB or GiB, as in 8MiB".into()),
     };
-    let number: usize =
-        number.parse().map_err(|_| "not a size; write a whole number and KiB, MiB or GiB, as in 8MiB")?;
-    match number.checked_shl(shift).filter(|size| size >> shift == number) {
-        Some(0) => Err("a buffer of nothing holds nothing; use 64KiB or more".into()),
-        Some(size) if size < 64 << 10 => Err("less than 64KiB: too small for the events of one moment".into()),
-        Some(size) if size > 1 << 30 => Err("more than 1GiB of kernel memory; use less".into()),
-        Some(size) => Ok(size),
-        None => Err("too large".into()),
+    let number: u64 = number.parse().map_err(|_| "not a size; write a whole number and KiB, MiB or GiB, as in 8MiB")?;
+    number.checked_shl(shift).filter(|size| size >> shift == number).ok_or_else(|| "too large".into())
+}
+
+/// The size of a buffer of the kernel's, which gives it in powers of two.
+fn parse_size(text: &str) -> Result<usize, String> {
+    match usize::try_from(parse_bytes(text)?) {
+        Ok(0) => Err("a buffer of nothing holds nothing; use 64KiB or more".into()),
+        Ok(size) if size < 64 << 10 => Err("less than 64KiB: too small for the events of one moment".into()),
+        Ok(size) if size <= 1 << 30 => Ok(size),
+        _ => Err("more than 1GiB of kernel memory; use less".into()),
     }
 }
 

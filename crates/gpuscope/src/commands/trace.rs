@@ -4,6 +4,8 @@ mod export;
 mod input;
 mod record;
 mod report;
+mod source;
+mod watcher;
 mod why;
 
 use crate::args::{Common, Trace};

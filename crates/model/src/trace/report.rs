@@ -217,6 +217,15 @@ pub struct ErrorReport {
     pub error: Option<i64>,
 }
 
+/// Something that was noted while a trace was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The moment that it is about.
+    pub at_ns: u64,
+    /// What.
+    pub text: Text,
+}
+
 /// Everything at one look.
 #[derive(Clone, Debug)]
 pub struct TraceReport {
@@ -242,6 +251,10 @@ pub struct TraceReport {
     pub errors: Vec<ErrorReport>,
     /// Their number.
     pub error_count: u64,
+    /// What was noted while the trace was made: alarms, and what a flight recorder was triggered by. The first ones.
+    pub notes: Vec<Note>,
+    /// Their number.
+    pub note_count: u64,
     /// The jobs that took longest from submission to end.
     pub slowest: Vec<Job>,
     /// The names that [`TraceReport::slowest`] refers to.

@@ -41,7 +41,7 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
     };
     let mut report = Report::new(subject);
     let (mut jobs, mut last_ns) = (Vec::new(), 0);
-    let Rest { names, dropped, to_ns, damage } = input.read(|seen| match seen {
+    let Rest { names, dropped, to_ns, damage, .. } = input.read(|seen| match seen {
         Seen::Event(event, names) => {
             last_ns = last_ns.max(event.at_ns);
             jobs.clear();

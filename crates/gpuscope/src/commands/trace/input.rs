@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use gpuscope_export::perfetto::Clocks;
-use gpuscope_model::trace::{Dropped, Event, TraceNames};
+use gpuscope_model::trace::{Dropped, Event, Note, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::perf_data::{Item as PerfItem, PerfData};
@@ -55,7 +55,20 @@ pub(super) struct Rest {
     pub(super) to_ns: Option<u64>,
     /// What is wrong with the file.
     pub(super) damage: Vec<SourceReport>,
+    pub(super) notes: Notes,
 }
+
+/// What was noted while recording.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// The first [`MOST_NOTES`].
+    pub(super) first: Vec<Note>,
+    /// How many there are.
+    pub(super) count: u64,
+}
+
+/// Notes that are told one by one.
+const MOST_NOTES: usize = 1000;
 
 impl Input {
     /// Opens a trace.
@@ -195,6 +208,7 @@ fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> 
     let (mut decoder, mut dropped, mut done) = (Decoder::new(), Dropped::default(), Ok(()));
     // Losses are told ahead of the records of their round, which wait for its end.
     let (mut lost_ns, mut to_ns) = (None, None);
+    let mut notes = Notes::default();
     let summary = recording.items(|item| {
         if done.is_err() {
             return;
@@ -224,7 +238,12 @@ fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> 
                     done = each(Seen::Lost(decoder.names()));
                 }
             }
-            Item::Mark { .. } => {}
+            Item::Mark { at_ns, text } => {
+                notes.count = notes.count.saturating_add(1);
+                if notes.first.len() < MOST_NOTES {
+                    notes.first.push(Note { at_ns, text: text.to_string().into() });
+                }
+            }
         }
     })?;
     done?;
@@ -232,7 +251,7 @@ fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> 
         each(Seen::Lost(decoder.names()))?;
     }
     dropped.unreadable = dropped.unreadable.saturating_add(decoder.unreadable());
-    Ok(Rest { names: decoder.names().clone(), dropped, to_ns, damage: damage(&summary) })
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns, damage: damage(&summary), notes })
 }
 
 fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
@@ -275,7 +294,7 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
         damage.push(absent("trace.dat", detail));
     }
     let dropped = Dropped { ring_full, unreadable: decoder.unreadable(), ..Dropped::default() };
-    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage })
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })
 }
 
 fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
@@ -311,7 +330,7 @@ fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
     // Without layouts no record is understood, whether it is whole or not.
     let unreadable = lost.unreadable.saturating_add(decoder.unreadable()).saturating_add(without);
     let dropped = Dropped { ring_full: lost.ring_full, filtered: lost.filtered, unreadable, ..Dropped::default() };
-    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage })
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })
 }
 
 fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
@@ -339,7 +358,7 @@ fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
         damage.push(absent("text of tracefs", detail));
     }
     let dropped = Dropped { ring_full: reader.lost(), unreadable: reader.unreadable(), ..Dropped::default() };
-    Ok(Rest { names: reader.names().clone(), dropped, to_ns: None, damage })
+    Ok(Rest { names: reader.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })
 }
 
 fn absent(source: &'static str, detail: String) -> SourceReport {

@@ -1,25 +1,23 @@
 //! `gpuscope trace record`
 
-use crate::args::{Backend as Way, Common, Record};
+use super::source::{EVERY, Source, losses};
+use super::watcher::{Told, Watcher};
+use crate::args::{Common, Record};
 use crate::stop;
 use anyhow::{Context as _, bail};
+use gpuscope_analysis::Conditions;
 use gpuscope_engine::Stop;
-use gpuscope_gpu::GpuSet;
-use gpuscope_model::trace::{Dropped, Family};
-use gpuscope_sys::{Roots, monotonic_ns};
-use gpuscope_trace::capture::{self, Backend, Capture, Opened, Wanted};
-use gpuscope_trace::recording::{CreateOptions, Header, RecordingFile};
+use gpuscope_model::trace::Dropped;
+use gpuscope_trace::capture::Backend;
+use gpuscope_trace::recording::{CreateOptions, RecordingFile};
+use gpuscope_trace::{RawRecord, RecordSink as _};
 use rustix::fs::{Access, access};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
-
-/// Time between two looks at the buffers. Eight megabytes hold what two million events a second bring in it.
-const EVERY: Duration = Duration::from_millis(50);
 
 /// How long a command is waited for after a signal.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,34 +36,24 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
             program.to_string_lossy()
         );
     }
-    let roots = Roots::host();
     let stop = stop::watch_signals()?;
-    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: args.buffer };
-    // A file for each processor, by perf for each tracepoint on each. The command gets the limit that this program came with.
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let opened = capture::open(&roots, &wanted, args.backend.map(way));
-    let _ = setrlimit(Resource::Nofile, limit);
-    let Opened { capture, coverage } = opened?;
-    let set = GpuSet::open(roots.clone(), super::super::options(common));
-    let tool = concat!("gpuscope ", env!("CARGO_PKG_VERSION"));
-    let mut header = Header::begin(&roots, tool, capture.backend()).covering(&coverage);
-    header.gpus = set.infos().map(|info| (info.id.to_string(), info.driver.to_string())).collect();
-    drop(set);
+    let (source, mut header) = Source::open(common, args.backend, args.buffer)?;
     header.command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let options = CreateOptions { force: args.force, ..CreateOptions::default() };
-    let file = RecordingFile::create(&args.output, header, capture.formats(), options)?;
+    let options = CreateOptions { force: args.force, max_bytes: args.max_size };
+    let formats = source.capture.formats();
+    let watcher = args.alarm.map(|after| Watcher::new(formats, alarms(after)));
+    let file = RecordingFile::create(&args.output, header, formats, options)?;
 
-    let mut session = Session { capture, file, dropped: Dropped::default(), child: start(args)?, ended: None };
+    let mut session = Session { source, file, watcher, child: start(args)?, ended: None };
     let until = args.duration.map(|duration| Instant::now() + duration);
     let done = session.run(&stop, until);
-    let Session { mut capture, mut file, mut dropped, child, ended } = session;
     // Also after an error: what was recorded until then can be read.
     let done = done.and_then(|()| {
         // What was written to the buffers before now is found by the first of these, and known to be complete by the second.
-        round(&mut *capture, &mut file, &mut dropped, true)?;
-        round(&mut *capture, &mut file, &mut dropped, true)
+        session.round(true)?;
+        session.round(true)
     });
+    let Session { source: Source { capture, dropped, .. }, file, child, ended, .. } = session;
     let backend = capture.backend();
     drop(capture);
     let records = file.records();
@@ -81,11 +69,17 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Jobs that are stuck are told, and nothing else.
+pub(super) fn alarms(after: Duration) -> Conditions {
+    let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+    Conditions { stuck_ns: Some(after_ns), ..Conditions::default() }
+}
+
 /// A recording on its way.
 struct Session {
-    capture: Box<dyn Capture>,
+    source: Source,
     file: RecordingFile,
-    dropped: Dropped,
+    watcher: Option<Watcher>,
     child: Option<Child>,
     ended: Option<ExitStatus>,
 }
@@ -105,7 +99,7 @@ impl Session {
             if let Some(child) = &mut self.child {
                 self.ended = child.try_wait().context("waiting for the command")?;
             }
-            round(&mut *self.capture, &mut self.file, &mut self.dropped, false)?;
+            self.round(false)?;
             if stop.is_stopped() && patience.is_none() {
                 let has_ended = self.child.is_none() || self.ended.is_some();
                 patience = Some(Instant::now() + if has_ended { Duration::ZERO } else { PATIENCE });
@@ -116,13 +110,33 @@ impl Session {
             }
         }
     }
-}
 
-fn way(way: Way) -> Backend {
-    match way {
-        Way::Bpf => Backend::Bpf,
-        Way::Tracefs => Backend::Tracefs,
-        Way::Perf => Backend::Perf,
+    /// Empties the buffers into the file, and tells alarms. The last times are told also where nothing came: the recording went on until
+    /// then.
+    fn round(&mut self, is_last: bool) -> anyhow::Result<()> {
+        let Session { source, file, watcher, .. } = self;
+        let round = match watcher {
+            Some(watcher) => source.read(&mut |record: RawRecord<'_>| {
+                watcher.order.record(record);
+                file.record(record);
+            })?,
+            None => source.read(file)?,
+        };
+        if !round.tasks.is_empty() {
+            file.tasks(round.tasks.iter().map(|(tid, pid, comm)| (*tid, *pid, comm.as_str())))?;
+        }
+        if let Some((at_ns, dropped)) = round.dropped {
+            file.dropped(at_ns, dropped)?;
+        }
+        let (told, _) = watcher.as_mut().map(|watcher| watcher.round(&round)).unwrap_or_default();
+        for Told { at_ns, line, .. } in told {
+            file.mark(at_ns, &line)?;
+            say(&line);
+        }
+        if round.drained.records > 0 || (is_last && round.drained.until_ns > 0) {
+            file.round(round.drained.until_ns)?;
+        }
+        Ok(())
     }
 }
 
@@ -143,40 +157,14 @@ fn start(args: &Record) -> anyhow::Result<Option<Child>> {
     child.map(Some).with_context(|| format!("{name}: cannot be started; check its name and that it may be executed"))
 }
 
-/// Empties the buffers into the file. The last times are told also where nothing came: the recording went on until then.
-fn round(
-    capture: &mut dyn Capture,
-    file: &mut RecordingFile,
-    dropped: &mut Dropped,
-    is_last: bool,
-) -> anyhow::Result<()> {
-    let drained = capture.drain(file)?;
-    let mut tasks = Vec::new();
-    capture.tasks(&mut |tid, pid, comm| tasks.push((tid, pid, comm.to_string())));
-    if !tasks.is_empty() {
-        file.tasks(tasks.iter().map(|(tid, pid, comm)| (*tid, *pid, comm.as_str())))?;
-    }
-    let now = capture.dropped()?;
-    if now != *dropped {
-        *dropped = now;
-        file.dropped(monotonic_ns(), now)?;
-    }
-    if drained.records > 0 || (is_last && drained.until_ns > 0) {
-        file.round(drained.until_ns)?;
-    }
-    Ok(())
-}
-
 /// What was recorded, for people, on stderr: stdout is the command's.
 fn tell(args: &Record, backend: Backend, records: u64, dropped: Dropped) {
-    let lost: Vec<String> =
-        dropped.each().iter().filter(|(_, n)| *n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();
-    let lost = if lost.is_empty() { "nothing lost".into() } else { format!("not recorded: {}", lost.join(", ")) };
+    let lost = losses(dropped);
     let file = args.output.display();
     say(&format!("{file}: {records} events by {}, {lost}; see `gpuscope trace report {file}`", backend.name()));
 }
 
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     // Not `eprintln!`, which panics when stderr is closed.
     let _ = writeln!(std::io::stderr(), "gpuscope: {line}");
 }

@@ -36,7 +36,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
             asked = Some(*job);
         }
     };
-    let Rest { names, dropped, to_ns, damage } = input.read(|seen| match seen {
+    let Rest { names, dropped, to_ns, damage, notes } = input.read(|seen| match seen {
         Seen::Event(event, names) => {
             let mut written = Ok(());
             report.event(event, names, |job| {
@@ -50,6 +50,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         Seen::Lost(names) => {
             let mut written = Ok(());
             report.lost(|job| {
+                look(job);
                 if args.jobs && written.is_ok() {
                     written = write_job(&mut out, job, names, format);
                 }
@@ -79,6 +80,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     }
     why::explain(&args.file, &mut report, &late)?;
     report.slowest.truncate(args.top);
+    (report.notes, report.note_count) = (notes.first, notes.count);
     match format {
         Format::Json => json::trace_report(&mut out, &report, Input::wall(started, report.from_ns))?,
         _ if args.why.is_some() => text::trace_late(&mut out, &report, terminal::style())?,

@@ -1,0 +1,77 @@
+//! A capture that runs, as `record`, `start` and `live` use it.
+
+use crate::args::{Backend as Way, Common};
+use gpuscope_gpu::GpuSet;
+use gpuscope_model::trace::{Dropped, Family};
+use gpuscope_sys::{Roots, monotonic_ns};
+use gpuscope_trace::RecordSink;
+use gpuscope_trace::capture::{self, Backend, Capture, Drained, Opened, Wanted};
+use gpuscope_trace::recording::Header;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::time::Duration;
+
+/// Time between two looks at the buffers. Eight megabytes hold what two million events a second bring in it.
+pub(super) const EVERY: Duration = Duration::from_millis(50);
+
+/// A capture, and what it has told so far.
+pub(super) struct Source {
+    pub(super) capture: Box<dyn Capture>,
+    pub(super) dropped: Dropped,
+}
+
+/// What one reading gave beside records.
+pub(super) struct Round {
+    pub(super) drained: Drained,
+    /// Threads that became known: thread, process, name.
+    pub(super) tasks: Vec<(u32, u32, String)>,
+    /// Losses, where there are more than before, and when that was found.
+    pub(super) dropped: Option<(u64, Dropped)>,
+}
+
+impl Source {
+    /// Begins a capture, and the header of a recording of it.
+    pub(super) fn open(common: &Common, way: Option<Way>, buffer_bytes: usize) -> anyhow::Result<(Source, Header)> {
+        if common.root.is_some() {
+            anyhow::bail!("--root: a captured machine runs no kernel to record from; leave it out");
+        }
+        let roots = Roots::host();
+        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes };
+        // A file for each processor, by perf for each tracepoint on each. What is started later gets the limit that this program came with.
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        let opened = capture::open(&roots, &wanted, way.map(backend));
+        let _ = setrlimit(Resource::Nofile, limit);
+        let Opened { capture, coverage } = opened?;
+        let set = GpuSet::open(roots.clone(), super::super::options(common));
+        let tool = concat!("gpuscope ", env!("CARGO_PKG_VERSION"));
+        let mut header = Header::begin(&roots, tool, capture.backend()).covering(&coverage);
+        header.gpus = set.infos().map(|info| (info.id.to_string(), info.driver.to_string())).collect();
+        Ok((Source { capture, dropped: Dropped::default() }, header))
+    }
+
+    /// Empties the buffers into a sink.
+    pub(super) fn read(&mut self, sink: &mut dyn RecordSink) -> anyhow::Result<Round> {
+        let drained = self.capture.drain(sink)?;
+        let mut tasks = Vec::new();
+        self.capture.tasks(&mut |tid, pid, comm| tasks.push((tid, pid, comm.to_string())));
+        let now = self.capture.dropped()?;
+        let dropped = (now != self.dropped).then(|| (monotonic_ns(), now));
+        self.dropped = now;
+        Ok(Round { drained, tasks, dropped })
+    }
+}
+
+fn backend(way: Way) -> Backend {
+    match way {
+        Way::Bpf => Backend::Bpf,
+        Way::Tracefs => Backend::Tracefs,
+        Way::Perf => Backend::Perf,
+    }
+}
+
+/// What was lost or left out, in words.
+pub(super) fn losses(dropped: Dropped) -> String {
+    let lost: Vec<String> =
+        dropped.each().iter().filter(|(_, n)| *n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();
+    if lost.is_empty() { "nothing lost".into() } else { format!("not recorded: {}", lost.join(", ")) }
+}

@@ -1,0 +1,84 @@
+//! Records of a running capture, watched for what is to be told at once.
+
+use super::source::Round;
+use gpuscope_analysis::{Conditions, Notice, Watch};
+use gpuscope_export::text::{self, Style};
+use gpuscope_model::trace::{Dropped, TraceNames};
+use gpuscope_trace::{Decoder, EventFormat, InOrder};
+use std::time::{Duration, Instant};
+
+/// So often it is looked for jobs that are stuck: often enough to tell one within a second of its threshold.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Puts records in order, decodes them, and watches the jobs.
+pub(super) struct Watcher {
+    pub(super) order: InOrder,
+    decoder: Decoder,
+    watch: Watch,
+    dropped: Dropped,
+    looked: Option<Instant>,
+}
+
+/// Something that was found.
+pub(super) struct Told {
+    pub(super) at_ns: u64,
+    pub(super) line: String,
+}
+
+impl Watcher {
+    pub(super) fn new(formats: &[EventFormat], conditions: Conditions) -> Watcher {
+        let mut decoder = Decoder::new();
+        for format in formats {
+            decoder.add_format(format);
+        }
+        Watcher {
+            order: InOrder::new(),
+            decoder,
+            watch: Watch::new(conditions),
+            dropped: Dropped::default(),
+            looked: None,
+        }
+    }
+
+    /// Takes what a reading gave beside the records, which are in `order` already. Returns what is to be told, and how many notices more
+    /// there were than are kept.
+    pub(super) fn round(&mut self, round: &Round) -> (Vec<Told>, u64) {
+        for (tid, pid, comm) in &round.tasks {
+            self.decoder.set_task(*tid, *pid, comm);
+        }
+        let Watcher { order, decoder, watch, .. } = self;
+        order.give_until(round.drained.until_ns, |record| {
+            if let Some(event) = decoder.decode(record) {
+                watch.event(&event);
+            }
+        });
+        if let Some((_, now)) = round.dropped {
+            let lost = |of: &Dropped| (of.ring_full, of.missed, of.unreadable, of.table_full);
+            if lost(&now) != lost(&self.dropped) {
+                self.watch.lost();
+            }
+            self.dropped = now;
+        }
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return (Vec::new(), 0);
+        }
+        self.looked = Some(Instant::now());
+        let (notices, left_out) = self.watch.look(round.drained.until_ns);
+        let names = self.decoder.names();
+        let told = |notice: Notice| Told { at_ns: notice.at_ns(), line: line(&notice, names) };
+        (notices.into_iter().map(told).collect(), left_out)
+    }
+}
+
+/// What goes into files and over pipes.
+const PLAIN: Style = Style { color: false, unicode: false, width: 80 };
+
+fn line(notice: &Notice, names: &TraceNames) -> String {
+    match notice {
+        Notice::Slow(job) => text::slow_job(job, names, PLAIN),
+        Notice::TimedOut(job) | Notice::Failed(job) => text::failed_job(job, names, PLAIN),
+        Notice::FailedFence(event) => text::failed_fence(event),
+        Notice::Stuck(stuck) => text::stuck_job(stuck, names, PLAIN),
+        Notice::Released(released) => text::released_job(&released.job, released.since_ns, names, PLAIN),
+    }
+}
