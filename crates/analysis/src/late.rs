@@ -220,7 +220,10 @@ impl Explainer {
 
     /// Why the job took its time; none where it is not among those that were kept, or nothing but its end was seen.
     pub fn explain(&self, key: JobKey, submit_ns: Option<u64>) -> Option<Lateness> {
-        let at = self.jobs.iter().rposition(|kept| kept.job.key == key && kept.job.submit_ns == submit_ns)?;
+        let is_it =
+            |at: &usize| self.jobs.get(*at).is_some_and(|kept| kept.job.key == key && kept.job.submit_ns == submit_ns);
+        let at = self.by_key.get(&key).copied().filter(is_it);
+        let at = at.or_else(|| (0..self.jobs.len()).rev().find(is_it))?;
         let job = self.jobs.get(at)?.job;
         let from_ns = job.submit_ns.or(job.run_ns)?;
         let to_ns = job.done_ns.unwrap_or(self.to_ns).max(from_ns);

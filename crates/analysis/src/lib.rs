@@ -8,6 +8,7 @@
 
 mod distribution;
 mod jobs;
+mod lanes;
 mod late;
 mod report;
 mod stuck;

@@ -2,7 +2,7 @@
 
 mod trace;
 
-pub(crate) use trace::{Backend, Export, ExportFormat, Record, Report, Trace, Which};
+pub(crate) use trace::{Backend, Export, ExportFormat, Record, Report, Timeline, Trace, Which};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};

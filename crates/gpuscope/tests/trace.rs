@@ -158,6 +158,36 @@ fn why_a_job_was_late_is_told_piece_by_piece() {
 }
 
 #[test]
+fn a_timeline_shows_rings_jobs_and_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let text = stdout(gpuscope().args(["trace", "timeline"]).arg(&file).args(["--to", "2.1ms"]));
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    golden(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/trace-timeline.txt"), &text);
+    let around = stdout(gpuscope().args(["trace", "timeline", "--around", "9:2", "--width", "60"]).arg(&file));
+    assert!(around.lines().all(|line| line.chars().count() <= 60), "{around}");
+    assert!(around.contains(">a 9:2"), "{around}");
+    // What began before the stretch is in it.
+    let late = stdout(gpuscope().args(["trace", "timeline", "--from", "500us", "--to", "600us"]).arg(&file));
+    let lane = late.lines().find(|line| line.starts_with("1 gfx")).unwrap();
+    assert_eq!(lane.matches('A').count(), 65, "{late}");
+    let (_, one) = stdout(gpuscope().args(["trace", "timeline", "--gpu", "0000:04:00.0"]).arg(&file))
+        .split_once("GPU ")
+        .map(|(a, b)| (a.to_string(), b.to_string()))
+        .unwrap();
+    assert!(one.starts_with("0000:04:00.0") && !one.contains("0000:03:00.0"), "{one}");
+    for (args, complains) in [
+        (&["--ring", "none"][..], "no such ring"),
+        (&["--from", "2s"], "nothing lies between"),
+        (&["--around", "9:7"], "no such job"),
+    ] {
+        let (status, line) = complaint(gpuscope().args(["trace", "timeline"]).args(args).arg(&file));
+        assert_eq!(status, 1, "{line}");
+        assert!(line.contains(complains), "{line}");
+    }
+}
+
+#[test]
 fn a_recording_that_was_cut_off_says_so_and_gives_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let file = recording(dir.path());

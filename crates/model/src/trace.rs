@@ -3,10 +3,12 @@
 //! An [`Event`] says one thing about one moment, whatever kernel, driver or tap it came from. It is small and plain: recordings hold
 //! tens of millions. Texts stand once in [`TraceNames`], and events carry their numbers.
 
+mod lanes;
 mod late;
 mod report;
 mod stuck;
 
+pub use lanes::{Gap, Idle, Lane, Timeline};
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use report::{
     ContextReport, ErrorReport, ExecKind, Job, JobStatus, Note, ProcessReport, RingReport, Summary, TraceReport,

@@ -75,7 +75,7 @@ pub(super) fn because(late: &Lateness, names: &TraceNames) -> String {
 }
 
 /// What passed in a piece of a job's time.
-fn sentence(link: &Link, names: &TraceNames) -> String {
+pub(super) fn sentence(link: &Link, names: &TraceNames) -> String {
     let several = || match link.of_jobs {
         0 | 1 => key(link.of.key),
         n => format!("{n} jobs (the last {})", key(link.of.key)),

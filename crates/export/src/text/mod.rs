@@ -6,6 +6,7 @@ mod late;
 mod list;
 mod procs;
 mod stat;
+mod timeline;
 mod trace;
 
 pub use alarm::{failed_fence, failed_job, released_job, slow_job, stuck_job, whose};
@@ -14,6 +15,7 @@ pub use late::trace_late;
 pub use list::list;
 pub use procs::Procs;
 pub use stat::Stat;
+pub use timeline::timeline;
 pub use trace::{job_line, trace_report};
 
 use gpuscope_model::{Reason, Why};

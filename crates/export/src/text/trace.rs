@@ -304,7 +304,7 @@ fn more(w: &mut dyn Write, all: usize) -> io::Result<()> {
     if rest > 0 { writeln!(w, "  and {rest} more") } else { Ok(()) }
 }
 
-fn counted(n: u64, what: &str) -> String {
+pub(super) fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

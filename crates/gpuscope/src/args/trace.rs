@@ -15,6 +15,8 @@ pub(crate) enum Trace {
     Record(Record),
     /// Say what a recording holds: rings, times of jobs, who submitted them, what was lost, and what cannot be known
     Report(Report),
+    /// Show a stretch of a trace as lanes: what each ring executed, who submitted it, and why rings had nothing to do
+    Timeline(Timeline),
     /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line for each job
     Export(Export),
 }
@@ -91,6 +93,46 @@ fn parse_job(text: &str) -> Result<Which, String> {
 }
 
 #[derive(clap::Args, Debug)]
+pub(crate) struct Timeline {
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// From this time of the trace on: a number with us, ms or s [default: its begin]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub(crate) from: Option<Duration>,
+    /// Until this time of the trace [default: its end]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub(crate) to: Option<Duration>,
+    /// From a job's submission to its end: CONTEXT:SEQNO, as `trace report --jobs` prints it, or `slowest`
+    #[arg(long, value_name = "JOB", value_parser = parse_job, conflicts_with_all = ["from", "to"])]
+    pub(crate) around: Option<Which>,
+    /// Only this GPU, as reports name it
+    #[arg(long, value_name = "GPU")]
+    pub(crate) gpu: Option<String>,
+    /// Only rings of this name
+    #[arg(long, value_name = "RING")]
+    pub(crate) ring: Option<String>,
+    /// Columns [default: those of the terminal, 80 elsewhere]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=1000))]
+    pub(crate) width: Option<u16>,
+}
+
+/// A time of a trace: `1.2s`, `300ms`, `45.5us`.
+fn parse_moment(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "us" | "µs" => 1e-6,
+        "ns" => 1e-9,
+        _ => return Err("not a time; write a number and us, ms or s, as in 1.2s".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| "not a time; write a number and us, ms or s, as in 1.2s")?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| "too long".into())
+}
+
+#[derive(clap::Args, Debug)]
 pub(crate) struct Export {
     /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, or text of tracefs
     #[arg(value_name = "FILE")]
@@ -150,8 +192,19 @@ fn parse_size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Which, parse_job, parse_size};
+    use super::{Which, parse_job, parse_moment, parse_size};
     use gpuscope_model::trace::JobKey;
+    use std::time::Duration;
+
+    #[test]
+    fn moments_carry_their_unit() {
+        assert_eq!(parse_moment("1.25s"), Ok(Duration::from_millis(1_250)));
+        assert_eq!(parse_moment("410ms"), Ok(Duration::from_millis(410)));
+        assert_eq!(parse_moment("45.5us"), Ok(Duration::from_nanos(45_500)));
+        for text in ["", "1", "s", "-1s", "1.2.3s", "1e3s", "1h", "99999999999999999999s"] {
+            assert!(parse_moment(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn jobs_are_named_by_fence_or_address() {

@@ -6,6 +6,7 @@ mod record;
 mod report;
 mod source;
 mod watcher;
+mod timeline;
 mod why;
 
 use crate::args::{Common, Trace};
@@ -15,6 +16,7 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
     match trace {
         Trace::Record(args) => record::record(common, args),
         Trace::Report(args) => report::report(common, args),
+        Trace::Timeline(args) => timeline::timeline(args),
         Trace::Export(args) => export::export(args),
     }
 }
