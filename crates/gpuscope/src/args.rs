@@ -1,7 +1,9 @@
 //! What the command line may say.
 
+mod session;
 mod trace;
 
+pub(crate) use session::{Named, Save, Start, Status, Trigger};
 pub(crate) use trace::{Backend, Export, ExportFormat, Record, Report, Timeline, Trace, Which};
 
 use clap::error::ErrorKind;
@@ -151,6 +153,9 @@ impl Cli {
             Some(Command::List) => "list",
             Some(Command::Doctor) => "doctor",
             Some(Command::Trace(Trace::Report(_))) => "trace report",
+            Some(Command::Trace(Trace::Status(_))) => "trace status",
+            Some(Command::Trace(Trace::Save(_))) => "trace save",
+            Some(Command::Trace(Trace::Stop(_))) => "trace stop",
             _ => return Ok(self),
         };
         if self.common.format() == Format::Csv {

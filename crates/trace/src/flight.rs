@@ -182,11 +182,11 @@ impl FlightRing {
         self.until_ns = self.until_ns.max(until_ns);
     }
 
-    /// What there is at this moment, to be saved while more comes. It shares the memory of the ring: what the ring lets go is kept until
+    /// What there is at this moment from `from_ns` on, to be saved while more comes. It shares the memory of the ring: what the ring lets go is kept until
     /// the copy is.
-    pub fn snapshot(&mut self) -> Flight {
+    pub fn snapshot(&mut self, from_ns: u64) -> Flight {
         self.close();
-        let from_ns = self.complete_from_ns();
+        let from_ns = self.complete_from_ns().max(from_ns);
         let base = self.dropped.front().map_or_else(Dropped::default, |(_, dropped)| *dropped);
         let mut tasks: Vec<_> =
             self.tasks.iter().map(|(tid, (seen, pid, comm))| (*seen, *tid, *pid, comm.clone())).collect();

@@ -19,6 +19,14 @@ pub(crate) enum Trace {
     Timeline(Timeline),
     /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line for each job
     Export(Export),
+    /// Begin a session in the background: a recording, or a flight recorder that keeps the last seconds and writes them when something happens
+    Start(super::Start),
+    /// Say how the sessions in the background are: events, losses, alarms, what was saved
+    Status(super::Status),
+    /// Have a flight recorder write the last seconds now
+    Save(super::Save),
+    /// End a session in the background, and say where its recording is
+    Stop(super::Named),
 }
 
 #[derive(clap::Args, Debug)]
@@ -166,7 +174,7 @@ pub(crate) enum Backend {
 }
 
 /// A whole number and its unit: `512KiB`, `8MiB`, `1GiB`.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim_start() {
@@ -181,7 +189,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// The size of a buffer of the kernel's, which gives it in powers of two.
-fn parse_size(text: &str) -> Result<usize, String> {
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
     match usize::try_from(parse_bytes(text)?) {
         Ok(0) => Err("a buffer of nothing holds nothing; use 64KiB or more".into()),
         Ok(size) if size < 64 << 10 => Err("less than 64KiB: too small for the events of one moment".into()),

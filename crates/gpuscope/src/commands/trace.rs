@@ -4,6 +4,7 @@ mod export;
 mod input;
 mod record;
 mod report;
+mod session;
 mod source;
 mod watcher;
 mod timeline;
@@ -18,5 +19,9 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
         Trace::Report(args) => report::report(common, args),
         Trace::Timeline(args) => timeline::timeline(args),
         Trace::Export(args) => export::export(args),
+        Trace::Start(args) => session::start(common, args),
+        Trace::Status(args) => session::status(common, args),
+        Trace::Save(args) => session::save(common, args),
+        Trace::Stop(args) => session::stop(common, args),
     }
 }

@@ -24,7 +24,7 @@ fn save(ring: &mut FlightRing, marks: &[(u64, String)]) -> (Header, Read, Summar
     let path = dir.path().join("flight");
     let mut header = Header::begin(&Roots::at(dir.path()), "gpuscope test", Backend::Bpf);
     (header.started.monotonic_ns, header.started.realtime_ns) = (5 * SECOND, 1_000 * SECOND);
-    ring.snapshot().save(&path, header, marks).unwrap();
+    ring.snapshot(0).save(&path, header, marks).unwrap();
     let recording = Recording::open(&path).unwrap();
     let header = recording.header().clone();
     let mut read = Read::default();
@@ -66,6 +66,7 @@ fn a_saved_flight_holds_the_last_seconds_and_nothing_else() {
     // One moment on two clocks, moved alike.
     assert_eq!((header.started.monotonic_ns, header.started.realtime_ns), (20 * SECOND, 1_015 * SECOND));
     assert_eq!((ring.records(), ring.pushed_out()), (300, 0));
+    assert_eq!(ring.snapshot(25 * SECOND).from_ns(), 25 * SECOND);
 }
 
 #[test]

@@ -7,8 +7,11 @@ use gpuscope_model::trace::{Dropped, TraceNames};
 use gpuscope_trace::{Decoder, EventFormat, InOrder};
 use std::time::{Duration, Instant};
 
-/// So often it is looked for jobs that are stuck: often enough to tell one within a second of its threshold.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// So often it is looked for jobs that are stuck where many are in flight; where few are, at each reading.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Jobs that are few.
+const FEW: usize = 1000;
 
 /// Puts records in order, decodes them, and watches the jobs.
 pub(super) struct Watcher {
@@ -22,6 +25,7 @@ pub(super) struct Watcher {
 /// Something that was found.
 pub(super) struct Told {
     pub(super) at_ns: u64,
+    pub(super) notice: Notice,
     pub(super) line: String,
 }
 
@@ -59,14 +63,25 @@ impl Watcher {
             }
             self.dropped = now;
         }
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+        let are_many = self.watch.jobs().in_flight().nth(FEW).is_some();
+        if are_many && self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
             return (Vec::new(), 0);
         }
         self.looked = Some(Instant::now());
         let (notices, left_out) = self.watch.look(round.drained.until_ns);
         let names = self.decoder.names();
-        let told = |notice: Notice| Told { at_ns: notice.at_ns(), line: line(&notice, names) };
+        let told = |notice: Notice| Told { at_ns: notice.at_ns(), line: line(&notice, names), notice };
         (notices.into_iter().map(told).collect(), left_out)
+    }
+
+    /// Alarms of stuck jobs so far.
+    pub(super) fn raised(&self) -> u64 {
+        self.watch.raised()
+    }
+
+    /// The jobs that are stuck now, a line each.
+    pub(super) fn stuck(&self) -> Vec<String> {
+        self.watch.stuck().iter().map(|stuck| text::stuck_job(stuck, self.decoder.names(), PLAIN)).collect()
     }
 }
 
