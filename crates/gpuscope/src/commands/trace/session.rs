@@ -96,3 +96,6 @@ fn tell(common: &Common, states: &[State]) -> anyhow::Result<()> {
     out.flush()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
