@@ -6,8 +6,8 @@ mod record;
 mod report;
 mod session;
 mod source;
-mod watcher;
 mod timeline;
+mod watcher;
 mod why;
 
 use crate::args::{Common, Trace};

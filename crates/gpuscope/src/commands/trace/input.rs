@@ -29,6 +29,8 @@ pub(super) struct Input {
     started: Option<(u64, u64)>,
     /// Whether the events are there that tell which job waits for which; not known of a foreign trace.
     pub(super) tells_waits: Option<bool>,
+    /// Since when everything was recorded, where the trace tells.
+    pub(super) from_ns: Option<u64>,
     source: Source,
 }
 
@@ -110,6 +112,7 @@ impl Input {
                 ["drm_sched_job_add_dep", "drm_sched_job_unschedulable", "drm_sched_job_wait_dep"]
                     .contains(&format.name.as_str())
             })),
+            from_ns: Some(started.monotonic_ns),
             source: Source::Recording(Box::new(recording)),
         }
     }
@@ -149,6 +152,7 @@ impl Input {
                 .remedy("record with perf record -k CLOCK_MONOTONIC");
             coverage.push(SourceReport::absent("CLOCK_MONOTONIC", None, why));
         }
+        // A moment before perf began to record.
         let started = file.started();
         Input { started, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
     }
@@ -169,7 +173,16 @@ impl Input {
         );
         let no_gpu =
             Why::new(Reason::NotSupported, detail).remedy("record by BPF: gpuscope trace record --backend bpf");
-        Input { drivers: Vec::new(), coverage, no_gpu, clocks: None, started: None, tells_waits: None, source }
+        Input {
+            drivers: Vec::new(),
+            coverage,
+            no_gpu,
+            clocks: None,
+            started: None,
+            from_ns: None,
+            tells_waits: None,
+            source,
+        }
     }
 
     /// The time of day of a moment of the trace.

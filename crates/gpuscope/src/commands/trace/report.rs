@@ -24,8 +24,8 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let format = common.format();
     let mut report = Report::new(subject);
-    if let Some((monotonic_ns, _)) = started {
-        report.begin(monotonic_ns);
+    if let Some(from_ns) = input.from_ns {
+        report.begin(from_ns);
     }
     // Of one key the last one: addresses are given out again.
     let mut asked = None;

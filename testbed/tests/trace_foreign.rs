@@ -1,0 +1,158 @@
+// guest: -g amdgpu,amdgpu -t 150
+//! One run of known jobs, recorded at once by gpuscope, by trace-cmd and by perf: all three files hold the same jobs, by the same keys, with the
+//! same rings, processes and times.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
+
+mod common;
+
+use common::gpuscope;
+use gpuscope_testbed::{gpus, job_log, kernel, kernel_since, load_program, log_jobs};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+/// Where the guest has room: not in a folder of the host, into which perf cannot write what it has mapped.
+const DIR: &str = "/var/tmp/foreign";
+
+/// Jobs of each of two processes.
+const JOBS: usize = 60;
+
+/// How far apart the times of one event may lie: each tool has a record of its own, made one after the other while the tracepoint fires.
+const APART_NS: u64 = 2_000_000;
+
+fn run(program: &str, args: &[&str]) -> Output {
+    let out = Command::new(program).args(args).current_dir(DIR).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{program} {args:?}: {said}");
+    println!("{} {program}: {}", kernel(), said.trim());
+    out
+}
+
+/// The report of a file, and its jobs.
+fn report(file: &str) -> (Value, Vec<Value>) {
+    let out = Command::new(gpuscope()).args(["trace", "report", "--jobs", "--json", file]).current_dir(DIR).output();
+    let out = out.unwrap();
+    assert!(out.status.success(), "{file}: {}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (lines.pop().unwrap(), lines)
+}
+
+/// What tells one job from all others in records that have no fence: its thread and how many of that thread's were before it.
+type Key = (u64, usize);
+
+/// Jobs by their thread and turn.
+fn by_turn(mut jobs: Vec<Value>) -> BTreeMap<Key, Value> {
+    jobs.sort_by_key(|job| job["submit_ns"].as_u64());
+    let (mut turns, mut all) = (BTreeMap::<u64, usize>::new(), BTreeMap::new());
+    for job in jobs {
+        let tid = job["tid"].as_u64().unwrap();
+        let turn = turns.entry(tid).or_default();
+        all.insert((tid, *turn), job);
+        *turn += 1;
+    }
+    all
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn three_recorders_of_one_run_tell_the_same_jobs() {
+    let gpus = gpus();
+    std::fs::create_dir_all(DIR).unwrap();
+    gpus.iter().for_each(|gpu| log_jobs(&gpu.bdf, 4096));
+    let load = |gpu: usize, rings: &str, comm: &str| {
+        let (load, node) = (load_program(), &gpus[gpu].render);
+        format!("{load} jobs --count {JOBS} --rings {rings} --us 300,2000,700 --gap 8000 --comm {comm} {node} & ")
+    };
+    let script = format!("{}{}wait", load(0, "gfx,dma", "game"), load(1, "gfx,compute", "trainer"));
+    // Each recorder runs the next one; the innermost runs the jobs. Ours is by tracefs, whose records are the kernel's own as theirs are.
+    let gpuscope = gpuscope();
+    let out = run(
+        "trace-cmd",
+        &[
+            "record",
+            "-q",
+            "-C",
+            "mono",
+            "-e",
+            "gpu_scheduler",
+            "-o",
+            "trace.dat",
+            "perf",
+            "record",
+            "-q",
+            "-a",
+            "-B",
+            "-N",
+            "-k",
+            "CLOCK_MONOTONIC",
+            "-e",
+            "gpu_scheduler:*",
+            "-o",
+            "perf.data",
+            &gpuscope,
+            "trace",
+            "record",
+            "--backend",
+            "tracefs",
+            "-o",
+            "own",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ],
+    );
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("events by tracefs, nothing lost"), "{said}");
+    let truth: Vec<_> = gpus.iter().flat_map(|gpu| job_log(&gpu.bdf)).collect();
+    assert_eq!(truth.len(), 2 * JOBS);
+
+    let (own_report, own) = report("own");
+    assert_eq!(own.len(), truth.len(), "{own_report:#}");
+    let own = by_turn(own);
+    for (file, has_pid) in [("trace.dat", false), ("perf.data", true)] {
+        let (told, jobs) = report(file);
+        assert_eq!(told["events"], own_report["events"], "{} {file}", kernel());
+        assert!(told["dropped"].as_object().unwrap().values().all(|n| n == 0), "{file}: {}", told["dropped"]);
+        // Nothing is wrong with the file, and its clock is ours.
+        let sources = told["sources"].as_array().unwrap();
+        let wrong = ["CLOCK_MONOTONIC", "trace.dat", "perf.data"];
+        let is_wrong = |of: &&Value| of["status"] != "works" && wrong.contains(&of["source"].as_str().unwrap());
+        assert_eq!(sources.iter().find(is_wrong), None, "{file}");
+        let jobs = by_turn(jobs);
+        assert!(jobs.keys().eq(own.keys()), "{} {file}: other threads or other numbers of jobs", kernel());
+        let mut apart = 0;
+        for (key, job) in &jobs {
+            let own = &own[key];
+            let mut same = vec!["ring", "gpu", "tid", "comm", "status"];
+            if has_pid {
+                same.push("pid");
+            }
+            if kernel_since(6, 17) {
+                same.extend(["context", "seqno", "client_id"]);
+            }
+            for field in same {
+                assert_eq!(job[field], own[field], "{} {file}: {field} of {job} and {own}", kernel());
+            }
+            for field in ["submit_ns", "run_ns", "done_ns"] {
+                let (at, own) = (job[field].as_u64().unwrap(), own[field].as_u64().unwrap());
+                apart = apart.max(at.abs_diff(own));
+            }
+        }
+        println!("{} {file}: {} jobs, times at most {} us apart", kernel(), jobs.len(), apart / 1000);
+        assert!(apart <= APART_NS, "{} {file}: times are {apart} ns apart", kernel());
+    }
+    // And ours are those that were submitted.
+    let mut submitted: BTreeMap<u64, usize> = BTreeMap::new();
+    truth.iter().for_each(|job| *submitted.entry(job.tid.into()).or_default() += 1);
+    let mut told: BTreeMap<u64, usize> = BTreeMap::new();
+    own.keys().for_each(|(tid, _)| *told.entry(*tid).or_default() += 1);
+    assert_eq!(told, submitted, "{}", kernel());
+}
