@@ -18,6 +18,7 @@ use gpuscope_testbed::{Gpu, Load, gpus, kernel, load_program};
 use gpuscope_trace::capture::Capture;
 use gpuscope_trace::capture::bpf::{JobStage, RingTotal, bucket_range};
 use gpuscope_trace::capture::settings::{Limit, Lists, RingClass, RingName, Settings};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -160,7 +161,7 @@ fn devices_and_rings_that_are_allowed_or_denied() {
         for (ring, jobs) in &all {
             outcome.left_out(told[ring], *jobs);
         }
-        assert!(all.values().all(|n| *n > 50), "{all:?}");
+        assert!(all.values().all(|n| *n > 10), "{all:?}");
         let left_out = outcome.jobs - all.values().sum::<u64>();
         outcome.left_out(outcome.dropped.filtered, 3 * left_out);
     }
@@ -635,6 +636,58 @@ fn a_job_that_does_not_end_is_waited_for_no_longer_than_asked() {
     assert_eq!(waiting, 1, "{}: in flight until then", kernel());
     assert!(rings.iter().all(|ring| (ring.waiting, ring.in_flight) == (0, 0)), "{}: {rings:?}", kernel());
     load.wait().unwrap();
+}
+
+/// What `trace report` says of a recording of CMD and another load beside it, and how many jobs each of them had.
+fn recorded_by_command(gpus: &[Gpu], options: &[&str], cmd_rings: &str) -> (Value, u64, u64) {
+    let before: u64 = jobs(gpus).values().sum();
+    let file = std::env::var("TMPDIR").unwrap() + "/by-command";
+    let other =
+        format!("{} jobs --count 150 --rings gfx --us 300 --gap 4000 --comm other {}", load_program(), gpus[1].render);
+    let mut other = Command::new("sh").args(["-c", &other]).spawn().unwrap();
+    let cmd = format!(
+        "{} jobs --count 90 --rings {cmd_rings} --us 300 --gap 4000 --comm cmd {}",
+        load_program(),
+        gpus[0].render
+    );
+    let out = Command::new(common::gpuscope())
+        .args(["trace", "record", "--force", "-o", &file])
+        .args(options)
+        .args(["--", "sh", "-c", &format!("{cmd} & wait")])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{options:?}: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(other.wait().unwrap().success());
+    let out = Command::new(common::gpuscope()).args(["trace", "report", "--json", &file]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let all = jobs(gpus).values().sum::<u64>() - before;
+    assert_eq!(all, 240, "{}: the loads'", kernel());
+    let of = |comm: &str| {
+        let found = report["processes"].as_array().unwrap().iter().filter(|p| p["comm"] == comm);
+        found.map(|p| p["jobs"].as_u64().unwrap()).sum::<u64>()
+    };
+    println!("{} {options:?}: cmd {}, other {}, {}", kernel(), of("cmd"), of("other"), report["dropped"]);
+    assert!(!report["settings"].as_array().unwrap().is_empty());
+    (report.clone(), of("cmd"), of("other"))
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn options_of_record_choose_and_the_report_says_so() {
+    let gpus = gpus();
+    let missed = |report: &Value| report["dropped"]["missed"].as_u64().unwrap();
+    let (report, cmd, other) = recorded_by_command(&gpus, &["--only-cmd"], "gfx");
+    assert_eq!(other, 0, "{}", kernel());
+    assert!(cmd <= 90 && cmd + missed(&report) >= 90, "{}: {cmd}", kernel());
+    assert_eq!(report["settings"][0], "--only-cmd");
+    let (report, cmd, other) = recorded_by_command(&gpus, &["--class", "copy", "--not-gpu", &gpus[1].bdf], "gfx,dma");
+    let rings: Vec<&Value> = report["rings"].as_array().unwrap().iter().map(|ring| &ring["ring"]).collect();
+    assert_eq!((rings, other), (vec![&Value::from("dma")], 0), "{}", kernel());
+    assert!(cmd <= 45 && cmd + missed(&report) >= 45, "{}: {cmd}", kernel());
+    assert!(report["dropped"]["filtered"].as_u64().unwrap() >= 3 * 45 - 3 * missed(&report));
+    let (_, cmd, other) = recorded_by_command(&gpus, &["--not-comm", "cmd", "--sample", "100%"], "gfx");
+    assert!(cmd == 0 && other > 0, "{}: {cmd} {other}", kernel());
 }
 
 #[test]

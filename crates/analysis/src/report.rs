@@ -301,6 +301,7 @@ impl Report {
             to_ns: totals.to_ns,
             events: totals.events,
             dropped,
+            settings: Vec::new(),
             unmatched_ends: self.jobs.unmatched_ends(),
             rings,
             processes,

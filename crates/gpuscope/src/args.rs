@@ -4,7 +4,9 @@ mod session;
 mod trace;
 
 pub(crate) use session::{Named, Save, Start, Status, Trigger};
-pub(crate) use trace::{Backend, Export, ExportFormat, Record, Report, Timeline, Trace, Which};
+pub(crate) use trace::{
+    Backend, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Trace, Which,
+};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};

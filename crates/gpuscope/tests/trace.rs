@@ -65,12 +65,18 @@ fn record(format: &EventFormat, numbers: &[u64], texts: &[&str]) -> Vec<u8> {
 
 /// A recording of three jobs: one behind another on a ring of one GPU, and one that fails on a ring of the same name of another.
 fn recording(dir: &Path) -> PathBuf {
+    recording_with(dir, &[])
+}
+
+/// The same, with what was asked for that left something out.
+fn recording_with(dir: &Path, settings: &[&str]) -> PathBuf {
     let path = dir.join("t");
     let [queue, run, done] = formats();
     let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
     header.started.monotonic_ns = 1_000_000_000;
     header.started.realtime_ns = 1_790_000_000_000_000_000;
     header.gpus = vec![("0000:03:00.0".into(), "amdgpu".into()), ("0000:04:00.0".into(), "amdgpu".into())];
+    header.settings = settings.iter().map(|word| (*word).to_string()).collect();
     let formats = [queue.clone(), run.clone(), done.clone()];
     let mut file = RecordingFile::create(&path, header, &formats, CreateOptions::default()).unwrap();
     let (gpu, other) = (["gfx", "0000:03:00.0"], ["gfx", "0000:04:00.0"]);
@@ -185,6 +191,52 @@ fn a_timeline_shows_rings_jobs_and_threads() {
         assert_eq!(status, 1, "{line}");
         assert!(line.contains(complains), "{line}");
     }
+}
+
+#[test]
+fn a_report_says_by_what_settings_jobs_were_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording_with(dir.path(), &["--sample 50%", "--pid 10"]);
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(&file)));
+    assert_eq!(lines[0]["settings"], serde_json::json!(["--sample 50%", "--pid 10"]));
+    let text = stdout(gpuscope().args(["trace", "report"]).arg(&file));
+    assert!(text.contains("recorded with --sample 50% --pid 10: all else was left out"), "{text}");
+    assert!(text.contains("not recorded: sampled out 5"), "{text}");
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(recording(dir.path()))));
+    assert_eq!(lines[0]["settings"], serde_json::json!([]));
+}
+
+#[test]
+fn what_is_asked_for_and_cannot_be_is_refused_before_a_recording_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t");
+    for (args, said) in [
+        (&["--rate-limit", "0/s"][..], "lets nothing through"),
+        (&["--sample", "10"], "as in 10%"),
+        (&["--slower-than", "0ms"], "1us or more"),
+        (&["--window-limit", "5"], "as in 100/250ms"),
+        (&["--rate-limit", "5/s", "--window-limit", "5/1s"], "cannot be used with"),
+        (&["--class", "lasers"], "video-enhance"),
+        (&["--only-cmd"], "CMD"),
+    ] {
+        let out = gpuscope().args(["trace", "record", "-o"]).arg(&file).args(args).output().unwrap();
+        let text = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(2) && text.contains(said), "{args:?}: {text}");
+    }
+    for (args, said) in [
+        (&["--user", "no-such-user"][..], "give the user's number"),
+        (&["--cgroup", "no/such"], "or its number"),
+        (&["--children"], "add --pid"),
+    ] {
+        let (status, line) = complaint(gpuscope().args(["trace", "record", "-o"]).arg(&file).args(args));
+        assert!(status == 1 && line.contains(said), "{args:?}: {line}");
+    }
+    for way in ["tracefs", "perf"] {
+        let options = ["--backend", way, "--sample", "50%"];
+        let (status, line) = complaint(gpuscope().args(["trace", "record", "-o"]).arg(&file).args(options));
+        assert!(status == 1 && line.contains("record everything"), "{way}: {line}");
+    }
+    assert!(!file.exists());
 }
 
 #[test]

@@ -24,6 +24,11 @@ impl Users {
         Users(users)
     }
 
+    /// The number of the user of this name: the lowest, should there be several.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        self.0.iter().filter(|(_, of)| of.as_str() == name).map(|(uid, _)| *uid).min()
+    }
+
     /// The user's name.
     pub fn name(&self, uid: u32) -> Option<&Text> {
         self.0.get(&uid)
@@ -42,6 +47,7 @@ mod tests {
         assert_eq!(users.name(0).map(Text::as_str), Some("root"));
         assert_eq!(users.name(1000).map(Text::as_str), Some("ada"));
         assert_eq!(users.name(1), None);
+        assert_eq!((users.number("ada"), users.number("root"), users.number("eve")), (Some(1000), Some(0), None));
     }
 
     #[test]

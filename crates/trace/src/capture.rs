@@ -20,7 +20,8 @@ use crate::RecordSink;
 use crate::families::FAMILIES;
 use gpuscope_model::trace::{Dropped, Family};
 use gpuscope_model::{Reason, SourceReport, Why};
-use gpuscope_sys::Roots;
+use gpuscope_sys::{Roots, read_text};
+use settings::Settings;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -102,6 +103,19 @@ pub struct Opened {
 /// # Errors
 /// [`CaptureError`] of the given way; with none given, of the best one.
 pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Opened, CaptureError> {
+    open_with(roots, wanted, &Settings::default(), way)
+}
+
+/// The same under settings. BPF programs alone can follow them in the kernel.
+///
+/// # Errors
+/// As above, and [`CaptureError::Unsupported`] where the way cannot follow the settings.
+pub fn open_with(
+    roots: &Roots,
+    wanted: &Wanted,
+    settings: &Settings,
+    way: Option<Backend>,
+) -> Result<Opened, CaptureError> {
     let ways: &[Backend] = match &way {
         Some(way) => std::slice::from_ref(way),
         None => &[Backend::Bpf, Backend::Tracefs, Backend::Perf],
@@ -109,7 +123,7 @@ pub fn open(roots: &Roots, wanted: &Wanted, way: Option<Backend>) -> Result<Open
     let mut coverage = Vec::new();
     let mut first = None;
     for way in ways {
-        match start(roots, wanted, *way) {
+        match start(roots, wanted, settings, *way) {
             Ok(capture) => {
                 coverage.extend(covered(&wanted.families, capture.formats()));
                 return Ok(Opened { capture, coverage });
@@ -131,22 +145,47 @@ pub fn reports(roots: &Roots) -> Vec<SourceReport> {
         let why = Why::new(Reason::NotCounting, "this tree is not the running machine: it has no kernel to trace");
         return vec![SourceReport::absent("GPU job tracing", None, why)];
     }
-    let report = |way| match start(roots, &wanted, way) {
-        Ok(capture) => {
-            let names: Vec<&str> = capture.formats().iter().map(|format| format.name.as_str()).collect();
-            SourceReport::works(source(way), None, names.join(", "))
-        }
+    let report = |way| match start(roots, &wanted, &Settings::default(), way) {
+        Ok(capture) => SourceReport::works(source(way), None, names(capture.formats().iter())),
         Err(error) => SourceReport::absent(source(way), None, error.why()),
     };
     [Backend::Bpf, Backend::Tracefs, Backend::Perf].map(report).into()
 }
 
-fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
+fn start(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
+    begin(roots, wanted, settings, way).map_err(|error| if is_locked_down(roots) { locked_down(error) } else { error })
+}
+
+/// Whether the kernel lets nobody read its memory, by whatever right (`security/lockdown/lockdown.c`, `lockdown_read`).
+fn is_locked_down(roots: &Roots) -> bool {
+    read_text(roots.sys("kernel/security/lockdown")).is_ok_and(|text| text.contains("[confidentiality]"))
+}
+
+/// What was refused, with the only thing that helps there: rights do not. What is missing otherwise stays as it is.
+fn locked_down(error: CaptureError) -> CaptureError {
+    match error {
+        CaptureError::Permission { what, .. } | CaptureError::Failed { what } => CaptureError::Permission {
+            what: format!(
+                "the kernel is locked down in its mode confidentiality, in which nobody may trace it: {what}"
+            ),
+            remedy: "boot with lockdown=integrity, as under Secure Boot, or without lockdown=".into(),
+        },
+        other => other,
+    }
+}
+
+fn begin(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
+    if way != Backend::Bpf && *settings != Settings::default() {
+        return Err(CaptureError::Unsupported {
+            what: format!("capture by {} cannot choose in the kernel which jobs are recorded", way.name()),
+            remedy: "capture by BPF, or record everything".into(),
+        });
+    }
     let capture: Box<dyn Capture> = match way {
         Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),
         Backend::Perf => Box::new(PerfCapture::open(roots, wanted)?),
         #[cfg(feature = "bpf")]
-        Backend::Bpf => Box::new(BpfCapture::open(roots, wanted, &settings::Settings::default())?),
+        Backend::Bpf => Box::new(BpfCapture::open(roots, wanted, settings)?),
         #[cfg(not(feature = "bpf"))]
         Backend::Bpf => {
             return Err(CaptureError::Unsupported {
@@ -158,16 +197,27 @@ fn start(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<Box<dyn Capture
     if capture.formats().is_empty() { Err(no_tracepoints()) } else { Ok(capture) }
 }
 
+/// The events, each once: one may have two layouts.
+fn names<'a>(formats: impl Iterator<Item = &'a crate::EventFormat>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for format in formats {
+        if !names.contains(&format.name.as_str()) {
+            names.push(&format.name);
+        }
+    }
+    names.join(", ")
+}
+
 /// Of each family, which of its events there are.
 fn covered(wanted: &[Family], formats: &[crate::EventFormat]) -> Vec<SourceReport> {
     let of_family = |(system, family): (&'static str, Family)| {
-        let names: Vec<&str> = formats.iter().filter(|f| f.system == system).map(|f| f.name.as_str()).collect();
+        let names = names(formats.iter().filter(|format| format.system == system));
         let source = format!("tracepoints {}", family.name());
         if names.is_empty() {
             let detail = "this kernel has none of its events: no driver that has them is loaded";
             SourceReport::absent(source, None, Why::new(Reason::NoHardware, detail))
         } else {
-            SourceReport::works(source, None, names.join(", "))
+            SourceReport::works(source, None, names)
         }
     };
     FAMILIES
@@ -235,5 +285,40 @@ fn no_tracepoints() -> CaptureError {
         remedy: "load the GPU's driver: `gpuscope list` shows whether there is one (the DRM scheduler's events come with the first driver \
                  that uses it)"
             .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lockdown_is_named_where_it_refuses_and_rights_do_not_help() {
+        let tree = tempfile::tempdir().unwrap();
+        let roots = Roots::at(tree.path());
+        let file = tree.path().join("sys/kernel/security/lockdown");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        for (text, is) in [("none integrity [confidentiality]\n", true), ("none [integrity] confidentiality\n", false)]
+        {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(is_locked_down(&roots), is, "{text}");
+        }
+        let refused = CaptureError::Permission { what: "bpf(2)".into(), remedy: "run as root".into() };
+        let said = locked_down(refused).to_string();
+        assert!(said.contains("confidentiality") && said.contains("lockdown=integrity"), "{said}");
+        assert!(!said.contains("root"), "{said}");
+        let missing = CaptureError::Unsupported { what: "no driver".into(), remedy: "load it".into() };
+        assert_eq!(locked_down(missing).to_string(), "no driver; load it");
+    }
+
+    #[test]
+    fn what_cannot_follow_settings_refuses_them() {
+        let tree = tempfile::tempdir().unwrap();
+        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 };
+        let settings = Settings { events: false, ..Settings::default() };
+        for way in [Backend::Tracefs, Backend::Perf] {
+            let Err(error) = open_with(&Roots::at(tree.path()), &wanted, &settings, Some(way)) else { panic!() };
+            assert!(error.to_string().contains("capture by BPF, or record everything"), "{error}");
+        }
     }
 }

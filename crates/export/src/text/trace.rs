@@ -31,6 +31,7 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
         .collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
     paragraph(w, style, "  ", 2, &format!("{}{kinds}", counted(total, "event")))?;
+    settings(w, report, style)?;
     losses(w, report, style)?;
     if report.rings.is_empty() {
         paragraph(w, style, "  ", 2, "No job of a GPU was seen.")?;
@@ -56,6 +57,14 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     notes(w, report, style)?;
     slowest(w, report, style)?;
     absences(w, report, style)
+}
+
+/// Why what is told is not all that there was.
+fn settings(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.settings.is_empty() {
+        return Ok(());
+    }
+    paragraph(w, style, "  ", 4, &format!("recorded with {}: all else was left out", report.settings.join(" ")))
 }
 
 fn losses(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {

@@ -1,5 +1,9 @@
 //! `gpuscope trace`.
 
+mod keep;
+
+pub(crate) use keep::{Class as KeepClass, Keep, Kind as KeepKind, Share as KeepShare};
+
 use clap::{Subcommand, ValueEnum};
 use gpuscope_model::trace::JobKey;
 use std::ffi::OsString;
@@ -12,7 +16,7 @@ pub(crate) enum Trace {
     ///
     /// Until CMD ends, the time given is over, or Ctrl-C. CMD runs with the rights of gpuscope itself. What all other programs do with the
     /// GPUs meanwhile is recorded, too.
-    Record(Record),
+    Record(Box<Record>),
     /// Say what a recording holds: rings, times of jobs, who submitted them, what was lost, and what cannot be known
     Report(Report),
     /// Show a stretch of a trace as lanes: what each ring executed, who submitted it, and why rings had nothing to do
@@ -54,6 +58,8 @@ pub(crate) struct Record {
     /// went is counted. 8MiB or more
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) max_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
     /// The program to run meanwhile, with its arguments
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,

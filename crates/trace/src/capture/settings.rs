@@ -94,10 +94,10 @@ impl RingClass {
 
     /// The letters that names of such rings begin with.
     ///
-    /// Sources: `guc_exec_queue_assign_name` in drivers/gpu/drm/xe/xe_guc_submit.c (`rcs1`, `vcs17`: the number is that of the queue); the
-    /// `sprintf` of `ring->name` in drivers/gpu/drm/amd/amdgpu (`gfx_0.0.0`, `comp_1.0.0`, `sdma0`, `vcn_unified_0`, `uvd`, `vce0`,
-    /// `jpeg_dec`, `vpe`), and the short ones of this project's testbed. i915 has no rings of this scheduler. Of other drivers, names of rings
-    /// are numbers, or those of the device.
+    /// Sources: `xe_exec_queue_assign_name` in drivers/gpu/drm/xe/xe_exec_queue.c (`rcs1`, `vcs17`: the number is that of the queue); what is
+    /// printed to `ring->name` in drivers/gpu/drm/amd/amdgpu (`gfx_0.0.0`, `comp_1.0.0`, `sdma0`, `vcn_unified_0`, `uvd`, `vce0`, `jpeg_dec`,
+    /// `vpe`), and the short ones of this project's testbed. i915 has no rings of this scheduler. Of other drivers, names of rings are numbers,
+    /// or those of the device.
     pub fn stems(self) -> &'static [&'static str] {
         match self {
             RingClass::Render => &["rcs", "gfx"],

@@ -49,6 +49,9 @@ pub struct Header {
     /// The command that was run and watched, if one was.
     #[serde(default)]
     pub command: Vec<String>,
+    /// What was asked for that left jobs or events out, in the words of `trace record`'s options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
     /// GPUs of the machine: name and driver.
     #[serde(default)]
     pub gpus: Vec<(String, String)>,
@@ -105,6 +108,7 @@ impl Header {
             boot_id,
             backend: backend.name().into(),
             command: Vec::new(),
+            settings: Vec::new(),
             gpus: Vec::new(),
             coverage: Vec::new(),
         }

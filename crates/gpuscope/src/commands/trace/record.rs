@@ -1,13 +1,17 @@
 //! `gpuscope trace record`
 
-use super::source::{EVERY, Source, losses};
+mod keep;
+
+use super::source::{Ask, EVERY, Source, losses};
 use super::watcher::{Told, Watcher};
 use crate::args::{Common, Record};
 use crate::stop;
 use anyhow::{Context as _, bail};
 use gpuscope_analysis::Conditions;
 use gpuscope_engine::Stop;
+use gpuscope_gpu::GpuSet;
 use gpuscope_model::trace::Dropped;
+use gpuscope_sys::Roots;
 use gpuscope_trace::capture::Backend;
 use gpuscope_trace::recording::{CreateOptions, RecordingFile};
 use gpuscope_trace::{RawRecord, RecordSink as _};
@@ -36,8 +40,20 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
             program.to_string_lossy()
         );
     }
+    let roots = Roots::host();
+    let gpus = GpuSet::open(roots.clone(), super::super::options(common)).infos().cloned().collect();
+    let machine = keep::Machine::new(common, &roots, gpus);
+    let settings = keep::settings(&args.keep, &machine)?;
+    for gpu in keep::without_classes(&args.keep, &machine.gpus) {
+        say(&format!(
+            "GPU {}: {} does not name its rings by class; --class takes none of them for its own",
+            gpu.id, gpu.driver
+        ));
+    }
     let stop = stop::watch_signals()?;
-    let (source, mut header) = Source::open(common, args.backend, args.buffer)?;
+    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, settings };
+    let (source, mut header) = Source::open(common, &ask)?;
+    header.settings = keep::words(&args.keep);
     header.command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let options = CreateOptions { force: args.force, max_bytes: args.max_size };
     let formats = source.capture.formats();

@@ -23,6 +23,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     };
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let format = common.format();
+    let settings = input.settings.clone();
     let mut report = Report::new(subject);
     if let Some(from_ns) = input.from_ns {
         report.begin(from_ns);
@@ -81,6 +82,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     why::explain(&args.file, &mut report, &late)?;
     report.slowest.truncate(args.top);
     (report.notes, report.note_count) = (notes.first, notes.count);
+    report.settings = settings;
     match format {
         Format::Json => json::trace_report(&mut out, &report, Input::wall(started, report.from_ns))?,
         _ if args.why.is_some() => text::trace_late(&mut out, &report, terminal::style())?,

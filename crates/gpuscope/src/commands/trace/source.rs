@@ -5,6 +5,7 @@ use gpuscope_gpu::GpuSet;
 use gpuscope_model::trace::{Dropped, Family};
 use gpuscope_sys::{Roots, monotonic_ns};
 use gpuscope_trace::RecordSink;
+use gpuscope_trace::capture::settings::Settings;
 use gpuscope_trace::capture::{self, Backend, Capture, Drained, Opened, Wanted};
 use gpuscope_trace::recording::Header;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,6 +13,15 @@ use std::time::Duration;
 
 /// Time between two looks at the buffers. Eight megabytes hold what two million events a second bring in it.
 pub(super) const EVERY: Duration = Duration::from_millis(50);
+
+/// What a capture is to be.
+#[derive(Default)]
+pub(super) struct Ask {
+    /// The first that works, if none is named.
+    pub(super) way: Option<Way>,
+    pub(super) buffer_bytes: usize,
+    pub(super) settings: Settings,
+}
 
 /// A capture, and what it has told so far.
 pub(super) struct Source {
@@ -30,16 +40,16 @@ pub(super) struct Round {
 
 impl Source {
     /// Begins a capture, and the header of a recording of it.
-    pub(super) fn open(common: &Common, way: Option<Way>, buffer_bytes: usize) -> anyhow::Result<(Source, Header)> {
+    pub(super) fn open(common: &Common, ask: &Ask) -> anyhow::Result<(Source, Header)> {
         if common.root.is_some() {
             anyhow::bail!("--root: a captured machine runs no kernel to record from; leave it out");
         }
         let roots = Roots::host();
-        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes };
+        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: ask.buffer_bytes };
         // A file for each processor, by perf for each tracepoint on each. What is started later gets the limit that this program came with.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-        let opened = capture::open(&roots, &wanted, way.map(backend));
+        let opened = capture::open_with(&roots, &wanted, &ask.settings, ask.way.map(backend));
         let _ = setrlimit(Resource::Nofile, limit);
         let Opened { capture, coverage } = opened?;
         let set = GpuSet::open(roots.clone(), super::super::options(common));

@@ -6,7 +6,7 @@ use super::recorder::{Recorder, Target};
 use super::start::{READY, REFUSED};
 use super::state::{self, Alarm, Flight, State};
 use crate::args::{Common, Start, Trigger};
-use crate::commands::trace::source::{EVERY, Round, Source};
+use crate::commands::trace::source::{Ask, EVERY, Round, Source};
 use crate::commands::trace::watcher::{Told, Watcher};
 use crate::stop;
 use anyhow::{Context as _, bail};
@@ -103,7 +103,8 @@ impl Session {
         signal_hook::flag::register(SIGUSR1, signalled.clone())?;
         let output = output(args)?;
         let conditions = conditions(args);
-        let (source, header) = Source::open(common, args.backend, args.buffer)?;
+        let ask = Ask { way: args.backend, buffer_bytes: args.buffer, ..Ask::default() };
+        let (source, header) = Source::open(common, &ask)?;
         let began_ns = header.started.monotonic_ns;
         let backend = source.capture.backend().name().to_string();
         let formats = source.capture.formats();
