@@ -117,6 +117,12 @@ INLINE int is_left_out(const struct rules *r, struct counts *mine, const struct 
 	return 1;
 }
 
+/* What a job was queued under. One that is not in `kept` was queued before it was used: then all was recorded. */
+INLINE u32 flags_of(const struct kept *found)
+{
+	return found ? found->flags : 0;
+}
+
 /* A job in `kept` runs. Returns whether that is all. */
 INLINE int track_run(const struct rules *r, struct counts *mine, struct kept *job, u64 at_ns, u64 entity)
 {
@@ -157,8 +163,7 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 			return;
 		if (found && track_run(r, mine, found, at_ns, entity))
 			return;
-		if (found)
-			flags = found->flags;
+		flags = flags_of(found);
 	}
 	if (!is_wanted(flags, r, mine, RUN))
 		return;
@@ -266,15 +271,14 @@ INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 		READ(&error, s_fence, places.finished_error);
 	if (r->flags & TRACK) {
 		struct kept *found = bpf_map_lookup_elem(&kept, &key);
-		u32 one = 1;
 
 		if (is_left_out(r, mine, found)) {
 			if (found)
 				bpf_map_delete_elem(&kept, &key);
 			return;
 		}
+		flags = flags_of(found);
 		if (found) {
-			flags = found->flags;
 			if (flags & TOTALS)
 				total_done(r, mine, found, at_ns);
 			/* One that may yet turn out to have failed is told of. */
@@ -288,7 +292,7 @@ INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 			bpf_map_delete_elem(&kept, &key);
 		}
 		if (error || !parent)
-			bpf_map_update_elem(&failing, &key, &one, 0);
+			bpf_map_update_elem(&failing, &key, &flags, 0);
 	}
 	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
 }
@@ -330,8 +334,7 @@ INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 typ
 
 		if (is_left_out(r, mine, found))
 			return;
-		if (found)
-			flags = found->flags;
+		flags = flags_of(found);
 		if (found && flags & SLOW_ONLY) {
 			keep_dependency(mine, found, at_ns, type, fence);
 			return;
@@ -399,8 +402,13 @@ INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 			bpf_map_delete_elem(&kept, &key);
 			if (cause != KEPT)
 				return;
-		} else if (bpf_map_delete_elem(&failing, &key)) {
-			return;
+		} else {
+			u32 *of = bpf_map_lookup_elem(&failing, &key);
+
+			if (!of)
+				return;
+			flags = *of;
+			bpf_map_delete_elem(&failing, &key);
 		}
 	}
 	submit_end(flags, r, mine, FENCE_ERROR, at_ns, &key, error);

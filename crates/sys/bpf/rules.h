@@ -130,7 +130,7 @@ struct {
 	TYPE(value, struct kept);
 } kept SEC(".maps");
 
-/* Jobs that are done and whose fence has yet to tell of an error. */
+/* Jobs that are done and whose fence has yet to tell of an error, and the flags that they were queued under. */
 struct {
 	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
 	NUMBER(max_entries, 1024);

@@ -289,7 +289,8 @@ impl InForce {
             deny |= 1 << RING_SAMPLE;
         }
         let has_rules = allow | deny != 0 || is_sampling || rules.limit.is_some();
-        if self.tracking_since_ns.is_none() && (has_rules || rules.slow_ns.is_some() || rules.totals) {
+        if self.tracking_since_ns.is_none() && (has_rules || rules.slow_ns.is_some() || rules.totals || !rules.records)
+        {
             self.tracking_since_ns = Some(now_ns);
             self.are_earlier_recorded = self.active.is_some();
         }
