@@ -13,7 +13,8 @@ mod common;
 use common::recorded::{Recorded, jobs, lives};
 use gpuscope_model::trace::{EventKind, JobKey};
 use gpuscope_testbed::{Gpu, Load, gpus, job_log, kernel, kernel_since, load_program, log_jobs};
-use gpuscope_trace::capture::settings::Settings;
+use gpuscope_trace::capture::bpf::{MADE_CONTEXT, MadeJob};
+use gpuscope_trace::capture::settings::{Lists, RingName, Settings};
 use gpuscope_trace::capture::{Capture, CaptureError};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -189,6 +190,46 @@ fn how_a_job_ended_is_true_or_not_known() {
         let expected = BTreeMap::from([("failed", 41), ("not known", 27), ("completed", 132)]);
         assert_eq!(told, expected, "{}: {settings:?}", kernel());
     }
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_job_that_is_put_in_by_hand_passes_the_same_programs_as_any_other() {
+    let mut recorded = Recorded::open(1 << 20, &Settings::default()).unwrap();
+    recorded.capture.prove().unwrap();
+    let put_in = |recorded: &mut Recorded, ring: &str, device: &str, error| {
+        recorded.events.clear();
+        let job = MadeJob { ring: ring.into(), device: device.into(), error };
+        let seqno = recorded.capture.put_in(&job).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+        recorded.drain();
+        let key = Some(JobKey::Fence { context: MADE_CONTEXT, seqno });
+        recorded.events.iter().filter(|event| event.key == key).copied().collect::<Vec<_>>()
+    };
+    let events = put_in(&mut recorded, "gfx_0.0.0", "0000:aa:00.0", -5);
+    let [queue, run, done] = &events[..] else { panic!("{}: {events:?}", kernel()) };
+    assert_eq!((queue.kind, run.kind, done.kind), (EventKind::Submit, EventKind::Commit, EventKind::Complete));
+    assert_eq!(recorded.ring(queue), ("0000:aa:00.0".to_string(), "gfx_0.0.0".to_string()), "{}", kernel());
+    assert_eq!(recorded.ring(run), recorded.ring(queue));
+    assert_eq!((queue.pid, done.value), (std::process::id(), Some(-5)), "{}", kernel());
+    assert!(queue.at_ns <= run.at_ns && run.at_ns <= done.at_ns);
+    // And the same settings.
+    let mut settings = Settings::default();
+    let only = |name: &str| Lists { allow: vec![RingName { gpu: None, name: name.into() }], deny: Vec::new() };
+    settings.filters.rings = only("gfx_0.0.0");
+    recorded.capture.set(&settings).unwrap();
+    assert_eq!(put_in(&mut recorded, "gfx_0.0.0", "0000:aa:00.0", 0).len(), 3, "{}", kernel());
+    assert_eq!(put_in(&mut recorded, "sdma0", "0000:aa:00.0", 0).len(), 0, "{}", kernel());
+    assert_eq!(recorded.capture.dropped().unwrap().filtered, 3, "{}", kernel());
+    settings.filters.rings = only("sdma0");
+    recorded.capture.set(&settings).unwrap();
+    let slow = |settings: &mut Settings, ns| settings.sampling.slower_than_ns = Some(ns);
+    slow(&mut settings, 60_000_000_000);
+    recorded.capture.set(&settings).unwrap();
+    assert_eq!(put_in(&mut recorded, "sdma0", "0000:aa:00.0", 0).len(), 0, "{}: quick", kernel());
+    assert_eq!(put_in(&mut recorded, "sdma0", "0000:aa:00.0", -62).len(), 3, "{}: quick, but it failed", kernel());
+    let out = Command::new(common::gpuscope()).args(["doctor"]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("a job put in as a test came through"), "{}: {said}", kernel());
 }
 
 /// What `as_nobody` runs as another user: says how far it came.

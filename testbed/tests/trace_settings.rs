@@ -198,7 +198,7 @@ fn processes_and_their_children_users_and_names() {
     let told = |by_pid: &BTreeMap<u32, u64>| by_pid.keys().copied().collect::<Vec<u32>>();
     let (by_pid, pids) = by_process(gpu, |s, pids| s.filters.pids = only(vec![pids.own]));
     assert_eq!(told(&by_pid), [pids.own], "{}", kernel());
-    assert!(by_pid[&pids.own] > 50);
+    assert!(by_pid[&pids.own] > 10);
     let (by_pid, pids) = by_process(gpu, |s, pids| {
         s.filters.pids = only(vec![pids.own]);
         s.filters.with_children = true;
@@ -522,7 +522,7 @@ fn what_is_denied_is_even_as_the_child_of_an_allowed_process() {
         s.filters.with_children = true;
     });
     assert_eq!(by_pid.keys().copied().collect::<Vec<u32>>(), [pids.own], "{}", kernel());
-    assert!(by_pid[&pids.own] > 50);
+    assert!(by_pid[&pids.own] > 10);
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn settings_that_cannot_be_put_in_force_leave_those_before() {
     recorded.events.clear();
     recorded.follow(four(&gpus));
     let of_a_job: Vec<&Event> = recorded.events.iter().filter(|e| e.kind == EventKind::Submit).collect();
-    assert!(of_a_job.len() > 50 && of_a_job.iter().all(|e| recorded.ring(e).0 == gpus[1].bdf), "{}", kernel());
+    assert!(of_a_job.len() > 10 && of_a_job.iter().all(|e| recorded.ring(e).0 == gpus[1].bdf), "{}", kernel());
 }
 
 #[test]
@@ -638,38 +638,33 @@ fn a_job_that_does_not_end_is_waited_for_no_longer_than_asked() {
     load.wait().unwrap();
 }
 
-/// What `trace report` says of a recording of CMD and another load beside it, and how many jobs each of them had.
+/// What `trace report` says of a recording of CMD and of another load that goes on beside it, and how many jobs of each it tells.
 fn recorded_by_command(gpus: &[Gpu], options: &[&str], cmd_rings: &str) -> (Value, u64, u64) {
-    let before: u64 = jobs(gpus).values().sum();
     let file = std::env::var("TMPDIR").unwrap() + "/by-command";
-    let other =
-        format!("{} jobs --count 150 --rings gfx --us 300 --gap 4000 --comm other {}", load_program(), gpus[1].render);
-    let mut other = Command::new("sh").args(["-c", &other]).spawn().unwrap();
-    let cmd = format!(
-        "{} jobs --count 90 --rings {cmd_rings} --us 300 --gap 4000 --comm cmd {}",
-        load_program(),
-        gpus[0].render
-    );
+    let mut other = Command::new(load_program()).args([&gpus[1].render, "gfx", "20", "500", "100"]).spawn().unwrap();
+    let (load, node) = (load_program(), &gpus[0].render);
+    let cmd = format!("{load} jobs --count 90 --rings {cmd_rings} --us 300 --gap 8000 --comm cmd {node}");
     let out = Command::new(common::gpuscope())
         .args(["trace", "record", "--force", "-o", &file])
         .args(options)
         .args(["--", "sh", "-c", &format!("{cmd} & wait")])
         .output()
         .unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
     assert!(out.status.success(), "{options:?}: {}", String::from_utf8_lossy(&out.stderr));
-    assert!(other.wait().unwrap().success());
     let out = Command::new(common::gpuscope()).args(["trace", "report", "--json", &file]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let report: Value = serde_json::from_slice(&out.stdout).unwrap();
-    let all = jobs(gpus).values().sum::<u64>() - before;
-    assert_eq!(all, 240, "{}: the loads'", kernel());
     let of = |comm: &str| {
         let found = report["processes"].as_array().unwrap().iter().filter(|p| p["comm"] == comm);
         found.map(|p| p["jobs"].as_u64().unwrap()).sum::<u64>()
     };
-    println!("{} {options:?}: cmd {}, other {}, {}", kernel(), of("cmd"), of("other"), report["dropped"]);
+    let (cmd, other) = (of("cmd"), of("vgpu-load"));
+    println!("{} {options:?}: cmd {cmd}, other {other}, {}", kernel(), report["dropped"]);
     assert!(!report["settings"].as_array().unwrap().is_empty());
-    (report.clone(), of("cmd"), of("other"))
+    assert!(report["dropped"]["filtered"].as_u64().unwrap() > 0, "{}: there was something to leave out", kernel());
+    (report, cmd, other)
 }
 
 #[test]

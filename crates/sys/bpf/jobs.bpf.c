@@ -499,3 +499,31 @@ int give_up(u64 *args)
 	}
 	return !bpf_map_delete_elem(&kept, &key);
 }
+
+/*
+ * A job that is put in by hand: its structures, laid out as the kernel's own, in memory of the kernel where the programs read them as they
+ * read any other. crates/sys/src/bpf/jobs/made.rs fills it and runs the programs of the tracepoints with it.
+ */
+struct made {
+	u64 at;			/* the address of this, by find_made */
+	u8 bytes[16376];
+};
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct made);
+} made SEC(".maps");
+
+/* Run from outside (BPF_PROG_RUN). */
+SEC("raw_tp/find_made")
+int find_made(u64 *args)
+{
+	u32 zero = 0;
+	struct made *found = bpf_map_lookup_elem(&made, &zero);
+
+	(void)args;
+	if (found)
+		found->at = (u64)found;
+	return 0;
+}

@@ -20,7 +20,7 @@ mod ring;
 pub use error::BpfError;
 pub use jobs::{
     ALL_JOBS, JOB_BUCKETS, JobFields, JobLimit, JobRecord, JobRules, JobStage, JobSubject, JobTotal, Jobs, JobsLost,
-    JobsRead, RingTotal, bucket_range,
+    JobsRead, MADE_CONTEXT, MadeJob, RingTotal, bucket_range,
 };
 pub use open_files::{MAX_DEVICES, OpenFiles};
 pub use record::OpenFile;

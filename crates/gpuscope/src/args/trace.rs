@@ -15,7 +15,7 @@ pub(crate) enum Trace {
     /// Record what happens to the GPUs' jobs into a file
     ///
     /// Until CMD ends, the time given is over, or Ctrl-C. CMD runs with the rights of gpuscope itself. What all other programs do with the
-    /// GPUs meanwhile is recorded, too.
+    /// GPUs meanwhile is recorded, too, unless `--only-cmd` or one of the other options below chooses.
     Record(Box<Record>),
     /// Say what a recording holds: rings, times of jobs, who submitted them, what was lost, and what cannot be known
     Report(Report),

@@ -1,9 +1,11 @@
 //! The jobs of the DRM scheduler, as its tracepoints tell of them.
 
 mod ends;
+mod made;
 mod rules;
 mod totals;
 
+pub use made::{MADE_CONTEXT, MadeJob};
 pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
 pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
 
@@ -143,6 +145,8 @@ pub struct Jobs {
     ends: Ends,
     /// Gives up jobs of which no end is seen.
     give_up: Option<Loaded>,
+    /// So many jobs were put in by hand.
+    made: u64,
     /// By level; what was added later stands with the last.
     attached: Vec<Vec<Attached>>,
     followers: Vec<Attached>,
@@ -213,6 +217,7 @@ impl Jobs {
             recent: Recent::default(),
             ends: Ends::default(),
             give_up: None,
+            made: 0,
             attached: Vec::new(),
             followers: Vec::new(),
             checked_ns: 0,

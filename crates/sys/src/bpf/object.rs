@@ -173,6 +173,11 @@ impl Attached {
         self.name
     }
 
+    /// Runs it with these arguments, here and now, as its tracepoint does. What it returned.
+    pub(super) fn run(&self, arguments: &[u64]) -> Result<u32, BpfError> {
+        call::run_program(self.program.as_fd(), arguments).map_err(|e| BpfError::calling("BPF_PROG_RUN", e))
+    }
+
     /// How often the kernel passed it over, because it was running already on that processor.
     pub(super) fn count_misses(&self) -> Result<u64, BpfError> {
         call::count_misses(self.program.as_fd()).map_err(|e| BpfError::calling("BPF_OBJ_GET_INFO_BY_FD", e))

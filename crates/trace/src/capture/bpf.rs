@@ -12,12 +12,12 @@ mod rules;
 
 use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, Wanted};
-use crate::{EventFormat, RawRecord, RecordSink};
+use crate::{Decoder, EventFormat, RawRecord, RecordSink};
 use adaptive::Adaptive;
-use gpuscope_model::trace::{Dropped, Family};
+use gpuscope_model::trace::{Dropped, EventKind, Family, JobKey};
 use gpuscope_pmu::{Capability, Rights};
 use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs};
-pub use gpuscope_sys::bpf::{JobStage, JobTotal, RingTotal, bucket_range};
+pub use gpuscope_sys::bpf::{JobStage, JobTotal, MADE_CONTEXT, MadeJob, RingTotal, bucket_range};
 use gpuscope_sys::{Roots, monotonic_ns};
 use std::collections::BTreeMap;
 
@@ -100,6 +100,42 @@ impl BpfCapture {
     /// [`CaptureError::Failed`] when the kernel refuses.
     pub fn take_totals(&mut self) -> Result<(Vec<JobTotal>, Vec<RingTotal>), CaptureError> {
         self.jobs.take_totals().map_err(failed)
+    }
+
+    /// Puts a job in by hand, which passes the same programs as any other: to see what becomes of it. The seqno of its fence, whose context is
+    /// [`MADE_CONTEXT`].
+    ///
+    /// # Errors
+    /// [`CaptureError::Failed`] when the kernel refuses.
+    pub fn put_in(&mut self, job: &MadeJob) -> Result<u64, CaptureError> {
+        self.jobs.put_in(job).map_err(failed)
+    }
+
+    /// Shows that jobs come through from the tracepoints' programs to their decoded events, by one that is put in.
+    ///
+    /// # Errors
+    /// [`CaptureError::Failed`] that says what came of it.
+    pub fn prove(&mut self) -> Result<(), CaptureError> {
+        let seqno = self.put_in(&MadeJob { ring: "test".into(), device: "test".into(), error: 0 })?;
+        let key = Some(JobKey::Fence { context: MADE_CONTEXT, seqno });
+        let mut decoder = Decoder::new();
+        for format in &self.formats {
+            decoder.add_format(format);
+        }
+        let mut kinds = Vec::new();
+        self.drain(&mut |record: RawRecord<'_>| {
+            if let Some(event) = decoder.decode(record).filter(|event| event.key == key) {
+                kinds.push(event.kind);
+            }
+        })?;
+        if kinds == [EventKind::Submit, EventKind::Commit, EventKind::Complete] {
+            return Ok(());
+        }
+        let came: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let came = if came.is_empty() { "nothing".to_string() } else { came.join(", ") };
+        Err(CaptureError::Failed {
+            what: format!("of a job that was put in as a test, {came} came through the BPF programs"),
+        })
     }
 
     /// Lists the children of listed processes that began while the settings were put in force: before, they were looked up; from now

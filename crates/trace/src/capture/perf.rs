@@ -23,6 +23,7 @@ pub struct PerfCapture {
     roots: Roots,
     /// Processes and names of threads that are not told yet.
     new_tasks: Vec<(u32, u32, Option<String>)>,
+    are_numbers_equal: bool,
     /// By thread: its process.
     tasks: FxHashMap<u32, u32>,
     /// Of kernels that do not count: losses as records told them.
@@ -68,6 +69,7 @@ impl PerfCapture {
             formats,
             roots: roots.clone(),
             new_tasks: Vec::new(),
+            are_numbers_equal: roots.has_machine_pids(),
             tasks: FxHashMap::default(),
             told_lost: 0,
             unreadable: 0,
@@ -125,7 +127,13 @@ impl Capture for PerfCapture {
         Ok(Dropped { ring_full: lost.max(self.told_lost), unreadable: self.unreadable, ..Dropped::default() })
     }
 
+    /// None in a PID namespace of one's own: perf numbers threads as it does, the tracepoints' records as the machine does, and a name would be
+    /// another thread's.
     fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str)) {
+        if !self.are_numbers_equal {
+            self.new_tasks.clear();
+            return;
+        }
         for (tid, pid, comm) in self.new_tasks.drain(..) {
             match comm {
                 Some(comm) => each(tid, pid, &comm),
