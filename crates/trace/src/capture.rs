@@ -23,6 +23,7 @@ use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_sys::{Roots, read_text};
 use settings::Settings;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 
 /// How records are taken from the kernel.
@@ -55,6 +56,10 @@ pub struct Wanted {
     /// Size of the buffers between kernel and program, all processors together.
     pub buffer_bytes: usize,
 }
+
+/// Two emptyings of the buffers so far apart end a recording: an end of a job of which it is not known yet how it ended may be held back for
+/// 20 ms, for what comes right behind it.
+pub const SETTLES_IN: Duration = Duration::from_millis(25);
 
 /// What one emptying of the buffers gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

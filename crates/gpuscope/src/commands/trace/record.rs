@@ -12,7 +12,7 @@ use gpuscope_engine::Stop;
 use gpuscope_gpu::GpuSet;
 use gpuscope_model::trace::Dropped;
 use gpuscope_sys::Roots;
-use gpuscope_trace::capture::Backend;
+use gpuscope_trace::capture::{self, Backend};
 use gpuscope_trace::recording::{CreateOptions, RecordingFile};
 use gpuscope_trace::{RawRecord, RecordSink as _};
 use rustix::fs::{Access, access};
@@ -67,6 +67,7 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
     let done = done.and_then(|()| {
         // What was written to the buffers before now is found by the first of these, and known to be complete by the second.
         session.round(true)?;
+        std::thread::sleep(capture::SETTLES_IN);
         session.round(true)
     });
     let Session { source: Source { capture, dropped, .. }, file, child, ended, .. } = session;
