@@ -3,9 +3,9 @@
 //! In a guest under emulation times mean nothing by themselves: there, numbers of system calls and ratios count. Absolute figures come
 //! from the host.
 
-use crate::bench_clients;
 use crate::guest::{Guest, boot, line, set_up};
 use crate::sh::build_gpuscope;
+use crate::{bench_clients, bench_events};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut over: Vec<_> =
         rows.iter().filter(|r| r.budget.is_some_and(|b| r.ours > b)).map(|r| r.what.clone()).collect();
     over.extend(bench_clients::run()?);
+    over.extend(bench_events::run()?);
     if !over.is_empty() {
         bail!("over budget: {}", over.join("; "));
     }

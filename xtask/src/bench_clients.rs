@@ -12,7 +12,7 @@ const MACHINES: [(u32, u32, f64); 2] = [(600, 27, 2.0), (2000, 31, 8.0)];
 const FULL_SCAN: f64 = 12.0;
 
 /// What the benchmark prints: figures by their names.
-type Figures = BTreeMap<String, f64>;
+pub(crate) type Figures = BTreeMap<String, f64>;
 
 /// Prints the table; says what is over its budget.
 pub(crate) fn run() -> Result<Vec<String>> {
@@ -54,33 +54,30 @@ pub(crate) fn run() -> Result<Vec<String>> {
 }
 
 fn measure(processes: u32, files: u32) -> Result<Figures> {
+    cargo_bench("gpuscope-gpu", "clients", &[&processes.to_string(), &files.to_string()])
+}
+
+/// Runs a benchmark that prints lines `name,figure`.
+pub(crate) fn cargo_bench(package: &str, bench: &str, args: &[&str]) -> Result<Figures> {
     let mut command = Command::new("cargo");
-    command.current_dir(root()).args([
-        "bench",
-        "-q",
-        "-p",
-        "gpuscope-gpu",
-        "--features",
-        "bpf",
-        "--bench",
-        "clients",
-        "--",
-    ]);
-    let out = command.args([processes.to_string(), files.to_string()]).output().context("cannot start cargo bench")?;
+    command.current_dir(root());
+    command.args(["bench", "-q", "-p", package, "--features", "bpf", "--bench", bench, "--"]).args(args);
+    let out = command.output().context("cannot start cargo bench")?;
     if !out.status.success() {
-        bail!("the benchmark of clients failed ({}): {}", out.status, String::from_utf8_lossy(&out.stderr));
+        bail!("the benchmark {bench} failed ({}): {}", out.status, String::from_utf8_lossy(&out.stderr));
     }
     let text = String::from_utf8_lossy(&out.stdout);
     // What it cannot measure it says in a line without a figure.
-    text.lines().filter(|line| !line.contains(',')).for_each(|line| println!("{line}"));
+    text.lines().filter(|line| figure(line).is_none()).for_each(|line| println!("{line}"));
     Ok(parse(&text))
 }
 
+fn figure(line: &str) -> Option<(String, f64)> {
+    let (name, value) = line.rsplit_once(',')?;
+    Some((name.to_string(), value.trim().parse().ok()?))
+}
+
 fn parse(text: &str) -> Figures {
-    let figure = |line: &str| {
-        let (name, value) = line.rsplit_once(',')?;
-        Some((name.to_string(), value.trim().parse().ok()?))
-    };
     text.lines().filter_map(figure).collect()
 }
 

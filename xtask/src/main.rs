@@ -6,6 +6,7 @@
 
 mod bench;
 mod bench_clients;
+mod bench_events;
 mod bpf;
 mod ci;
 mod docs;

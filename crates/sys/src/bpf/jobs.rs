@@ -1,10 +1,12 @@
 //! The jobs of the DRM scheduler, as its tracepoints tell of them.
 
+mod cost;
 mod ends;
 mod made;
 mod rules;
 mod totals;
 
+pub use cost::JobsCost;
 pub use made::{MADE_CONTEXT, MadeJob};
 pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
 pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
@@ -195,9 +197,8 @@ impl Jobs {
         if !roots.is_live() {
             return Err(BpfError::Unsupported { what: "a captured tree has no running kernel".into() });
         }
-        let possible = crate::read_text(roots.sys("devices/system/cpu/possible")).ok();
-        let processors = possible.and_then(|text| processors(&text)).unwrap_or(MOST_PROCESSORS);
-        let sizes = [("ring", ring_size(ring_bytes, rustix::param::page_size())), ("counts", processors)];
+        let sizes =
+            [("ring", ring_size(ring_bytes, rustix::param::page_size())), ("counts", possible_processors(roots))];
         // First what costs little: a process without rights learns it here on most machines.
         let programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
         let places = places(roots)?;
@@ -512,6 +513,12 @@ fn kept(value: &[u8]) -> Option<(u64, bool)> {
     let half = |at: usize| Some(u32::from_ne_bytes(*value.get(at..)?.first_chunk()?));
     let at_ns = u64::from_ne_bytes(*value.get(KEPT_HEAD..)?.first_chunk()?);
     Some((at_ns, half(0)? == 0 && half(KEPT_FLAGS)? & rules::SLOW_ONLY != 0))
+}
+
+/// How many processors there may ever be.
+fn possible_processors(roots: &Roots) -> u32 {
+    let possible = crate::read_text(roots.sys("devices/system/cpu/possible")).ok();
+    possible.and_then(|text| processors(&text)).unwrap_or(MOST_PROCESSORS)
 }
 
 /// How many processors there can be, by what the kernel says: `0-15`, `0,2-3`.

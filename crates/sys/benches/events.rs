@@ -1,0 +1,172 @@
+//! What an event costs in the kernel: nanoseconds of processor time that getppid takes longer while it is traced, for the programs of
+//! gpuscope, and for trace-cmd, perf and bpftrace on raw_syscalls:sys_enter, in turns over the same loop.
+//!
+//! `cargo bench -p gpuscope-sys --features bpf --bench events -- [ROUNDS]`, as root. Prints a line `name,nanoseconds` for each, the median
+//! of the rounds, and for what is missing a line that says why.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may end at once")]
+
+use gpuscope_sys::bpf::{JobRules, JobSubject, JobsCost};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+static OBJECT: &[u8] = include_bytes!("../bpf/cost.bpf.o");
+
+/// Calls in a round: three are a job.
+const CALLS: u64 = 150_000;
+
+/// Room for all of a round.
+const RING: usize = 64 << 20;
+
+fn main() {
+    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(9);
+    let tmp = tempfile::tempdir().unwrap();
+    let mut costs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut missing: BTreeMap<&str, String> = BTreeMap::new();
+    for _ in 0..rounds {
+        for (name, measure) in CASES {
+            if missing.contains_key(name) {
+                continue;
+            }
+            // The loop without anything, ahead and behind: the machine is not always equally fast.
+            let before = loop_ns();
+            match measure(tmp.path()) {
+                Ok(ns) => costs.entry(name).or_default().push(ns - f64::midpoint(before, loop_ns())),
+                Err(why) => _ = missing.insert(name, why),
+            }
+        }
+        costs.entry("getppid").or_default().push(loop_ns());
+    }
+    for (name, why) in missing {
+        println!("{name}: not measured: {why}");
+    }
+    for (name, mut ns) in costs {
+        ns.sort_by(f64::total_cmp);
+        println!("{name},{:.1}", ns.get(ns.len() / 2).unwrap());
+    }
+}
+
+type Measure = fn(&Path) -> Result<f64, String>;
+
+const CASES: [(&str, Measure); 10] = [
+    ("gpuscope nothing", |_| ours(None).map(|(ns, ..)| ns)),
+    ("gpuscope recorded", |_| {
+        let (ns, records, causes) = ours(Some(JobRules::default()))?;
+        expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
+    }),
+    ("gpuscope recorded, whole jobs", |_| {
+        // Each job is remembered until its end, since a list says which are recorded.
+        let lists = vec![(JobSubject::Pid(std::process::id()), true)];
+        let (ns, records, causes) = ours(Some(JobRules { lists, ..JobRules::default() }))?;
+        expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
+    }),
+    ("gpuscope filtered out", |_| {
+        let lists = vec![(JobSubject::Pid(std::process::id()), false)];
+        let (ns, records, causes) = ours(Some(JobRules { lists, ..JobRules::default() }))?;
+        expect("records and counts", (records, causes), (0, [0, 0, CALLS, 0, 0, 0, 0, 0])).map(|()| ns)
+    }),
+    ("gpuscope aggregated", |_| {
+        let rules = JobRules { totals: true, records: false, ..JobRules::default() };
+        let (ns, records, causes) = ours(Some(rules))?;
+        expect("records and counts", (records, causes), (0, [0; 8])).map(|()| ns)
+    }),
+    ("trace-cmd record", |dir| trace_cmd(dir, &[])),
+    ("trace-cmd filtered out", |dir| trace_cmd(dir, &["-f", "id == 9999"])),
+    ("perf record", |dir| perf(dir, &[])),
+    ("perf filtered out", |dir| perf(dir, &["--filter", "id == 9999"])),
+    ("bpftrace aggregated", |dir| {
+        let out = dir.join("bpftrace.txt");
+        let pid = std::process::id();
+        let program = format!("tracepoint:raw_syscalls:sys_enter /pid == {pid}/ {{ @calls[args->id] = count(); }}");
+        let ns = peer(Command::new("bpftrace").arg("-o").arg(&out).arg("-e").arg(program))?;
+        let text = std::fs::read_to_string(&out).unwrap_or_default();
+        // getppid is the most frequent: 110 on x86, 173 elsewhere.
+        let count = text.lines().filter_map(|line| line.rsplit_once(": ")?.1.trim().parse().ok()).max().unwrap_or(0);
+        if count < CALLS { Err(format!("it counted {count} of {CALLS} calls")) } else { Ok(ns) }
+    }),
+];
+
+/// Processor time of a call, in nanoseconds.
+fn loop_ns() -> f64 {
+    let start = cpu_time();
+    for _ in 0..CALLS {
+        std::hint::black_box(rustix::process::getppid());
+    }
+    (cpu_time() - start).as_nanos() as f64 / CALLS as f64
+}
+
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found:?} and not {expected:?}")) }
+}
+
+/// A round under our programs: the calls of the loop alone are counted.
+fn ours(rules: Option<JobRules>) -> Result<(f64, u64, [u64; 8]), String> {
+    let mut cost = JobsCost::open(OBJECT, RING, rules).map_err(|error| error.to_string())?;
+    let (_, before) = cost.counts().map_err(|error| error.to_string())?;
+    let ns = loop_ns();
+    let (records, mut causes) = cost.counts().map_err(|error| error.to_string())?;
+    for (cause, before) in causes.iter_mut().zip(before) {
+        *cause -= before;
+    }
+    // A few calls are those around the loop: the clock's, and those that read the counts.
+    let around = 64;
+    let near = |n: u64| if n.abs_diff(CALLS) <= around { CALLS } else { n };
+    Ok((ns, near(records), causes.map(near)))
+}
+
+fn trace_cmd(dir: &Path, filter: &[&str]) -> Result<f64, String> {
+    let out = dir.join("trace.dat");
+    let pid = std::process::id().to_string();
+    let mut command = Command::new("trace-cmd");
+    command.args(["record", "-q", "-C", "mono", "-b", "65536", "-e", "raw_syscalls:sys_enter"]).args(filter);
+    command.args(["-P", &pid, "-o"]).arg(&out);
+    let ns = peer(&mut command)?;
+    check_size(&out, !filter.is_empty()).map(|()| ns)
+}
+
+fn perf(dir: &Path, filter: &[&str]) -> Result<f64, String> {
+    let out = dir.join("perf.data");
+    let pid = std::process::id().to_string();
+    let mut command = Command::new("perf");
+    command.args(["record", "-q", "-m", "64M", "-e", "raw_syscalls:sys_enter"]).args(filter);
+    command.args(["-p", &pid, "-o"]).arg(&out);
+    let ns = peer(&mut command)?;
+    check_size(&out, !filter.is_empty()).map(|()| ns)
+}
+
+/// A tool that records an event writes some tens of bytes for it; one that leaves all out does not.
+fn check_size(path: &PathBuf, left_out: bool) -> Result<(), String> {
+    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let _ = std::fs::remove_file(path);
+    let least = CALLS * 20;
+    if left_out == (bytes < least) { Ok(()) } else { Err(format!("its file has {bytes} bytes after {CALLS} calls")) }
+}
+
+/// A round under another tool, which is started and stopped for it.
+fn peer(command: &mut Command) -> Result<f64, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let tool = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut tool = tool.map_err(|error| format!("cannot start {name}: {error}"))?;
+    // None of them says when it is ready; each is after that.
+    std::thread::sleep(Duration::from_millis(2500));
+    let ns = loop_ns();
+    let running = tool.try_wait().map_err(|error| error.to_string())?.is_none();
+    let said = stop(tool);
+    if running { Ok(ns) } else { Err(format!("{name} ended by itself: {said}")) }
+}
+
+/// Ends a tool as ^C does, and gives the first lines that it complained with.
+fn stop(tool: Child) -> String {
+    if let Some(pid) = rustix::process::Pid::from_raw(tool.id() as i32) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+    }
+    let out = tool.wait_with_output().map(|out| out.stderr).unwrap_or_default();
+    String::from_utf8_lossy(&out).lines().map(str::trim).take(2).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,87 @@
+//! The programs on a job that is made up, to measure what they cost: for benchmarks alone.
+
+use super::super::error::BpfError;
+use super::super::object::{Attached, Tracepoints};
+use super::super::ring::Ring;
+use super::rules::{InForce, JobRules};
+use super::{ABSENT, NAME, PLACES, possible_processors, ring_size};
+use crate::Roots;
+
+/// Length of `struct made_up` in `cost.bpf.c`, and where its texts stand.
+const MADE_UP: usize = 168;
+const NAME_AT: usize = 88;
+const DEVICE_AT: usize = 112;
+
+/// Where `struct made_up` has what [`PLACES`] names, each from the start of what points to it.
+const MADE_UP_PLACES: [u16; PLACES.len()] = [0, 8, 0, 8, 32, 16, 24, 0, 8, 32, 0, 8, 0, 0, ABSENT, ABSENT];
+
+/// The programs that record jobs, called at each system call of this process (`raw_syscalls:sys_enter`): three calls are one job. They end
+/// with this.
+#[derive(Debug)]
+pub struct JobsCost {
+    programs: Tracepoints,
+    ring: Ring,
+    _attached: Vec<Attached>,
+}
+
+impl JobsCost {
+    /// Attaches the programs under these rules, at as many levels as [`Jobs`](super::Jobs) begins with; without rules, one that does
+    /// nothing. The object is what `cargo xtask bpf` makes of `cost.bpf.c`.
+    ///
+    /// # Errors
+    /// As [`Jobs::open`](super::Jobs::open).
+    pub fn open(object: &[u8], ring_bytes: usize, rules: Option<JobRules>) -> Result<JobsCost, BpfError> {
+        let sizes = [
+            ("ring", ring_size(ring_bytes, rustix::param::page_size())),
+            ("counts", possible_processors(&Roots::host())),
+        ];
+        let programs = Tracepoints::new(object, &sizes, NAME)?;
+        let at_level = |level: u32| {
+            let places = MADE_UP_PLACES.iter().flat_map(|place| place.to_ne_bytes()).collect();
+            let measured = std::process::id().to_ne_bytes().to_vec();
+            programs.with_constants(&[
+                ("places", places),
+                ("level", level.to_ne_bytes().to_vec()),
+                ("measured", measured),
+            ])
+        };
+        let attach = |level, program| {
+            let missing = || BpfError::NoTracepoint { name: "raw_syscalls:sys_enter".into() };
+            at_level(level)?.attach(program, &["sys_enter"])?.ok_or_else(missing)
+        };
+        let ring = Ring::new(programs.map("ring")?)
+            .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
+        let Some(rules) = rules else {
+            let attached = vec![attach(0, "nothing")?];
+            return Ok(JobsCost { programs, ring, _attached: attached });
+        };
+        let mut job = [0; MADE_UP];
+        for (at, text) in [(NAME_AT, b"gfx_0.0.0".as_slice()), (DEVICE_AT, b"0000:03:00.0")] {
+            if let Some(place) = job.get_mut(at..).and_then(|rest| rest.get_mut(..text.len())) {
+                place.copy_from_slice(text);
+            }
+        }
+        let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
+        programs.map("made_up")?.insert(&0_u32.to_ne_bytes(), &job).map_err(failed)?;
+        let attached = vec![attach(0, "cost")?, attach(1, "cost")?];
+        InForce::default().set(&programs, rules)?;
+        Ok(JobsCost { programs, ring, _attached: attached })
+    }
+
+    /// Empties the ring: records that there were, and events by cause, in the order of `enum cause` in `jobs.h`.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn counts(&mut self) -> Result<(u64, [u64; 8]), BpfError> {
+        let mut records: u64 = 0;
+        self.ring.read(|_| records = records.saturating_add(1));
+        let mut causes = [0_u64; 8];
+        let add = |_: &[u8], value: &[u8]| {
+            for (cause, number) in causes.iter_mut().zip(value.chunks_exact(8)) {
+                *cause = cause.wrapping_add(number.first_chunk().map_or(0, |number| u64::from_ne_bytes(*number)));
+            }
+        };
+        self.programs.map("counts")?.each(add).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        Ok((records, causes))
+    }
+}

@@ -1,0 +1,42 @@
+//! Cost of an event in the kernel, on the host over system calls, beside trace-cmd, perf and bpftrace in the same run.
+
+use crate::bench_clients::cargo_bench;
+use anyhow::Result;
+
+/// What is measured of ours, its budget in nanoseconds, and the tools that do the like.
+const ROWS: [(&str, Option<f64>, [&str; 2]); 5] = [
+    ("gpuscope nothing", None, ["", ""]),
+    ("gpuscope recorded", Some(300.0), ["trace-cmd record", "perf record"]),
+    ("gpuscope recorded, whole jobs", None, ["trace-cmd record", "perf record"]),
+    ("gpuscope filtered out", Some(130.0), ["trace-cmd filtered out", "perf filtered out"]),
+    ("gpuscope aggregated", Some(200.0), ["bpftrace aggregated", ""]),
+];
+
+/// Rounds of which the medians are taken.
+const ROUNDS: &str = "9";
+
+/// Prints the table; says what is over its budget.
+pub(crate) fn run() -> Result<Vec<String>> {
+    let figures = cargo_bench("gpuscope-sys", "events", &[ROUNDS])?;
+    let mut table = String::from("| an event, ns | gpuscope | budget | beside |\n|---|---:|---:|---|\n");
+    let mut over = Vec::new();
+    for (name, budget, peers) in ROWS {
+        let Some(ours) = figures.get(name) else { continue };
+        let beside: Vec<String> = peers
+            .iter()
+            .filter_map(|peer| figures.get(*peer).map(|ns| format!("{peer} {ns:.0} ({:.1}x)", ns / ours)))
+            .collect();
+        let budget_text = budget.map_or_else(|| "-".to_string(), |budget| format!("{budget:.0}"));
+        let what = name.strip_prefix("gpuscope ").unwrap_or(name);
+        table.push_str(&format!("| {what} | {ours:.0} | {budget_text} | {} |\n", beside.join(", ")));
+        if budget.is_some_and(|budget| *ours > budget) {
+            over.push(format!("an event, {what}"));
+        }
+    }
+    let untraced = figures.get("getppid").copied().unwrap_or(0.0);
+    println!(
+        "\nProcessor time that an event adds to getppid ({untraced:.0} ns untraced), host, medians of {ROUNDS} rounds in turns. Of ours, \
+         three events are a made-up job:\n\n{table}"
+    );
+    Ok(over)
+}
