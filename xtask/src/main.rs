@@ -7,6 +7,7 @@
 mod bench;
 mod bench_clients;
 mod bench_events;
+mod bench_reading;
 mod bpf;
 mod ci;
 mod docs;

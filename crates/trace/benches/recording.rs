@@ -1,8 +1,9 @@
 //! Reading of a large recording: events a second on one core, and the memory it takes.
 //!
-//! `cargo bench -p gpuscope-trace --bench recording -- write FILE MB cpus|ring` makes one, `-- read FILE` reads it. The recording is
+//! `cargo bench -p gpuscope-trace --bench recording -- write FILE MB cpus|ring|dat` makes one, `-- read FILE` reads it. The recording is
 //! synthetic: jobs of a simulation, in records laid out as Linux 6.17 and later lay them out. With `cpus` the records of a round stand
-//! processor by processor, as tracefs gives them; with `ring` in order of time, as a BPF ring buffer gives them.
+//! processor by processor, as tracefs gives them; with `ring` in order of time, as a BPF ring buffer gives them. With `dat` the same
+//! events are written as a trace.dat of version 6, for trace-cmd to read.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
@@ -42,12 +43,17 @@ fn main() {
     // cargo bench passes `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["write", path, megabytes, layout @ ("cpus" | "ring")] => {
-            write(path, megabytes.parse::<u64>().unwrap() * 1_000_000, *layout == "cpus");
+        ["write", path, megabytes, layout @ ("cpus" | "ring" | "dat")] => {
+            let bytes = megabytes.parse::<u64>().unwrap() * 1_000_000;
+            let by_cpu = *layout != "ring";
+            match *layout {
+                "dat" => write(path, bytes, by_cpu, &mut Dat::default()),
+                _ => write(path, bytes, by_cpu, &mut create(path)),
+            }
         }
         ["read", path] => read(path),
-        [] => println!("usage: write FILE MB cpus|ring, or read FILE"),
-        other => panic!("{other:?}: write FILE MB cpus|ring, or read FILE"),
+        [] => println!("usage: write FILE MB cpus|ring|dat, or read FILE"),
+        other => panic!("{other:?}: write FILE MB cpus|ring|dat, or read FILE"),
     }
 }
 
@@ -88,21 +94,62 @@ struct RingState {
     queued: u32,
 }
 
-fn write(path: &str, bytes: u64, by_cpu: bool) {
-    let format = |id: u16, name: &str, fields: &str| {
+/// Where the events go.
+trait Out: RecordSink {
+    /// All until then was given.
+    fn round(&mut self, until_ns: u64);
+    /// Ends the file, and gives the number of its records.
+    fn end(&mut self, path: &str) -> u64;
+}
+
+fn formats() -> [EventFormat; 3] {
+    let format = |(id, name, fields, _): (u16, &str, &str, &str)| {
         EventFormat::parse("gpu_scheduler", &format!("name: {name}\nID: {id}\nformat:\n{COMMON}{fields}")).unwrap()
     };
-    let formats = [
-        format(1501, "drm_sched_job_queue", JOB),
-        format(1502, "drm_sched_job_run", JOB),
-        format(1503, "drm_sched_job_done", DONE),
-    ];
+    FORMATS.map(format)
+}
+
+/// Number, name, fields, and how the kernel prints it.
+const FORMATS: [(u16, &str, &str, &str); 3] = [
+    (1501, "drm_sched_job_queue", JOB, PRINT_JOB),
+    (1502, "drm_sched_job_run", JOB, PRINT_JOB),
+    (1503, "drm_sched_job_done", DONE, "\"fence=%llu:%llu signaled\", REC->fence_context, REC->fence_seqno"),
+];
+
+const PRINT_JOB: &str = "\"dev=%s, fence=%llu:%llu, ring=%s, job count:%u, hw job count:%d, client_id:%llu\", __get_str(dev), \
+REC->fence_context, REC->fence_seqno, __get_str(name), REC->job_count, REC->hw_job_count, REC->client_id";
+
+/// A recording of ours.
+struct Own(Option<RecordingFile>);
+
+fn create(path: &str) -> Own {
     let header = Header::begin(&Roots::host(), "synthetic input of a benchmark", Backend::Tracefs);
-    let options = CreateOptions::default();
-    let mut file = RecordingFile::create(path, header, &formats, options).unwrap();
+    let mut file = RecordingFile::create(path, header, &formats(), CreateOptions::default()).unwrap();
     let names: Vec<String> = (0..THREADS).map(|thread| format!("worker-{thread}")).collect();
     file.tasks((0..THREADS).map(|thread| (tid(thread), tid(thread / 4 * 4), names[thread as usize].as_str()))).unwrap();
+    Own(Some(file))
+}
 
+impl Out for Own {
+    fn round(&mut self, until_ns: u64) {
+        self.0.as_mut().unwrap().round(until_ns).unwrap();
+    }
+
+    fn end(&mut self, _: &str) -> u64 {
+        let file = self.0.take().unwrap();
+        let records = file.records();
+        file.finish().unwrap();
+        records
+    }
+}
+
+impl RecordSink for Own {
+    fn record(&mut self, record: RawRecord<'_>) {
+        self.0.as_mut().unwrap().record(record);
+    }
+}
+
+fn write(path: &str, bytes: u64, by_cpu: bool, file: &mut impl Out) {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut rings: Vec<RingState> = (0..GPUS.len() * RINGS.len()).map(|_| RingState::default()).collect();
     let mut coming = BinaryHeap::new();
@@ -120,7 +167,7 @@ fn write(path: &str, bytes: u64, by_cpu: bool) {
                 file.record(RawRecord { at_ns, cpu, data: &data });
             }
             // As the captures do: tracefs' buffers are emptied to the end, of a ring a moment before the last emptying is sure.
-            file.round(if by_cpu { round_end - 1 } else { round_end - ROUND_NS }).unwrap();
+            file.round(if by_cpu { round_end - 1 } else { round_end - ROUND_NS });
             round_end += ROUND_NS;
             if written >= bytes {
                 break;
@@ -155,8 +202,7 @@ fn write(path: &str, bytes: u64, by_cpu: bool) {
         let data = record(&now, state.queued, chance.below(CPUS));
         buffers[if by_cpu { usize::from(now.cpu) } else { 0 }].push((now.at_ns, now.cpu, data));
     }
-    let records = file.records();
-    file.finish().unwrap();
+    let records = file.end(path);
     println!(
         "{{\"records\":{records},\"jobs\":{jobs},\"bytes\":{},\"seconds\":{:.2}}}",
         std::fs::metadata(path).unwrap().len(),
@@ -205,6 +251,100 @@ fn record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
     }
     data.resize(data.len().next_multiple_of(4), 0);
     data
+}
+
+const PAGE: usize = 4096;
+
+/// A trace.dat: pages of ftrace's ring buffer, a list a processor.
+#[derive(Default)]
+struct Dat {
+    cpus: Vec<Vec<u8>>,
+    /// Time of each processor's last record.
+    last_ns: Vec<u64>,
+    /// Bytes in each processor's last page, behind its head.
+    filled: Vec<usize>,
+    records: u64,
+}
+
+impl RecordSink for Dat {
+    /// Documentation/trace/ring-buffer-map.rst and include/linux/ring_buffer.h: a page is time, length, and events of a word with length
+    /// and time since the last one, and their data.
+    fn record(&mut self, record: RawRecord<'_>) {
+        let cpu = usize::from(record.cpu);
+        if self.cpus.len() <= cpu {
+            self.cpus.resize(cpu + 1, Vec::new());
+            self.last_ns.resize(cpu + 1, 0);
+            self.filled.resize(cpu + 1, PAGE);
+        }
+        let length = record.data.len().next_multiple_of(4);
+        let delta = record.at_ns - self.last_ns[cpu];
+        let pages = &mut self.cpus[cpu];
+        if self.filled[cpu] + 4 + length > PAGE - 16 || delta >= 1 << 27 {
+            pages.resize(pages.len().next_multiple_of(PAGE), 0);
+            pages.extend(record.at_ns.to_le_bytes());
+            pages.extend([0; 8]);
+            (self.filled[cpu], self.last_ns[cpu]) = (0, record.at_ns);
+        }
+        let delta = record.at_ns - self.last_ns[cpu];
+        pages.extend(((length as u32 / 4) | (delta as u32) << 5).to_le_bytes());
+        pages.extend(record.data);
+        pages.resize(pages.len().next_multiple_of(4), 0);
+        self.filled[cpu] += 4 + length;
+        let commit = (pages.len() - 1) / PAGE * PAGE + 8;
+        pages[commit..commit + 8].copy_from_slice(&(self.filled[cpu] as u64).to_le_bytes());
+        self.last_ns[cpu] = record.at_ns;
+        self.records += 1;
+    }
+}
+
+impl Out for Dat {
+    fn round(&mut self, _: u64) {}
+
+    /// trace-cmd.dat.v6(5).
+    fn end(&mut self, path: &str) -> u64 {
+        let mut file = b"\x17\x08\x44tracing6\0\0\x08".to_vec();
+        file.extend((PAGE as u32).to_le_bytes());
+        let text = |file: &mut Vec<u8>, text: &str| {
+            file.extend((text.len() as u64).to_le_bytes());
+            file.extend(text.as_bytes());
+        };
+        file.extend(b"header_page\0");
+        text(
+            &mut file,
+            "\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;\n\tfield: local_t commit;\toffset:8;\tsize:8;\tsigned:1;\n\
+             \tfield: int overwrite;\toffset:8;\tsize:1;\tsigned:1;\n\tfield: char data;\toffset:16;\tsize:4080;\tsigned:1;\n",
+        );
+        file.extend(b"header_event\0");
+        text(
+            &mut file,
+            "# compressed entry header\n\ttype_len    :    5 bits\n\ttime_delta  :   27 bits\n\tarray       :   32 bits\n\n\
+             \tpadding     : type == 29\n\ttime_extend : type == 30\n\ttime_stamp : type == 31\n\tdata max type_len  == 28\n",
+        );
+        file.extend(0u32.to_le_bytes());
+        file.extend(1u32.to_le_bytes());
+        file.extend(b"gpu_scheduler\0");
+        file.extend(3u32.to_le_bytes());
+        for (id, name, fields, print) in FORMATS {
+            text(&mut file, &format!("name: {name}\nID: {id}\nformat:\n{COMMON}\n{fields}\nprint fmt: {print}\n"));
+        }
+        // Neither symbols nor formats of printk.
+        file.extend([0; 8]);
+        let comms: String = (0..THREADS).map(|thread| format!("{} worker-{thread}\n", tid(thread))).collect();
+        text(&mut file, &comms);
+        file.extend((self.cpus.len() as u32).to_le_bytes());
+        file.extend(b"flyrecord\0");
+        let mut at = (file.len() + self.cpus.len() * 16).next_multiple_of(PAGE) as u64;
+        for pages in &mut self.cpus {
+            pages.resize(pages.len().next_multiple_of(PAGE), 0);
+            file.extend(at.to_le_bytes());
+            file.extend((pages.len() as u64).to_le_bytes());
+            at += pages.len() as u64;
+        }
+        file.resize(file.len().next_multiple_of(PAGE), 0);
+        self.cpus.iter().for_each(|pages| file.extend(pages));
+        std::fs::write(path, file).unwrap();
+        self.records
+    }
 }
 
 /// A number of `/proc/self/status`, in KiB.
