@@ -23,8 +23,11 @@ const DIR: &str = "/var/tmp/foreign";
 /// Jobs of each of two processes.
 const JOBS: usize = 60;
 
-/// How far apart the times of one event may lie: each tool has a record of its own, made one after the other while the tracepoint fires.
-const APART_NS: u64 = 2_000_000;
+/// How far apart the times of one event may lie, in the middle of all: each tool has a record of its own, made one after the other while the
+/// tracepoint fires. An emulated processor may be held up between two of them, for as long as the machine below it is busy; a clock that begins
+/// elsewhere puts all of them apart.
+const APART_NS: u64 = 1_000_000;
+const MOST_APART_NS: u64 = 250_000_000;
 
 fn run(program: &str, args: &[&str]) -> Output {
     let out = Command::new(program).args(args).current_dir(DIR).output().unwrap_or_else(|e| panic!("{program}: {e}"));
@@ -128,7 +131,7 @@ fn three_recorders_of_one_run_tell_the_same_jobs() {
         assert_eq!(sources.iter().find(is_wrong), None, "{file}");
         let jobs = by_turn(jobs);
         assert!(jobs.keys().eq(own.keys()), "{} {file}: other threads or other numbers of jobs", kernel());
-        let mut apart = 0;
+        let mut apart = Vec::new();
         for (key, job) in &jobs {
             let own = &own[key];
             let mut same = vec!["ring", "gpu", "tid", "comm", "status"];
@@ -143,11 +146,14 @@ fn three_recorders_of_one_run_tell_the_same_jobs() {
             }
             for field in ["submit_ns", "run_ns", "done_ns"] {
                 let (at, own) = (job[field].as_u64().unwrap(), own[field].as_u64().unwrap());
-                apart = apart.max(at.abs_diff(own));
+                apart.push(at.abs_diff(own));
             }
         }
-        println!("{} {file}: {} jobs, times at most {} us apart", kernel(), jobs.len(), apart / 1000);
-        assert!(apart <= APART_NS, "{} {file}: times are {apart} ns apart", kernel());
+        apart.sort_unstable();
+        let (middle, most) = (apart[apart.len() / 2], apart[apart.len() - 1]);
+        let (jobs, middle_us, most_us) = (jobs.len(), middle / 1000, most / 1000);
+        println!("{} {file}: {jobs} jobs, times {middle_us} us apart in the middle, {most_us} us at most", kernel());
+        assert!(middle <= APART_NS && most <= MOST_APART_NS, "{} {file}: {middle_us} us, {most_us} us", kernel());
     }
     // And ours are those that were submitted.
     let mut submitted: BTreeMap<u64, usize> = BTreeMap::new();
