@@ -285,6 +285,10 @@ impl Report {
         let slowest = totals.slowest.into_sorted_vec().into_iter().map(|Reverse(Slow(_, job))| told(job)).collect();
         let mut unavailable = Vec::new();
         tell_unknown(&rings, &self.subject, &mut unavailable);
+        for of in processes.iter().filter(|of| of.queue.is_none()) {
+            let why = Why::not_supported("of no job of this process the hand-over is in the trace");
+            unavailable.push(Unavailable::new(format!("processes[{}].queue_us", of.pid), why));
+        }
         if totals.people.contexts_cut {
             let detail = format!("only the first {MOST_CONTEXTS} contexts are told one by one");
             unavailable.push(Unavailable::new("contexts", Why::new(Reason::NotSupported, detail)));
@@ -341,6 +345,21 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
             let why = subject.no_gpu.clone();
             let why = why.unwrap_or_else(|| Why::not_supported("these records do not say which device they are about"));
             unavailable.push(Unavailable::new(path("gpu"), why));
+        }
+        let mut none = |field: &str, detail: &'static str| {
+            unavailable.push(Unavailable::new(path(field), Why::not_supported(detail)))
+        };
+        if ring.busy_ratio.is_none() {
+            none("utilisation_percent", "the trace has no length: all of its events are of one moment");
+        }
+        if ring.queue.is_none() {
+            none("queue_us", "of no job of this ring both submission and hand-over are in the trace");
+        }
+        if ring.exec.is_none() {
+            none("exec_us", "of no job of this ring both hand-over and end are in the trace");
+        }
+        if ring.exec_kind != ExecKind::InFlight && ring.hw_queue.is_none() {
+            none("hw_queue_us", "of no job of this ring both hand-over and start are known");
         }
         if ring.exec_kind == ExecKind::InFlight {
             let why = if ring.out_of_order > 0 {

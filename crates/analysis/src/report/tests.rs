@@ -139,6 +139,29 @@ fn waits_are_summed_by_process() {
 }
 
 #[test]
+fn what_has_no_value_has_its_reason() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 1, [5, 5, 5]);
+    // Of this ring the submission alone is in the trace.
+    trace.job(Some("0000:03:00.0"), "dma", 20, 1, [5, 6, 7]);
+    trace.events.truncate(4);
+    let report = trace.report(drivers(&[]));
+    let missing: Vec<_> = report.unavailable.iter().map(|of| of.metric.as_str()).collect();
+    let dma = "rings[0000:03:00.0 dma]";
+    assert_eq!(
+        missing,
+        [
+            &format!("{dma}.utilisation_percent"),
+            &format!("{dma}.queue_us"),
+            &format!("{dma}.exec_us"),
+            &format!("{dma}.hw_queue_us"),
+            "rings[0000:03:00.0 gfx].utilisation_percent",
+            "processes[20].queue_us"
+        ]
+    );
+}
+
+#[test]
 fn a_trace_without_events_has_an_empty_report() {
     let report = Trace::new().report(drivers(&[]));
     assert!(report.rings.is_empty() && report.processes.is_empty());

@@ -8,6 +8,7 @@ use anyhow::bail;
 use gpuscope_analysis::{Report, Subject};
 use gpuscope_export::{json, text};
 use gpuscope_model::trace::{Job, TraceNames};
+use gpuscope_model::{Unavailable, Why};
 use std::io::{self, BufWriter, Write};
 
 /// Reads a trace and says what it holds.
@@ -68,6 +69,10 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     });
     written?;
     report.coverage.extend(damage);
+    if started.is_none() {
+        let why = "only our own recordings hold the time of day at which they began";
+        report.unavailable.push(Unavailable::new("time", Why::not_supported(why)));
+    }
     let late: Vec<Job> = match args.why {
         None => report.slowest.clone(),
         Some(Which::Slowest) => report.slowest.first().copied().into_iter().collect(),
