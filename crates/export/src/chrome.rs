@@ -4,11 +4,12 @@
 //! have lanes, each a thread of its own below the GPU, which is a process. Arrows, utilisation and times of day are in the format of
 //! [`crate::perfetto`] alone.
 
+use crate::fence_errors::FenceErrors;
 use crate::perfetto::lanes::Lanes;
 use crate::perfetto::stages::{Stage, stages};
-use gpuscope_model::trace::{Event, EventKind, Job, JobKey, JobStatus, RingId, TraceNames};
+use gpuscope_model::trace::{Dropped, Event, EventKind, Job, JobKey, JobStatus, RingId, TraceNames};
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
 
 /// Numbers of processes that are none begin here: Linux has none above 4,194,304 (PID_MAX_LIMIT, include/linux/threads.h).
@@ -30,6 +31,7 @@ pub struct Writer<W> {
     threads: BTreeSet<(u64, u32)>,
     origin_ns: u64,
     now_ns: u64,
+    fence_errors: FenceErrors,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl<W: Write> Writer<W> {
             threads: BTreeSet::new(),
             origin_ns,
             now_ns: 0,
+            fence_errors: FenceErrors::default(),
         })
     }
 
@@ -176,13 +179,16 @@ impl<W: Write> Writer<W> {
     /// Those of the writer.
     pub fn event(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
         self.now_ns = self.now_ns.max(event.at_ns);
+        if let Some(stray) = self.fence_errors.event(event) {
+            self.stray_error(&stray)?;
+        }
         match event.kind {
             EventKind::Submit if event.key.is_some() => {
                 let ring = self.ring(event.ring, names)?;
                 ring.depth = ring.depth.saturating_add(1);
                 self.depth(event.ring, names)
             }
-            EventKind::Error => {
+            EventKind::Error if !FenceErrors::is_one(event) => {
                 let (pid, tid) = {
                     let ring = self.ring(event.ring, names)?;
                     (ring.gpu, ring.tid(0, 0))
@@ -199,6 +205,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of the writer.
     pub fn job(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
+        self.fence_errors.job(job);
         if job.submit_ns.is_some() && job.status != JobStatus::InFlight {
             let ring = self.ring(job.ring, names)?;
             ring.depth = ring.depth.saturating_sub(1);
@@ -235,11 +242,33 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Says how many events are missing up to now, by cause.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dropped(&mut self, at_ns: u64, dropped: &Dropped) -> io::Result<()> {
+        let args: BTreeMap<&str, u64> = dropped.each().into_iter().filter(|(_, n)| *n > 0).collect();
+        self.whole("records lost", at_ns, args)
+    }
+
+    /// An error of a fence that is of no job, and so of no ring.
+    fn stray_error(&mut self, event: &Event) -> io::Result<()> {
+        self.whole("error of a fence of no job", event.at_ns, Args { errno: event.value, ..Args::key(event.key) })
+    }
+
+    /// A moment of the whole trace, which is of no ring.
+    fn whole<A: Serialize>(&mut self, name: &str, at_ns: u64, args: A) -> io::Result<()> {
+        self.row(&Row { name, ph: "i", pid: 0, tid: 0, ts: self.time(at_ns), dur: None, s: Some("g"), args })
+    }
+
     /// Ends the document, and gives the writer back.
     ///
     /// # Errors
     /// Those of the writer.
     pub fn finish(mut self) -> io::Result<W> {
+        if let Some(stray) = self.fence_errors.finish() {
+            self.stray_error(&stray)?;
+        }
         self.out.write_all(b"\n]}\n")?;
         self.out.flush()?;
         Ok(self.out)

@@ -11,6 +11,7 @@ use crate::Procs;
 use crate::fields::each_field;
 use crate::procs_fields::{ProcsField, each_client_field, each_group_field};
 use crate::time::Rfc3339;
+use gpuscope_model::trace::{Job, JobKey, JobStatus, TraceNames};
 use gpuscope_model::{Reading, Snapshot};
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -109,6 +110,51 @@ pub fn procs_rows(w: &mut dyn Write, procs: &Procs<'_>, wall: SystemTime) -> io:
         each_group_field(group, &mut |field| procs_row(w, &start, "containers", group.label(), &field))?;
     }
     Ok(())
+}
+
+/// The columns of [`job_row`]: those of a `gpuscope.job/1` line, in its order and units.
+const JOB_COLUMNS: &str = "gpu,ring,context,seqno,client_id,pid,tid,comm,submit_ns,run_ns,start_ns,start_kind,done_ns,queue_ns,hw_queue_ns,exec_ns,\
+                           in_flight_ns,dependencies,status,errno";
+
+/// Writes the line of column names of jobs.
+///
+/// # Errors
+/// Those of the writer.
+pub fn job_header(w: &mut dyn Write) -> io::Result<()> {
+    writeln!(w, "{JOB_COLUMNS}")
+}
+
+/// Writes one job as one row; what is not known is empty.
+///
+/// # Errors
+/// Those of the writer.
+pub fn job_row(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<()> {
+    let ring = job.ring.and_then(|ring| names.get_ring(ring));
+    let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or("", |gpu| gpu.as_str());
+    let (context, seqno) = match job.key {
+        JobKey::Fence { context, seqno } => (Some(context), Some(seqno)),
+        JobKey::FenceLow { .. } | JobKey::Address(_) => (None, None),
+    };
+    let known = |number: u32| (number != 0).then_some(u64::from(number));
+    let texts = |w: &mut dyn Write, text: &str| write!(w, "{},", quoted(text));
+    let numbers = |w: &mut dyn Write, of: &[Option<u64>]| {
+        of.iter().try_for_each(|of| match of {
+            Some(n) => write!(w, "{n},"),
+            None => write!(w, ","),
+        })
+    };
+    texts(w, gpu)?;
+    texts(w, ring.map_or("", |ring| ring.name.as_str()))?;
+    numbers(w, &[context, seqno, job.client, known(job.pid), known(job.tid)])?;
+    texts(w, names.get(job.comm))?;
+    numbers(w, &[job.submit_ns, job.run_ns, job.start_ns.map(|(ns, _)| ns)])?;
+    texts(w, job.start_ns.map_or("", |(_, how)| how.name()))?;
+    numbers(w, &[job.done_ns, job.queue_ns(), job.hw_queue_ns(), job.exec_ns(), job.in_flight_ns()])?;
+    write!(w, "{},{},", job.dependencies, job.status.name())?;
+    match job.status {
+        JobStatus::Failed(error) => writeln!(w, "{error}"),
+        _ => writeln!(w),
+    }
 }
 
 fn procs_row(w: &mut dyn Write, start: &str, list: &str, key: &str, field: &ProcsField<'_>) -> io::Result<()> {

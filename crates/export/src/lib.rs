@@ -10,6 +10,7 @@
 pub mod chrome;
 pub mod csv;
 mod doctor;
+mod fence_errors;
 mod fields;
 pub mod json;
 pub mod perfetto;

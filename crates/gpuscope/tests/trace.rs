@@ -304,6 +304,31 @@ fn an_export_does_not_write_over_what_it_reads() {
     stdout(gpuscope().args(["trace", "report"]).arg(&file));
 }
 
+/// A row for each job, with the columns of its JSON line in their order, and what they hold.
+fn same_in_csv(csv: &str, json: &str, jobs: &[serde_json::Value]) {
+    let mut rows = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let columns = rows.next().unwrap();
+    // An object that is read has its keys in another order.
+    let first = json.lines().next().unwrap();
+    let places: Vec<_> = columns.iter().map(|column| first.find(&format!("\"{column}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{columns:?} {first}");
+    assert_eq!(columns.len() + 1, jobs[0].as_object().unwrap().len(), "all but the schema");
+    let mut read = 0;
+    for (row, job) in rows.zip(jobs) {
+        assert_eq!(row.len(), columns.len(), "{row:?}");
+        for (column, told) in columns.iter().zip(row) {
+            let expected = match &job[*column] {
+                serde_json::Value::Null => String::new(),
+                serde_json::Value::String(text) => text.clone(),
+                number => number.to_string(),
+            };
+            assert_eq!(told, expected, "{column} of {job}");
+        }
+        read += 1;
+    }
+    assert_eq!(read, jobs.len());
+}
+
 #[test]
 fn an_export_holds_the_jobs() {
     let dir = tempfile::tempdir().unwrap();
@@ -315,9 +340,18 @@ fn an_export_holds_the_jobs() {
         assert!(said.ends_with("t: not recorded: sampled_out 5\n") && said.lines().count() == 1, "{said}");
         String::from_utf8(out.stdout).unwrap()
     };
-    assert_eq!(valid_lines(&export(&["--to", "json", "-o", "-"])).len(), 3);
+    let json = export(&["--to", "json", "-o", "-"]);
+    let lines = valid_lines(&json);
+    let (losses, jobs) = lines.split_last().unwrap();
+    assert_eq!(
+        (jobs.len(), &losses["schema"], &losses["dropped"]["sampled_out"]),
+        (3, &"gpuscope.losses/1".into(), &5.into())
+    );
+    same_in_csv(&export(&["--to", "csv", "-o", "-"]), &json, jobs);
     let chrome: serde_json::Value = serde_json::from_str(&export(&["--to", "chrome", "-o", "-"])).unwrap();
-    assert!(!chrome["traceEvents"].as_array().unwrap().is_empty());
+    let lost: Vec<_> =
+        chrome["traceEvents"].as_array().unwrap().iter().filter(|row| row["name"] == "records lost").collect();
+    assert_eq!((lost.len(), &lost[0]["args"]["sampled_out"], &lost[0]["s"]), (1, &5.into(), &"g".into()));
     let perfetto = dir.path().join("t.pftrace");
     export(&["-o", perfetto.to_str().unwrap()]);
     let bytes = fs::read(&perfetto).unwrap();

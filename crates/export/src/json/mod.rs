@@ -13,7 +13,7 @@ pub use doctor::doctor;
 pub use list::list;
 pub use procs::procs_line;
 pub use stat::{event_line, stat_line};
-pub use trace::{job_line, trace_report};
+pub use trace::{job_line, losses_line, trace_report};
 
 use gpuscope_model::{Reading, Why};
 use serde::{Serialize, Serializer};

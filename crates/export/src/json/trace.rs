@@ -24,7 +24,7 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
         monotonic_ns: u64,
         span_s: f64,
         events: Counts<'a>,
-        dropped: Dropped<'a>,
+        dropped: Dropped,
         settings: &'a [String],
         unmatched_ends: u64,
         rings: R,
@@ -50,7 +50,7 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
             monotonic_ns: report.from_ns,
             span_s: seconds(report.to_ns.saturating_sub(report.from_ns)),
             events: Counts(report),
-            dropped: Dropped(report),
+            dropped: Dropped(report.dropped),
             settings: &report.settings,
             unmatched_ends: report.unmatched_ends,
             rings: each(&report.rings, ring),
@@ -92,6 +92,19 @@ pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<
     line(w, &Line { schema: "gpuscope.job/1", job: JobLine::new(job, names) })
 }
 
+/// Writes the events that are missing, by cause, as one line: the last one of a list of jobs.
+///
+/// # Errors
+/// Those of the writer.
+pub fn losses_line(w: &mut dyn Write, dropped: &gpuscope_model::trace::Dropped) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Line {
+        schema: &'static str,
+        dropped: Dropped,
+    }
+    line(w, &Line { schema: "gpuscope.losses/1", dropped: Dropped(*dropped) })
+}
+
 /// Events by kind, those that came.
 struct Counts<'a>(&'a TraceReport);
 
@@ -108,11 +121,11 @@ impl Serialize for Counts<'_> {
     }
 }
 
-struct Dropped<'a>(&'a TraceReport);
+struct Dropped(gpuscope_model::trace::Dropped);
 
-impl Serialize for Dropped<'_> {
+impl Serialize for Dropped {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.0.dropped.each())
+        s.collect_map(self.0.each())
     }
 }
 

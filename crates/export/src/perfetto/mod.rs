@@ -17,6 +17,7 @@ mod proto;
 pub(crate) mod stages;
 mod tracks;
 
+use crate::fence_errors::FenceErrors;
 use arrows::Arrows;
 use counters::RingCounters;
 use ftrace::Bundles;
@@ -91,6 +92,7 @@ pub struct Writer<W> {
     flows: u64,
     /// Slices that are open on a thread's track.
     active: HashMap<u32, Active>,
+    fence_errors: FenceErrors,
 }
 
 /// A ring's counters and the tracks that show them.
@@ -127,6 +129,7 @@ impl<W: Write> Writer<W> {
             now_ns: 0,
             flows: 0,
             active: HashMap::new(),
+            fence_errors: FenceErrors::default(),
         })
     }
 
@@ -139,6 +142,9 @@ impl<W: Write> Writer<W> {
         self.now_ns = self.now_ns.max(event.at_ns);
         if let Some(bundle) = self.bundles.as_mut().and_then(|bundles| bundles.add(event, names)) {
             self.packets.packet(|packet| packet.message(1, |of| of.append(&bundle)))?;
+        }
+        if let Some(stray) = self.fence_errors.event(event) {
+            self.stray_error(&stray)?;
         }
         match (event.kind, event.key, event.other) {
             (EventKind::Submit, Some(_), _) => {
@@ -158,7 +164,10 @@ impl<W: Write> Writer<W> {
                 });
                 Ok(())
             }
-            (EventKind::Error, ..) => self.error(event, names),
+            (EventKind::Error, ..) if !FenceErrors::is_one(event) => {
+                let track = self.tracks.ring(event.ring, names, &mut self.packets)?.track;
+                self.error(event, track)
+            }
             (EventKind::WaitBegin | EventKind::WaitEnd | EventKind::IoctlEnter | EventKind::IoctlExit, ..) => {
                 self.activity(event, names)
             }
@@ -171,6 +180,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of the writer.
     pub fn job(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
+        self.fence_errors.job(job);
         self.leave_counters(job, names)?;
         self.flows = self.flows.saturating_add(1);
         let flow = self.flows;
@@ -219,6 +229,9 @@ impl<W: Write> Writer<W> {
     /// Those of the writer.
     pub fn finish(mut self, to_ns: u64) -> io::Result<W> {
         let to_ns = self.now_ns.max(to_ns);
+        if let Some(stray) = self.fence_errors.finish() {
+            self.stray_error(&stray)?;
+        }
         for bundle in self.bundles.iter_mut().flat_map(Bundles::finish) {
             self.packets.packet(|packet| packet.message(1, |of| of.append(&bundle)))?;
         }
@@ -285,11 +298,16 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// An error or a reset, on its ring.
-    fn error(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
-        let track = self.tracks.ring(event.ring, names, &mut self.packets)?.track;
-        let name = Name::Word(Word::Error);
-        self.packets.begin(Phase::Instant, event.at_ns, track, name, names, &[], &[], |notes| {
+    /// An error of a fence that is of no job, and so of no ring.
+    fn stray_error(&mut self, event: &Event) -> io::Result<()> {
+        let track = self.tracks.fence_errors(&mut self.packets)?;
+        self.error(event, track)
+    }
+
+    /// An error or a reset.
+    fn error(&mut self, event: &Event, track: Track) -> io::Result<()> {
+        let (name, names) = (Name::Word(Word::Error), TraceNames::default());
+        self.packets.begin(Phase::Instant, event.at_ns, track, name, &names, &[], &[], |notes| {
             if let Some(key) = event.key {
                 key_notes(notes, key);
             }

@@ -38,6 +38,7 @@ pub(super) struct Tracks {
     threads: HashMap<(u32, u32), NameId>,
     strangers: Option<Track>,
     losses: Option<Track>,
+    fence_errors: Option<Track>,
     counted: u64,
 }
 
@@ -169,6 +170,17 @@ impl Tracks {
             packets.process(Track(u64::from(pid) << 32), pid, name)?;
         }
         packets.thread(track, pid, tid, name)?;
+        Ok(track)
+    }
+
+    /// The track of errors of fences that are of no job.
+    pub(super) fn fence_errors<W: Write>(&mut self, packets: &mut Packets<W>) -> io::Result<Track> {
+        if let Some(track) = self.fence_errors {
+            return Ok(track);
+        }
+        let track = self.number();
+        packets.track(Described { track, parent: None, name: "errors of fences of no job", rank: 0 })?;
+        self.fence_errors = Some(track);
         Ok(track)
     }
 

@@ -119,3 +119,30 @@ fn odd_names_stay_json() {
     let (trace, _) = export(&stream, 0);
     assert!(trace["traceEvents"].as_array().unwrap().iter().any(|row| row["name"] == "a\"b\\\n\u{1}"));
 }
+
+#[test]
+fn an_error_of_a_fence_of_no_job_is_of_no_ring() {
+    let stream = crate::stream::with_fence_errors();
+    let (trace, _) = export(&stream, 0);
+    let rows = trace["traceEvents"].as_array().unwrap();
+    let errors: Vec<&Value> = rows.iter().filter(|row| row["name"].as_str().unwrap().contains("error")).collect();
+    let [error] = errors[..] else { panic!("{errors:?}") };
+    assert_eq!(
+        (&error["s"], &error["args"]["context"], &error["args"]["errno"]),
+        (&"g".into(), &77.into(), &(-62).into())
+    );
+    assert!(names(&trace).0.values().all(|name| !name.contains("not named")));
+}
+
+#[test]
+fn losses_are_in_the_trace() {
+    let lost = gpuscope_model::trace::Dropped { ring_full: 3, ..Default::default() };
+    let mut writer = Writer::new(Vec::new(), 1_000).unwrap();
+    writer.dropped(3_000, &lost).unwrap();
+    let trace: Value = serde_json::from_slice(&writer.finish().unwrap()).unwrap();
+    let row = &trace["traceEvents"][0];
+    assert_eq!(
+        (&row["name"], &row["ts"], &row["args"]),
+        (&"records lost".into(), &2.0.into(), &serde_json::json!({ "ring_full": 3 }))
+    );
+}

@@ -286,6 +286,22 @@ fn old_events_have_the_old_names() {
     }
 }
 
+/// A job that failed and the error that its fence signalled are one thing; an error of a fence of no job is of no ring.
+#[test]
+fn errors_of_fences_belong_to_their_jobs_and_make_no_ring() {
+    let stream = stream::with_fence_errors();
+    let (bytes, truth) = export(&stream, Options::default());
+    assert_eq!(truth.jobs.iter().filter(|job| matches!(job.status, JobStatus::Failed(_))).count(), 2);
+    let read = Read::new(&bytes);
+    let paths: Vec<Vec<String>> = read.slices.iter().map(|slice| read.path(slice.track)).collect();
+    assert!(paths.iter().flatten().all(|name| !name.contains("not named by the records")), "{paths:?}");
+    let named = |name: &str| read.slices.iter().filter(|slice| slice.name == name).collect::<Vec<_>>();
+    assert_eq!(named("job failed").len(), 2);
+    let [stray] = named("error")[..] else { panic!("{:?}", named("error")) };
+    assert_eq!(read.path(stray.track), ["errors of fences of no job"]);
+    assert_eq!((stray.number("context"), stray.number("seqno"), stray.from_ns), (77, 5, 60));
+}
+
 fn at(at_ns: u64, kind: EventKind, tid: u32, value: Option<i64>) -> Event {
     Event {
         at_ns,

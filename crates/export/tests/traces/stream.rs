@@ -143,6 +143,29 @@ pub(crate) fn small() -> Stream {
     Stream { names, events, losses: Vec::new(), waits: vec![(key(2), key(1))], to_ns: 9_000 }
 }
 
+/// Three fences that ended with an error, as our BPF programs tell it: of a job that was done before, of one that was killed before it ran,
+/// and of no job.
+pub(crate) fn with_fence_errors() -> Stream {
+    let mut names = TraceNames::default();
+    let gfx = Some(names.ring(Some("0000:03:00.0"), "gfx"));
+    let of = |at_ns, kind, context, seqno, ring, value| Event {
+        ring,
+        value,
+        ..event(at_ns, kind, JobKey::Fence { context, seqno })
+    };
+    let failed = Some(-62);
+    let events = vec![
+        of(10, EventKind::Submit, 9, 1, gfx, None),
+        of(20, EventKind::Submit, 9, 2, gfx, None),
+        of(30, EventKind::Commit, 9, 1, gfx, None),
+        of(40, EventKind::Complete, 9, 1, None, failed),
+        of(41, EventKind::Error, 9, 1, None, failed),
+        of(50, EventKind::Error, 9, 2, None, Some(-125)),
+        of(60, EventKind::Error, 77, 5, None, failed),
+    ];
+    Stream { names, events, losses: Vec::new(), waits: Vec::new(), to_ns: 100 }
+}
+
 pub(crate) mod analysed {
     use super::Stream;
     use gpuscope_analysis::{JobCounts, Jobs};

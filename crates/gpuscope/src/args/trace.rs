@@ -21,7 +21,7 @@ pub(crate) enum Trace {
     Report(Report),
     /// Show a stretch of a trace as lanes: what each ring executed, who submitted it, and why rings had nothing to do
     Timeline(Timeline),
-    /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line for each job
+    /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line or a row of CSV for each job
     Export(Export),
     /// Begin a session in the background: a recording, or a flight recorder that keeps the last seconds and writes them when something happens
     Start(super::Start),
@@ -165,8 +165,10 @@ pub(crate) enum ExportFormat {
     Perfetto,
     /// Chrome's JSON, for older viewers
     Chrome,
-    /// A line for each job
+    /// A line for each job, and one for what was not recorded
     Json,
+    /// A row for each job, with the columns of the JSON lines
+    Csv,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,7 @@ use super::input::{Input, Rest, Seen};
 use crate::args::{Export as Args, ExportFormat};
 use anyhow::{Context as _, bail};
 use gpuscope_analysis::{Report, Subject};
-use gpuscope_export::{chrome, json, perfetto};
+use gpuscope_export::{chrome, csv, json, perfetto};
 use gpuscope_model::trace::{Dropped, Event, Job, TraceNames};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -15,6 +15,7 @@ enum Form<W: Write> {
     /// The first event says where its time begins.
     Chrome(Option<W>, Option<Box<chrome::Writer<W>>>),
     Jobs(W),
+    Rows(W),
 }
 
 /// Writes a trace for another program.
@@ -38,6 +39,11 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
         }
         ExportFormat::Chrome => Form::Chrome(Some(out), None),
         ExportFormat::Json => Form::Jobs(out),
+        ExportFormat::Csv => {
+            let mut out = out;
+            csv::job_header(&mut out)?;
+            Form::Rows(out)
+        }
     };
     let mut report = Report::new(subject);
     let (mut jobs, mut last_ns) = (Vec::new(), 0);
@@ -80,7 +86,7 @@ impl<W: Write> Form<W> {
                 }
                 writer.as_mut().map_or(Ok(()), |writer| writer.event(event, names))
             }
-            Form::Jobs(_) => Ok(()),
+            Form::Jobs(_) | Form::Rows(_) => Ok(()),
         }
     }
 
@@ -89,6 +95,7 @@ impl<W: Write> Form<W> {
             Form::Perfetto(writer) => writer.job(job, names),
             Form::Chrome(_, writer) => writer.as_mut().map_or(Ok(()), |writer| writer.job(job, names)),
             Form::Jobs(out) => json::job_line(out, job, names),
+            Form::Rows(out) => csv::job_row(out, job, names),
         }
     }
 
@@ -100,10 +107,23 @@ impl<W: Write> Form<W> {
                 }
                 writer.finish(last_ns)?
             }
-            Form::Chrome(_, Some(writer)) => writer.finish()?,
-            Form::Chrome(Some(out), None) => chrome::Writer::new(out, 0)?.finish()?,
-            Form::Chrome(None, None) => return Ok(()),
-            Form::Jobs(out) => out,
+            Form::Chrome(out, writer) => {
+                let writer = match (out, writer) {
+                    (_, Some(writer)) => Some(*writer),
+                    (Some(out), None) => Some(chrome::Writer::new(out, last_ns)?),
+                    (None, None) => None,
+                };
+                let Some(mut writer) = writer else { return Ok(()) };
+                if *dropped != Dropped::default() {
+                    writer.dropped(last_ns, dropped)?;
+                }
+                writer.finish()?
+            }
+            Form::Jobs(mut out) => {
+                json::losses_line(&mut out, dropped)?;
+                out
+            }
+            Form::Rows(out) => out,
         };
         out.flush()
     }
