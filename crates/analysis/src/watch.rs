@@ -81,11 +81,12 @@ impl Watch {
         Watch { conditions, jobs: Jobs::new(), told: Told::default(), stuck, stuck_now: Vec::new() }
     }
 
-    /// Takes an event.
-    pub fn event(&mut self, event: &Event) {
+    /// Takes an event, and gives the jobs that it ends.
+    pub fn event(&mut self, event: &Event, mut ended: impl FnMut(&Job)) {
         let Watch { conditions, jobs, told, stuck, .. } = self;
         let mut is_known = false;
         jobs.event(event, |job| {
+            ended(job);
             is_known |= Some(job.key) == event.key;
             told.ended(*conditions, job);
             if let Some(released) = stuck.as_mut().and_then(|stuck| stuck.ended(job)) {
@@ -237,7 +238,7 @@ mod tests {
         let mut watch = Watch::new(conditions);
         let mut told = Vec::new();
         for (kind, at_ns, seqno, value) in events {
-            watch.event(&event(*kind, *at_ns, *seqno, *value));
+            watch.event(&event(*kind, *at_ns, *seqno, *value), |_| {});
             told.extend(names(&watch.look(*at_ns).0));
         }
         told
@@ -311,8 +312,8 @@ mod tests {
     fn notices_are_bounded_and_the_rest_is_counted() {
         let mut watch = Watch::new(ALL);
         for seqno in 0..1_000 {
-            watch.event(&event(Submit, seqno, seqno, None));
-            watch.event(&event(Complete, seqno, seqno, Some(-5)));
+            watch.event(&event(Submit, seqno, seqno, None), |_| {});
+            watch.event(&event(Complete, seqno, seqno, Some(-5)), |_| {});
         }
         let (notices, left_out) = watch.look(1_000);
         assert_eq!((notices.len() as u64 + left_out, notices.len()), (1_000, MOST_NOTICES));

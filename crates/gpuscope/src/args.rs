@@ -1,8 +1,10 @@
 //! What the command line may say.
 
+mod live;
 mod session;
 mod trace;
 
+pub(crate) use live::Live;
 pub(crate) use session::{Named, Save, Start, Status, Trigger};
 pub(crate) use trace::{
     Backend, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Trace, Which,
@@ -155,6 +157,7 @@ impl Cli {
             Some(Command::List) => "list",
             Some(Command::Doctor) => "doctor",
             Some(Command::Trace(Trace::Report(_))) => "trace report",
+            Some(Command::Trace(Trace::Live(_))) => "trace live",
             Some(Command::Trace(Trace::Status(_))) => "trace status",
             Some(Command::Trace(Trace::Save(_))) => "trace save",
             Some(Command::Trace(Trace::Stop(_))) => "trace stop",

@@ -5,11 +5,13 @@
 
 mod lanes;
 mod late;
+mod recent;
 mod report;
 mod stuck;
 
 pub use lanes::{Gap, Idle, Lane, Timeline};
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
+pub use recent::{RecentProcess, RecentReport, RecentRing};
 pub use report::{
     ContextReport, ErrorReport, ExecKind, Job, JobStatus, Note, ProcessReport, RingReport, Summary, TraceReport,
     WaitReport,

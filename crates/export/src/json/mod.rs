@@ -5,12 +5,14 @@
 
 mod doctor;
 mod list;
+mod live;
 mod procs;
 mod stat;
 mod trace;
 
 pub use doctor::doctor;
 pub use list::list;
+pub use live::trace_live;
 pub use procs::procs_line;
 pub use stat::{event_line, stat_line};
 pub use trace::{job_line, losses_line, trace_report};

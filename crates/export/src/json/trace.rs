@@ -131,7 +131,7 @@ impl Serialize for Dropped {
 
 /// Times of a set, in microseconds.
 #[derive(Serialize)]
-struct Times {
+pub(super) struct Times {
     count: u64,
     min: f64,
     mean: f64,
@@ -143,7 +143,7 @@ struct Times {
     error_percent: f64,
 }
 
-fn times(of: &Option<Summary>) -> Option<Times> {
+pub(super) fn times(of: &Option<Summary>) -> Option<Times> {
     let us = |ns: u64| ns as f64 / 1e3;
     of.as_ref().map(|of| Times {
         count: of.count,

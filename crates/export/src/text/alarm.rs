@@ -15,7 +15,7 @@ pub fn stuck_job(stuck: &StuckJob, names: &TraceNames, style: Style) -> String {
     };
     let mut line = format!("stuck: {}: {place} for {}", whose(&stuck.job, names), time(stuck.age_ns(), style));
     if let (HeldUp::InQueue, Some(other)) = (stuck.place, stuck.job.blocked_by) {
-        line.push_str(&format!(", found waiting for the fence {}", key(other)));
+        line.push_str(&format!(", found waiting for the fence {}", job_key(other)));
     }
     match stuck.jobs_behind() {
         0 => line.push_str("; nothing waits behind it"),
@@ -64,7 +64,8 @@ pub fn failed_job(job: &Job, names: &TraceNames, style: Style) -> String {
 /// Says that a fence ended with an error, of which no job is known.
 pub fn failed_fence(event: &Event) -> String {
     let error = event.value.map_or(String::new(), |error| format!(" with error {error}{}", name_of_error(error)));
-    let what = event.key.map_or("something".into(), |of| format!("job {}, whose submission was not seen,", key(of)));
+    let what =
+        event.key.map_or("something".into(), |of| format!("job {}, whose submission was not seen,", job_key(of)));
     format!("error: {what} failed{error}")
 }
 
@@ -94,11 +95,11 @@ pub fn whose(job: &Job, names: &TraceNames) -> String {
         (0, tid) => format!("of thread {tid} ({})", names.get(job.comm)),
         (pid, _) => format!("of pid {pid} ({})", names.get(job.comm)),
     };
-    format!("{gpu}{name}, job {} {who}", key(job.key))
+    format!("{gpu}{name}, job {} {who}", job_key(job.key))
 }
 
 /// What tells a job from others, as jobs are listed.
-pub(super) fn key(key: JobKey) -> String {
+pub fn job_key(key: JobKey) -> String {
     match key {
         JobKey::Fence { context, seqno } => format!("{context}:{seqno}"),
         JobKey::FenceLow { context, seqno } => format!("{context}:{seqno}"),

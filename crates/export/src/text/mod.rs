@@ -4,15 +4,17 @@ mod alarm;
 mod doctor;
 mod late;
 mod list;
+mod live;
 mod procs;
 mod stat;
 mod timeline;
 mod trace;
 
-pub use alarm::{failed_fence, failed_job, released_job, slow_job, stuck_job, whose};
+pub use alarm::{failed_fence, failed_job, job_key, released_job, slow_job, stuck_job, whose};
 pub use doctor::doctor;
 pub use late::trace_late;
 pub use list::list;
+pub use live::trace_live;
 pub use procs::Procs;
 pub use stat::Stat;
 pub use timeline::timeline;

@@ -3,7 +3,7 @@
 use super::{Absences, Style, Tone, dressed, paragraph, reason_words};
 use gpuscope_model::SourceStatus;
 use gpuscope_model::trace::{
-    EventKind, ExecKind, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
+    Dropped, EventKind, ExecKind, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
 };
 use std::io::{self, Write};
 
@@ -68,18 +68,19 @@ fn settings(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result
 }
 
 fn losses(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
-    let losses: Vec<String> = report
-        .dropped
-        .each()
-        .iter()
-        .filter(|(_, n)| *n > 0)
-        .map(|(cause, n)| format!("{} {n}", cause.replace('_', " ")))
-        .collect();
-    if losses.is_empty() {
+    let Some(losses) = losses_in_words(&report.dropped) else {
         return paragraph(w, style, "  ", 2, "no event was lost or left out while recording");
-    }
+    };
     write!(w, "  {} ", style.paint(Tone::Bad, "not recorded:"))?;
-    writeln!(w, "{}", losses.join(", "))
+    writeln!(w, "{losses}")
+}
+
+/// What was lost or left out, by cause; none where nothing was.
+pub(super) fn losses_in_words(dropped: &Dropped) -> Option<String> {
+    let each = dropped.each();
+    let losses: Vec<String> =
+        each.iter().filter(|(_, n)| *n > 0).map(|(cause, n)| format!("{} {n}", cause.replace('_', " "))).collect();
+    (!losses.is_empty()).then(|| losses.join(", "))
 }
 
 fn row(w: &mut dyn Write, ring: &RingReport, style: Style) -> io::Result<()> {
@@ -318,7 +319,7 @@ pub(super) fn counted(n: u64, what: &str) -> String {
 }
 
 /// The middle and the end of a distribution.
-fn two(of: &Option<Summary>, style: Style) -> String {
+pub(super) fn two(of: &Option<Summary>, style: Style) -> String {
     match of {
         Some(of) => format!("{}/{}", time(of.p50_ns, style), time(of.p99_ns, style)),
         None => "-".into(),

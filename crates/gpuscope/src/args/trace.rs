@@ -23,6 +23,8 @@ pub(crate) enum Trace {
     Timeline(Timeline),
     /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line or a row of CSV for each job
     Export(Export),
+    /// Show what the GPUs' jobs do now: rings, depths, times, who submits, and what is stuck
+    Live(super::Live),
     /// Begin a session in the background: a recording, or a flight recorder that keeps the last seconds and writes them when something happens
     Start(super::Start),
     /// Say how the sessions in the background are: events, losses, alarms, what was saved

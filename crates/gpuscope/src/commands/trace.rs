@@ -2,6 +2,7 @@
 
 mod export;
 mod input;
+mod live;
 mod record;
 mod report;
 mod session;
@@ -19,6 +20,7 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
         Trace::Report(args) => report::report(common, args),
         Trace::Timeline(args) => timeline::timeline(args),
         Trace::Export(args) => export::export(args),
+        Trace::Live(args) => live::live(common, args),
         Trace::Start(args) => session::start(common, args),
         Trace::Status(args) => session::status(common, args),
         Trace::Save(args) => session::save(common, args),

@@ -1,9 +1,9 @@
 //! Records of a running capture, watched for what is to be told at once.
 
 use super::source::Round;
-use gpuscope_analysis::{Conditions, Notice, Watch};
+use gpuscope_analysis::{Conditions, Notice, Recent, Watch};
 use gpuscope_export::text::{self, Style};
-use gpuscope_model::trace::{Dropped, TraceNames};
+use gpuscope_model::trace::{Dropped, RecentReport, TraceNames};
 use gpuscope_trace::{Decoder, EventFormat, InOrder};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ pub(super) struct Watcher {
     pub(super) order: InOrder,
     decoder: Decoder,
     watch: Watch,
+    /// What ended in the last seconds, where that is wanted.
+    recent: Option<Recent>,
     dropped: Dropped,
     looked: Option<Instant>,
 }
@@ -39,9 +41,20 @@ impl Watcher {
             order: InOrder::new(),
             decoder,
             watch: Watch::new(conditions),
+            recent: None,
             dropped: Dropped::default(),
             looked: None,
         }
+    }
+
+    /// Remembers the jobs that end from now on, for so long.
+    pub(super) fn remember(&mut self, window: Duration, began_ns: u64) {
+        self.recent = Some(Recent::new(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX), began_ns));
+    }
+
+    /// The last seconds before this moment, until which all was given.
+    pub(super) fn recent(&mut self, at_ns: u64) -> Option<RecentReport> {
+        Some(self.recent.as_mut()?.look(&self.watch, self.decoder.names(), at_ns))
     }
 
     /// Takes what a reading gave beside the records, which are in `order` already. Returns what is to be told, and how many notices more
@@ -50,10 +63,14 @@ impl Watcher {
         for (tid, pid, comm) in &round.tasks {
             self.decoder.set_task(*tid, *pid, comm);
         }
-        let Watcher { order, decoder, watch, .. } = self;
+        let Watcher { order, decoder, watch, recent, .. } = self;
         order.give_until(round.drained.until_ns, |record| {
             if let Some(event) = decoder.decode(record) {
-                watch.event(&event);
+                watch.event(&event, |job| {
+                    if let Some(recent) = recent {
+                        recent.ended(job);
+                    }
+                });
             }
         });
         if let Some((_, now)) = round.dropped {
