@@ -1,7 +1,7 @@
 //! Alarms, each in one line.
 
-use super::Style;
 use super::trace::{stages, time};
+use super::{Style, clean};
 use gpuscope_model::trace::{Event, HeldUp, Job, JobKey, JobStatus, StuckJob, TraceNames};
 
 /// Processes behind a stuck job that are named.
@@ -26,7 +26,7 @@ pub fn stuck_job(stuck: &StuckJob, names: &TraceNames, style: Style) -> String {
         .behind
         .iter()
         .take(MOST_NAMED)
-        .map(|of| format!("{} of pid {} ({})", of.jobs, of.pid, names.get(of.comm)))
+        .map(|of| format!("{} of pid {} ({})", of.jobs, of.pid, clean(names.get(of.comm))))
         .collect();
     if !named.is_empty() {
         line.push_str(&format!(": {}", named.join(", ")));
@@ -92,10 +92,10 @@ pub fn whose(job: &Job, names: &TraceNames) -> String {
     let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or(String::new(), |gpu| format!("{gpu} "));
     let who = match (job.pid, job.tid) {
         (0, 0) => "of a process that was not seen".to_string(),
-        (0, tid) => format!("of thread {tid} ({})", names.get(job.comm)),
-        (pid, _) => format!("of pid {pid} ({})", names.get(job.comm)),
+        (0, tid) => format!("of thread {tid} ({})", clean(names.get(job.comm))),
+        (pid, _) => format!("of pid {pid} ({})", clean(names.get(job.comm))),
     };
-    format!("{gpu}{name}, job {} {who}", job_key(job.key))
+    format!("{gpu}{}, job {} {who}", clean(name), job_key(job.key))
 }
 
 /// What tells a job from others, as jobs are listed.
@@ -140,6 +140,14 @@ mod tests {
             blocked_by: None,
             status: JobStatus::InFlight,
         }
+    }
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        let mut names = TraceNames::default();
+        let comm = names.text("a\x1b[2J");
+        let job = Job { comm, ..job(&mut names) };
+        assert_eq!(whose(&job, &names), "0000:00:02.0 gfx, job 140:2 of pid 194 (a?[2J)");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::alarm::stuck_job;
 use super::trace::{losses_in_words, time, two};
-use super::{Style, Tone, dressed, paragraph};
+use super::{Style, Tone, clean, dressed, paragraph};
 use gpuscope_model::trace::{Dropped, RecentReport};
 use std::io::{self, Write};
 
@@ -43,7 +43,7 @@ fn write(w: &mut dyn Write, report: &RecentReport, dropped: &Dropped, style: Sty
             writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
             last = Some(&ring.gpu);
         }
-        let name: String = ring.name.chars().take(11).collect();
+        let name: String = clean(&ring.name).chars().take(11).collect();
         writeln!(
             w,
             "  {name:<11}{:>9}{:>7.1}%{:>8}{:>7}{:>16}{:>19}",
@@ -62,7 +62,7 @@ fn write(w: &mut dyn Write, report: &RecentReport, dropped: &Dropped, style: Sty
     let heading = format!("  {:>9} {:<16}{:>9}{:>12}{:>16}", "pid", "name", "jobs/s", "unfinished", "queue p50/p99");
     writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
     for of in report.processes.iter().take(MOST_PROCESSES) {
-        let comm: String = of.comm.chars().take(15).collect();
+        let comm: String = clean(&of.comm).chars().take(15).collect();
         writeln!(w, "  {:>9} {comm:<16}{:>9}{:>12}{:>16}", of.pid, rate(of.jobs), of.in_flight, two(&of.queue, style))?;
     }
     let more = report.processes.len().saturating_sub(MOST_PROCESSES);

@@ -85,6 +85,11 @@ fn dressed(w: &mut dyn Write, style: Style, write: impl FnOnce(&mut dyn Write) -
     w.write_all(ascii.as_bytes())
 }
 
+/// Without what would steer a terminal: programs choose their threads' names.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// Writes `  caption    item   item   …`, wrapped between items. Items keep together; nothing is written without items.
 fn row(w: &mut dyn Write, style: Style, caption: &str, items: &[String]) -> io::Result<()> {
     const INDENT: usize = 13;

@@ -1,6 +1,6 @@
 //! What a trace says, for people.
 
-use super::{Absences, Style, Tone, dressed, paragraph, reason_words};
+use super::{Absences, Style, Tone, clean, dressed, paragraph, reason_words};
 use gpuscope_model::SourceStatus;
 use gpuscope_model::trace::{
     Dropped, EventKind, ExecKind, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
@@ -191,7 +191,7 @@ fn notes(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     writeln!(w, "\n{}", style.paint(Tone::Heading, "noted while recording"))?;
     for of in report.notes.iter().take(MOST_ROWS) {
         let at = time(of.at_ns.saturating_sub(report.from_ns), style);
-        paragraph(w, style, "  ", 4, &format!("at {at}: {}", of.text))?;
+        paragraph(w, style, "  ", 4, &format!("at {at}: {}", clean(&of.text)))?;
     }
     more(w, usize::try_from(report.note_count).unwrap_or(usize::MAX))
 }

@@ -44,9 +44,18 @@ pub(super) fn attend(common: &Common, args: &Start, place: &Place) -> anyhow::Re
     };
     let name = &args.name;
     let what = if args.flight.is_some() { "keeps the last seconds for" } else { "records into" };
+    // Of the other ways the records are the kernel's own, which say that a job is done, and not how.
+    let tells_errors = session.described.backend == "bpf" || args.flight.is_none();
+    let watches_errors = args.on.iter().any(|of| matches!(of, Trigger::Timeout | Trigger::Error));
+    let note = match !tells_errors && watches_errors {
+        true => {
+            "; the DRM scheduler's records tell errors by bpf alone: timeout and error fire only for drivers whose own events tell them"
+        }
+        false => "",
+    };
     writeln!(
         io::stdout().lock(),
-        "{READY}session {name} {what} {} by {}, process {}; `gpuscope trace status`, `gpuscope trace stop --name {name}`",
+        "{READY}session {name} {what} {} by {}, process {}; `gpuscope trace status`, `gpuscope trace stop --name {name}`{note}",
         session.described.output,
         session.described.backend,
         std::process::id()
