@@ -383,3 +383,31 @@ fn recording_says_what_is_wrong_before_anything_is_replaced() {
         assert_eq!(status, 2, "{args:?}: {line}");
     }
 }
+
+#[test]
+fn sessions_that_make_no_sense_are_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = |args: &[&str]| complaint(gpuscope().current_dir(dir.path()).arg("trace").args(args));
+    for (args, why) in [
+        (["start", "--after", "5s"].as_slice(), "--flight"),
+        (&["start", "--flight", "5s", "--on", "slow"], "slow needs a time"),
+        (&["start", "--flight", "5s", "--max-size", "8MiB"], "cannot be used with"),
+        (&["start", "--name", "../x"], "not a name of a session"),
+        (&["stop", "--format", "csv"], "has no csv form"),
+    ] {
+        let (status, said) = trace(args);
+        assert!(status == 2 && said.contains(why), "{args:?}: {status} {said}");
+    }
+    for (args, why) in [
+        (["start", "--root", "."].as_slice(), "--root"),
+        (&["start", "--flight", "5s", "--alarm", "1s", "--on", "stuck:2s"], "give one of them"),
+        (&["stop", "--name", "of-nobody"], "of-nobody"),
+        (&["status", "--name", "of-nobody"], "of-nobody"),
+        (&["save", "--name", "of-nobody"], "of-nobody"),
+    ] {
+        let (status, said) = trace(args);
+        // A user without a folder for sessions is told that instead.
+        assert!(status == 1 && (said.contains(why) || said.contains("XDG_RUNTIME_DIR")), "{args:?}: {status} {said}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was written");
+}
