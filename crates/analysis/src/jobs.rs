@@ -7,12 +7,22 @@ mod table;
 use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
 use lost::Suspects;
 use ring::RingState;
+use rustc_hash::FxHashMap;
 use table::{Slot, Table};
+
+/// Families that tell again of jobs that the DRM scheduler tells of, by names that are not always the scheduler's.
+const ECHOES: [Family; 4] = [Family::Xe, Family::Amdgpu, Family::V3d, Family::Msm];
 
 /// Puts the events of jobs together. Feed it events in order of time.
 #[derive(Debug, Default)]
 pub struct Jobs {
     live: Table<Live>,
+    /// By the lower halves of their numbers: keys of live jobs of which the upper halves are not 0.
+    wide: FxHashMap<(u32, u32), JobKey>,
+    /// The scheduler's events are in the trace: others that tell of its jobs do not count.
+    has_scheduler: bool,
+    /// By processor: the thread that handed over the scheduler's last job there.
+    handing_over: Vec<u32>,
     rings: Vec<RingState>,
     suspects: Suspects,
     unmatched_ends: u64,
@@ -38,11 +48,13 @@ struct Live {
     beside: bool,
     /// Ends of unseen jobs until its hand-over.
     ends_before: u64,
+    /// Who told of it first.
+    family: Family,
 }
 
 impl Live {
-    fn new(job: Job) -> Live {
-        Live { job, order: None, beside: false, ends_before: 0 }
+    fn new(job: Job, family: Family) -> Live {
+        Live { job, order: None, beside: false, ends_before: 0, family }
     }
 }
 
@@ -55,10 +67,41 @@ impl Jobs {
     /// Takes an event, and gives the job that it ends, if it ends one.
     #[inline]
     pub fn event(&mut self, event: &Event, mut ended: impl FnMut(&Job)) {
+        if event.family != Family::DrmSched && self.is_told_otherwise(event) {
+            return;
+        }
         match event.kind {
-            EventKind::Submit => self.submit(event, &mut ended),
-            EventKind::Commit => self.commit(event, &mut ended),
+            EventKind::Submit => {
+                if event.family == Family::DrmSched && !self.has_scheduler {
+                    self.find_scheduler();
+                }
+                self.submit(event, &mut ended);
+            }
+            EventKind::Commit => {
+                if event.family == Family::DrmSched {
+                    if !self.has_scheduler {
+                        self.find_scheduler();
+                    }
+                    self.note_hand_over(event);
+                }
+                self.commit(event, &mut ended);
+            }
+            EventKind::SubmitCommit => {
+                self.submit(event, &mut ended);
+                self.commit(event, &mut ended);
+            }
             EventKind::Complete => self.complete(event, &mut ended),
+            EventKind::FenceSignaled if event.key.is_some_and(|key| self.live.find(&self.whole(key)).is_some()) => {
+                self.complete(&Event { value: None, ..*event }, &mut ended);
+            }
+            EventKind::Retired => {
+                if let Some(took_ns) = event.value.and_then(|ns| u64::try_from(ns).ok())
+                    && let Some(job) = self.job_mut(event.key)
+                {
+                    job.start_ns = Some((event.at_ns.saturating_sub(took_ns), ExecKind::Measured));
+                    self.complete(&Event { value: None, ..*event }, &mut ended);
+                }
+            }
             EventKind::Start => {
                 if let Some(job) = self.job_mut(event.key) {
                     job.start_ns.get_or_insert((event.at_ns, ExecKind::Measured));
@@ -82,6 +125,65 @@ impl Jobs {
             }
             _ => {}
         }
+    }
+
+    /// Whether the scheduler's events tell what this one does.
+    fn is_told_otherwise(&self, event: &Event) -> bool {
+        match event.kind {
+            EventKind::Submit | EventKind::Commit | EventKind::Complete | EventKind::Retired => {
+                self.has_scheduler && ECHOES.contains(&event.family)
+            }
+            // A driver makes its own fence as it hands over the scheduler's job.
+            EventKind::SubmitCommit if event.family == Family::DmaFence => {
+                self.handing_over.get(usize::from(event.cpu)) == Some(&event.tid)
+            }
+            _ => false,
+        }
+    }
+
+    /// The scheduler's first event: what others told of its jobs until now is forgotten.
+    #[cold]
+    fn find_scheduler(&mut self) {
+        self.has_scheduler = true;
+        let of_echoes: Vec<(Slot, JobKey, Option<RingId>)> = self
+            .live
+            .iter()
+            .filter(|(_, live)| ECHOES.contains(&live.family))
+            .map(|(slot, live)| (slot, live.job.key, live.job.ring))
+            .collect();
+        for (slot, key, ring) in of_echoes {
+            self.unlink(&key);
+            self.live.free(slot);
+            if let Some(ring) = ring.and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
+                ring.forget();
+            }
+        }
+    }
+
+    fn note_hand_over(&mut self, event: &Event) {
+        let at = usize::from(event.cpu);
+        if self.handing_over.len() <= at {
+            self.handing_over.resize(at.saturating_add(1), u32::MAX);
+        }
+        if let Some(thread) = self.handing_over.get_mut(at) {
+            *thread = event.tid;
+        }
+    }
+
+    /// The key of a live job that may be cut to 32 bits here.
+    fn whole(&self, key: JobKey) -> JobKey {
+        match key {
+            JobKey::FenceLow { context, seqno } => {
+                let plain = JobKey::Fence { context: u64::from(context), seqno: u64::from(seqno) };
+                self.wide.get(&(context, seqno)).copied().unwrap_or(plain)
+            }
+            key => key,
+        }
+    }
+
+    /// The ring of a job in flight.
+    pub fn ring_of(&self, key: JobKey) -> Option<RingId> {
+        self.live.get(self.live.find(&self.whole(key))?)?.job.ring
     }
 
     /// On this ring firmware decides what executes when: the end of one job does not tell when the next one began.
@@ -118,13 +220,33 @@ impl Jobs {
     }
 
     fn job_mut(&mut self, key: Option<JobKey>) -> Option<&mut Job> {
-        let slot = self.live.find(&key?)?;
+        let slot = self.live.find(&self.whole(key?))?;
         Some(&mut self.live.get_mut(slot)?.job)
+    }
+
+    /// Puts in a job whose key is not there.
+    #[inline]
+    fn insert(&mut self, key: JobKey, live: Live) -> Slot {
+        if let Some(low) = low_of_wide(key) {
+            self.wide.insert(low, key);
+        }
+        self.live.insert(&key, live)
+    }
+
+    /// Forgets a key; its slot stays until it is freed.
+    #[inline]
+    fn unlink(&mut self, key: &JobKey) -> Option<Slot> {
+        if !self.wide.is_empty()
+            && let Some(low) = low_of_wide(*key)
+        {
+            self.wide.remove(&low);
+        }
+        self.live.unlink(key)
     }
 
     #[inline]
     fn submit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
-        let Some(key) = event.key else { return };
+        let Some(key) = event.key.map(|key| self.whole(key)) else { return };
         if let Some(before) = self.live.find(&key) {
             // Told twice: a fence's numbers are never given out again.
             let was_told = |live: &Live| live.job.submit_ns.is_some() && matches!(key, JobKey::Fence { .. });
@@ -134,16 +256,14 @@ impl Jobs {
             // The end of the job before, whose key this one has, was not seen.
             self.end_as_lost(before, ended);
         }
-        self.live.insert(
-            &key,
-            Live::new(Job {
-                pid: event.pid,
-                tid: event.tid,
-                comm: event.comm,
-                submit_ns: Some(event.at_ns),
-                ..unseen(key, event)
-            }),
-        );
+        let job = Job {
+            pid: event.pid,
+            tid: event.tid,
+            comm: event.comm,
+            submit_ns: Some(event.at_ns),
+            ..unseen(key, event)
+        };
+        self.insert(key, Live::new(job, event.family));
         if let Some(ring) = ring_mut(&mut self.rings, event.ring) {
             ring.submitted();
         }
@@ -151,7 +271,7 @@ impl Jobs {
 
     #[inline]
     fn commit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
-        let Some(key) = event.key else { return };
+        let Some(key) = event.key.map(|key| self.whole(key)) else { return };
         let mut found = self.live.find(&key);
         if let Some(slot) = found
             && let Some(live) = self.live.get(slot)
@@ -166,7 +286,7 @@ impl Jobs {
         }
         let slot = match found {
             Some(slot) => slot,
-            None => self.live.insert(&key, Live::new(unseen(key, event))),
+            None => self.insert(key, Live::new(unseen(key, event), event.family)),
         };
         let Some(live) = self.live.get_mut(slot) else { return };
         let ring = event.ring.or(live.job.ring);
@@ -187,9 +307,12 @@ impl Jobs {
 
     #[inline]
     fn complete(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
-        let Some(key) = event.key else { return };
-        let Some(slot) = self.live.unlink(&key) else {
-            self.unmatched_ends = self.unmatched_ends.saturating_add(1);
+        let Some(key) = event.key.map(|key| self.whole(key)) else { return };
+        let Some(slot) = self.unlink(&key) else {
+            // Of a request of i915 the fence has told the end, and it is retired at some time later.
+            if event.family != Family::I915 {
+                self.unmatched_ends = self.unmatched_ends.saturating_add(1);
+            }
             return;
         };
         if !self.suspects.is_empty() {
@@ -292,6 +415,15 @@ fn ring_mut(rings: &mut Vec<RingState>, ring: Option<RingId>) -> Option<&mut Rin
     rings.get_mut(at)
 }
 
+/// The lower halves of a fence's numbers, if the upper ones are not 0.
+#[inline]
+fn low_of_wide(key: JobKey) -> Option<(u32, u32)> {
+    match key {
+        JobKey::Fence { context, seqno } if (context | seqno) >> 32 != 0 => Some((context as u32, seqno as u32)),
+        _ => None,
+    }
+}
+
 /// A job of which nothing is known but what the event says.
 #[inline]
 fn unseen(key: JobKey, event: &Event) -> Job {
@@ -312,5 +444,7 @@ fn unseen(key: JobKey, event: &Event) -> Job {
     }
 }
 
+#[cfg(test)]
+mod families;
 #[cfg(test)]
 mod tests;

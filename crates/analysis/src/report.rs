@@ -4,8 +4,8 @@ mod people;
 
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
-    ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Job, JobStatus, NameId, ProcessReport, RingId,
-    RingReport, TraceNames, TraceReport, WaitReport,
+    ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
+    NameId, ProcessReport, RingId, RingReport, TraceNames, TraceReport, WaitReport,
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
 use people::{MOST_CONTEXTS, MOST_PROCESSES, People};
@@ -30,8 +30,9 @@ pub struct Subject {
 }
 
 /// Drivers whose rings are queues of the firmware, which decides what executes when (drivers/gpu/drm/xe/xe_guc_submit.c,
-/// panthor/panthor_sched.c, imagination/pvr_queue.c): "run" is "handed to firmware" there.
-const FIRMWARE_SCHEDULES: [&str; 3] = ["xe", "panthor", "powervr"];
+/// panthor/panthor_sched.c, imagination/pvr_queue.c), or of a host (virtio/virtgpu_vq.c, whose
+/// device is bound to a driver of the bus): "run" is "handed to firmware" there.
+const FIRMWARE_SCHEDULES: [&str; 5] = ["xe", "panthor", "powervr", "virtio-pci", "virtio-mmio"];
 
 /// Sums up events and jobs.
 #[derive(Debug)]
@@ -47,11 +48,15 @@ struct Totals {
     pool: Pool,
     from_ns: Option<u64>,
     to_ns: u64,
-    events: [u64; EventKind::ALL.len()],
+    /// By family and kind.
+    events: [[u64; EventKind::ALL.len()]; Family::ALL.len()],
     rings: Vec<RingTotals>,
     people: People,
-    waiting: FxHashMap<u32, u64>,
-    waits: FxHashMap<u32, (NameId, Distribution)>,
+    /// By thread: since when it waits, and for which ring.
+    waiting: FxHashMap<u32, (u64, Option<RingId>)>,
+    waits: FxHashMap<(u32, Option<RingId>), (NameId, Distribution)>,
+    faults: Vec<(Family, Event)>,
+    fault_count: u64,
     errors: Vec<(u64, Job)>,
     error_count: u64,
     slowest: BinaryHeap<Reverse<Slow>>,
@@ -67,6 +72,8 @@ const FEW: usize = 64 << 10;
 struct RingTotals {
     by_firmware: bool,
     jobs: u64,
+    /// Of them, those of which it is known when they were handed over.
+    handed_over: u64,
     by_status: [u64; 5],
     measured: u64,
     queue: Distribution,
@@ -82,6 +89,7 @@ impl RingTotals {
         RingTotals {
             by_firmware,
             jobs: 0,
+            handed_over: 0,
             by_status: [0; 5],
             measured: 0,
             queue: Distribution::default(),
@@ -127,7 +135,12 @@ impl Report {
             self.add_ring(names);
         }
         let totals = &mut self.totals;
-        totals.count(event);
+        let waited = match (event.kind, event.key) {
+            // Before the event, which may end the job.
+            (EventKind::WaitBegin, Some(key)) => self.jobs.ring_of(key).or(event.ring),
+            _ => event.ring,
+        };
+        totals.count(event, waited);
         self.jobs.event(event, |job| {
             totals.job(job);
             ended(job);
@@ -212,7 +225,8 @@ impl Report {
                 jobs: of.jobs,
                 by_status: of.by_status,
                 out_of_order: counts.out_of_order,
-                busy_ratio: (span_ns > 0).then(|| (counts.busy_ns as f64 / span_ns as f64).min(1.0)),
+                busy_ratio: (span_ns > 0 && of.handed_over > 0)
+                    .then(|| (counts.busy_ns as f64 / span_ns as f64).min(1.0)),
                 depth_peak: counts.depth_peak,
                 queue: of.queue.summary(),
                 hw_queue: if is_known { of.hw_queue.summary() } else { None },
@@ -255,11 +269,33 @@ impl Report {
         let mut waits: Vec<WaitReport> = totals
             .waits
             .iter()
-            .filter_map(|(pid, (name, waits))| {
-                Some(WaitReport { pid: *pid, comm: comm(*name), waits: waits.summary()? })
+            .filter_map(|((pid, ring), (name, waits))| {
+                Some(WaitReport {
+                    pid: *pid,
+                    comm: comm(*name),
+                    gpu: ring_of(*ring).and_then(|ring| ring.gpu.clone()),
+                    ring: ring_name(*ring),
+                    waits: waits.summary()?,
+                })
             })
             .collect();
-        waits.sort_by_key(|of| (Reverse(of.waits.count), of.pid));
+        waits.sort_by(|a, b| {
+            (Reverse(a.waits.count), a.pid, &a.gpu, &a.ring).cmp(&(Reverse(b.waits.count), b.pid, &b.gpu, &b.ring))
+        });
+        let faults = totals
+            .faults
+            .iter()
+            .map(|(family, event)| FaultReport {
+                at_ns: event.at_ns,
+                family: *family,
+                gpu: ring_of(event.ring).and_then(|ring| ring.gpu.clone()),
+                ring: ring_name(event.ring),
+                error: event.value.filter(|error| *error != 0),
+            })
+            .collect();
+        let families = Family::ALL.iter().zip(&totals.events).filter(|(_, events)| events.iter().any(|n| *n > 0));
+        let families: Vec<FamilyReport> =
+            families.map(|(family, events)| FamilyReport { family: *family, events: *events }).collect();
         let errors = totals
             .errors
             .iter()
@@ -303,7 +339,10 @@ impl Report {
         TraceReport {
             from_ns,
             to_ns: totals.to_ns,
-            events: totals.events,
+            events: std::array::from_fn(|kind| {
+                families.iter().filter_map(|of| of.events.get(kind)).fold(0, |sum: u64, n| sum.saturating_add(*n))
+            }),
+            families,
             dropped,
             settings: Vec::new(),
             unmatched_ends: self.jobs.unmatched_ends(),
@@ -315,6 +354,8 @@ impl Report {
             error_count: totals.error_count,
             notes: Vec::new(),
             note_count: 0,
+            faults,
+            fault_count: totals.fault_count,
             slowest,
             names: names.clone(),
             late: Vec::new(),
@@ -334,6 +375,10 @@ impl Report {
     }
 }
 
+/// Why a ring has jobs that ended, and no times between.
+const NO_HAND_OVER: &str = "no event tells when a job was handed to the hardware (of i915, only kernels with \
+                            CONFIG_DRM_I915_LOW_LEVEL_TRACEPOINTS have such events)";
+
 /// Says what the reader of a report may miss.
 fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<Unavailable>) {
     for ring in rings {
@@ -346,7 +391,11 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
             let why = why.unwrap_or_else(|| Why::not_supported("these records do not say which device they are about"));
             unavailable.push(Unavailable::new(path("gpu"), why));
         }
+        let [completed, ended, failed, ..] = ring.by_status;
+        let has_no_hand_over =
+            ring.busy_ratio.is_none() && ring.queue.is_none() && ring.exec.is_none() && completed + ended + failed > 0;
         let mut none = |field: &str, detail: &'static str| {
+            let detail = if has_no_hand_over { NO_HAND_OVER } else { detail };
             unavailable.push(Unavailable::new(path(field), Why::not_supported(detail)))
         };
         if ring.busy_ratio.is_none() {
@@ -379,8 +428,8 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
                 )
             } else {
                 Why::not_supported(
-                    "the firmware of this driver decides what executes when, and no event tells when a job began; exec is the time with \
-                     the firmware",
+                    "the firmware of this driver, or its host, decides what executes when, and no event tells when a job began; exec is \
+                     the time with the firmware",
                 )
             };
             unavailable.push(Unavailable::new(path("hw_queue_us"), why));
@@ -389,25 +438,35 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
 }
 
 impl Totals {
+    /// Counts an event. Who waits, does so for `waited`.
     #[inline]
-    fn count(&mut self, event: &Event) {
+    fn count(&mut self, event: &Event, waited: Option<RingId>) {
         if self.from_ns.is_none_or(|from| event.at_ns < from) {
             self.from_ns = Some(event.at_ns);
         }
         self.to_ns = self.to_ns.max(event.at_ns);
-        if let Some(n) = self.events.get_mut(event.kind as usize) {
+        let of_family = self.events.get_mut(event.family as usize);
+        if let Some(n) = of_family.and_then(|events| events.get_mut(event.kind as usize)) {
             *n = n.saturating_add(1);
         }
         match event.kind {
             EventKind::WaitBegin => {
-                self.waiting.insert(event.tid, event.at_ns);
+                self.waiting.insert(event.tid, (event.at_ns, waited));
             }
             EventKind::WaitEnd => {
-                if let Some(from_ns) = self.waiting.remove(&event.tid) {
+                if let Some((from_ns, ring)) = self.waiting.remove(&event.tid) {
                     let process = if event.pid == 0 { event.tid } else { event.pid };
-                    let (comm, waits) = self.waits.entry(process).or_default();
+                    let waits = self.waits.entry((process, ring));
+                    let (comm, waits) = waits.or_insert_with(|| (event.comm, Distribution::keeping(FEW)));
                     *comm = event.comm;
                     waits.add(event.at_ns.saturating_sub(from_ns), &mut self.pool);
+                }
+            }
+            // The scheduler's tell of jobs, which are told with the jobs.
+            EventKind::Error if event.family != Family::DrmSched => {
+                self.fault_count = self.fault_count.saturating_add(1);
+                if self.faults.len() < MOST_ERRORS {
+                    self.faults.push((event.family, *event));
                 }
             }
             _ => {}
@@ -457,6 +516,7 @@ impl RingTotals {
     #[inline]
     fn job(&mut self, job: &Job, pool: &mut Pool) {
         self.jobs = self.jobs.saturating_add(1);
+        self.handed_over = self.handed_over.saturating_add(u64::from(job.run_ns.is_some()));
         let status = match job.status {
             JobStatus::Completed => 0,
             JobStatus::Ended => 1,

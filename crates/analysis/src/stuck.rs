@@ -267,7 +267,7 @@ fn queue_of(job: &Job) -> (u64, u32) {
     match job.key {
         JobKey::Fence { context, .. } => (context, 0),
         JobKey::FenceLow { context, .. } => (u64::from(context), 0),
-        JobKey::Address(_) => (0, job.pid),
+        JobKey::Address(_) | JobKey::InRing { .. } => (0, job.pid),
     }
 }
 

@@ -117,6 +117,7 @@ impl<'a> Args<'a> {
             Some(JobKey::FenceLow { context: of, seqno: number }) => {
                 (context, seqno) = (Some(u64::from(of)), Some(u64::from(number)));
             }
+            Some(JobKey::InRing { number, .. }) => seqno = Some(number),
             Some(JobKey::Address(address)) => fence_address = Some(format!("{address:#x}")),
             None => {}
         }
@@ -183,7 +184,7 @@ impl<W: Write> Writer<W> {
             self.stray_error(&stray)?;
         }
         match event.kind {
-            EventKind::Submit if event.key.is_some() => {
+            EventKind::Submit | EventKind::SubmitCommit if event.key.is_some() => {
                 let ring = self.ring(event.ring, names)?;
                 ring.depth = ring.depth.saturating_add(1);
                 self.depth(event.ring, names)

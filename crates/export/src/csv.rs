@@ -133,6 +133,7 @@ pub fn job_row(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<(
     let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or("", |gpu| gpu.as_str());
     let (context, seqno) = match job.key {
         JobKey::Fence { context, seqno } => (Some(context), Some(seqno)),
+        JobKey::InRing { number, .. } => (None, Some(number)),
         JobKey::FenceLow { .. } | JobKey::Address(_) => (None, None),
     };
     let known = |number: u32| (number != 0).then_some(u64::from(number));

@@ -13,8 +13,8 @@ pub use lanes::{Gap, Idle, Lane, Timeline};
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use recent::{RecentProcess, RecentReport, RecentRing};
 pub use report::{
-    ContextReport, ErrorReport, ExecKind, Job, JobStatus, Note, ProcessReport, RingReport, Summary, TraceReport,
-    WaitReport,
+    ContextReport, ErrorReport, ExecKind, FamilyReport, FaultReport, Job, JobStatus, Note, ProcessReport, RingReport,
+    Summary, TraceReport, WaitReport,
 };
 pub use stuck::{Behind, HeldUp, StuckJob};
 
@@ -40,6 +40,13 @@ pub enum JobKey {
     },
     /// Address of the scheduler's fence: all that records of kernels before 6.17 have. Valid from queue to done, then given out again.
     Address(u64),
+    /// Its number in its ring, of drivers that count by ring and whose records name no fence. Not given out again for a long time.
+    InRing {
+        /// The ring.
+        ring: RingId,
+        /// The number.
+        number: u64,
+    },
 }
 
 /// What an event says. The words are the same for every driver; what each driver's events mean in them stands with its decoder.
@@ -82,13 +89,18 @@ pub enum EventKind {
     FenceInit,
     /// A fence signalled: the end of what it stands for.
     FenceSignaled,
+    /// A program handed a job to the hardware itself: [`EventKind::Submit`] and [`EventKind::Commit`] in one, of drivers without a queue
+    /// of their own.
+    SubmitCommit,
+    /// The driver knows that it is done, and how long the hardware worked on it: [`Event::value`] nanoseconds.
+    Retired,
     /// Put in by hand, to see whether a setting lets it through.
     Test,
 }
 
 impl EventKind {
     /// All of them, in order.
-    pub const ALL: [EventKind; 19] = [
+    pub const ALL: [EventKind; 21] = [
         EventKind::Submit,
         EventKind::Dependency,
         EventKind::Blocked,
@@ -107,6 +119,8 @@ impl EventKind {
         EventKind::Frequency,
         EventKind::FenceInit,
         EventKind::FenceSignaled,
+        EventKind::SubmitCommit,
+        EventKind::Retired,
         EventKind::Test,
     ];
 
@@ -131,6 +145,8 @@ impl EventKind {
             EventKind::Frequency => "FREQUENCY",
             EventKind::FenceInit => "FENCE_INIT",
             EventKind::FenceSignaled => "FENCE_SIGNALED",
+            EventKind::SubmitCommit => "SUBMIT_COMMIT",
+            EventKind::Retired => "RETIRED",
             EventKind::Test => "TEST",
         }
     }
@@ -142,8 +158,10 @@ impl EventKind {
 pub enum Family {
     /// `gpu_scheduler`: the DRM scheduler, for every driver that uses it.
     DrmSched,
-    /// `dma_fence`.
+    /// `dma_fence`: what begins and ends fences.
     DmaFence,
+    /// `dma_fence`: who waits for fences.
+    FenceWait,
     /// `i915`.
     I915,
     /// `xe`.
@@ -165,11 +183,28 @@ pub enum Family {
 }
 
 impl Family {
-    /// The name of the tracepoints' system, as tracefs has it.
+    /// All of them, in order.
+    pub const ALL: [Family; 12] = [
+        Family::DrmSched,
+        Family::DmaFence,
+        Family::FenceWait,
+        Family::I915,
+        Family::Xe,
+        Family::Amdgpu,
+        Family::VirtioGpu,
+        Family::V3d,
+        Family::Panthor,
+        Family::Msm,
+        Family::Ioctl,
+        Family::Machine,
+    ];
+
+    /// The name of the tracepoints' system, as tracefs has it, where one system is one family.
     pub fn name(self) -> &'static str {
         match self {
             Family::DrmSched => "gpu_scheduler",
             Family::DmaFence => "dma_fence",
+            Family::FenceWait => "dma_fence_wait",
             Family::I915 => "i915",
             Family::Xe => "xe",
             Family::Amdgpu => "amdgpu",

@@ -5,7 +5,7 @@
 
 mod tracepoints;
 
-pub use tracepoints::TracepointBuffer;
+pub use tracepoints::{Tracepoint, TracepointBuffer};
 
 use perf_event_open_sys::bindings;
 use std::io;

@@ -5,7 +5,10 @@
 //! for an event: buffers are emptied on a timer.
 
 #[cfg(feature = "bpf")]
+mod beside;
+#[cfg(feature = "bpf")]
 pub mod bpf;
+mod filter;
 mod perf;
 pub mod settings;
 mod tracefs;
@@ -129,8 +132,8 @@ pub fn open_with(
     let mut first = None;
     for way in ways {
         match start(roots, wanted, settings, *way) {
-            Ok(capture) => {
-                coverage.extend(covered(&wanted.families, capture.formats()));
+            Ok((capture, others)) => {
+                coverage.extend(covered(&wanted.families, capture.formats(), others));
                 return Ok(Opened { capture, coverage });
             }
             Err(error) => {
@@ -157,7 +160,10 @@ pub fn reports(roots: &Roots) -> Vec<SourceReport> {
     [Backend::Bpf, Backend::Tracefs, Backend::Perf].map(report).into()
 }
 
-fn start(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
+/// A capture, and why it has not the families beside the DRM scheduler's, where it could not begin them.
+type Started = (Box<dyn Capture>, Option<CaptureError>);
+
+fn start(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Started, CaptureError> {
     begin(roots, wanted, settings, way).map_err(|error| if is_locked_down(roots) { locked_down(error) } else { error })
 }
 
@@ -170,7 +176,7 @@ fn try_out(roots: &Roots, wanted: &Wanted, way: Backend) -> Result<String, Captu
         capture.prove()?;
         return Ok(format!("{}; a job put in as a test came through", names(capture.formats().iter())));
     }
-    start(roots, wanted, &Settings::default(), way).map(|capture| names(capture.formats().iter()))
+    start(roots, wanted, &Settings::default(), way).map(|(capture, _)| names(capture.formats().iter()))
 }
 
 /// Whether the kernel lets nobody read its memory, by whatever right (`security/lockdown/lockdown.c`, `lockdown_read`).
@@ -191,7 +197,7 @@ fn locked_down(error: CaptureError) -> CaptureError {
     }
 }
 
-fn begin(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Box<dyn Capture>, CaptureError> {
+fn begin(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Started, CaptureError> {
     if way != Backend::Bpf && *settings != Settings::default() {
         return Err(CaptureError::Unsupported {
             what: format!("capture by {} cannot choose in the kernel which jobs are recorded", way.name()),
@@ -202,7 +208,14 @@ fn begin(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> R
         Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),
         Backend::Perf => Box::new(PerfCapture::open(roots, wanted)?),
         #[cfg(feature = "bpf")]
-        Backend::Bpf => Box::new(BpfCapture::open(roots, wanted, settings)?),
+        Backend::Bpf => {
+            let capture = Box::new(BpfCapture::open(roots, wanted, settings)?);
+            return Ok(if *settings == Settings::default() {
+                with_others(roots, wanted, capture)
+            } else {
+                (capture, Some(not_chosen()))
+            });
+        }
         #[cfg(not(feature = "bpf"))]
         Backend::Bpf => {
             return Err(CaptureError::Unsupported {
@@ -211,7 +224,7 @@ fn begin(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> R
             });
         }
     };
-    if capture.formats().is_empty() { Err(no_tracepoints()) } else { Ok(capture) }
+    if capture.formats().is_empty() { Err(no_tracepoints()) } else { Ok((capture, None)) }
 }
 
 /// The events, each once: one may have two layouts.
@@ -225,12 +238,49 @@ fn names<'a>(formats: impl Iterator<Item = &'a crate::EventFormat>) -> String {
     names.join(", ")
 }
 
-/// Of each family, which of its events there are.
-fn covered(wanted: &[Family], formats: &[crate::EventFormat]) -> Vec<SourceReport> {
+/// Why a capture under settings has no events beside those of the DRM scheduler's jobs.
+#[cfg(feature = "bpf")]
+fn not_chosen() -> CaptureError {
+    CaptureError::Unsupported {
+        what: "what was asked to be kept or left out is asked of the DRM scheduler's jobs: the events of others, of which none would be \
+               left out, are not recorded"
+            .into(),
+        remedy: "record without settings to have these".into(),
+    }
+}
+
+/// Captures the wanted families that BPF programs do not, beside them.
+#[cfg(feature = "bpf")]
+fn with_others(roots: &Roots, wanted: &Wanted, capture: Box<dyn Capture>) -> Started {
+    let open = |buffer_bytes| PerfCapture::open_but_scheduler(roots, &Wanted { buffer_bytes, ..wanted.clone() });
+    let other = match open(wanted.buffer_bytes / 2) {
+        // The smallest: more than that is perhaps not to be locked without CAP_IPC_LOCK.
+        Err(CaptureError::Permission { .. }) => open(0),
+        other => other,
+    };
+    match other {
+        Ok(Some(other)) => match beside::Beside::new(capture, other) {
+            Ok(both) => (Box::new(both), None),
+            Err(capture) => (capture, Some(CaptureError::Failed { what: "numbers of tracepoints clash".into() })),
+        },
+        // There are none of them here.
+        Ok(None) => (capture, None),
+        Err(error) => (capture, Some(error)),
+    }
+}
+
+/// Of each family, which of its events there are. `others` is why there are none of those beside the DRM scheduler's, where that failed.
+fn covered(wanted: &[Family], formats: &[crate::EventFormat], others: Option<CaptureError>) -> Vec<SourceReport> {
+    let why_others = others.map(|error| error.why());
     let of_family = |(system, family): (&'static str, Family)| {
-        let names = names(formats.iter().filter(|format| format.system == system));
+        let is_of = |f: &&crate::EventFormat| {
+            f.system == system && crate::families::find(system, &f.name).is_some_and(|(of, _)| of == family)
+        };
+        let names = names(formats.iter().filter(is_of));
         let source = format!("tracepoints {}", family.name());
-        if names.is_empty() {
+        if let Some(why) = why_others.clone().filter(|_| family != Family::DrmSched) {
+            SourceReport::absent(source, None, why)
+        } else if names.is_empty() {
             let detail = "this kernel has none of its events: no driver that has them is loaded";
             SourceReport::absent(source, None, Why::new(Reason::NoHardware, detail))
         } else {

@@ -3,11 +3,15 @@
 use crate::families::{self, Key, RingFields, Spec};
 use crate::record::{Load, Number, Words, until_zero};
 use crate::{EventFormat, RawRecord};
+use fences::Fences;
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
 use memo::{Memo, Recent, Short};
+use rings::{RingPlan, Rings};
 use rustc_hash::FxHashMap;
 
+mod fences;
 mod memo;
+mod rings;
 
 /// Turns records into [`Event`]s. It is told the formats first, and of threads as they become known.
 #[derive(Debug, Default)]
@@ -34,6 +38,9 @@ struct Seen {
     /// What is known of a thread, by its number.
     task_of: Recent<u32, Task>,
     numbered: Numbered,
+    /// Rings whose names are put together.
+    put_together: Rings,
+    fences: Fences,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +103,8 @@ struct Plan {
     other: Option<(Number, Number)>,
     ring: RingPlan,
     gpu: Option<Words>,
+    gpu_number: Option<(Number, &'static str)>,
+    fence: Option<(Words, Words)>,
     client: Option<Number>,
     value: Option<Number>,
     quick: Option<Quick>,
@@ -159,14 +168,9 @@ enum KeyPlan {
     None,
     Fence(Number, Number),
     FenceLow(Number, Number),
+    Counted(Number),
     Address(Number, Option<Number>),
     NumberInRing(Number),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum RingPlan {
-    None,
-    Named(Words),
 }
 
 impl Plan {
@@ -183,19 +187,19 @@ impl Plan {
                     KeyPlan::Fence(context, seqno)
                 }
             }
+            Key::ShortFence(context, seqno) => KeyPlan::Fence(number(context)?, number(seqno)?),
+            Key::Counted(names) => KeyPlan::Counted(Number::find(format, names)?),
             Key::Address(address, in_ring) => KeyPlan::Address(number(address)?, in_ring.and_then(number)),
             Key::NumberInRing(in_ring) => KeyPlan::NumberInRing(number(in_ring)?),
         };
-        let ring = match spec.ring {
-            RingFields::None => RingPlan::None,
-            RingFields::Named(name) => Words::find(format, &[name]).map_or(RingPlan::None, RingPlan::Named),
-        };
+        let gpu_number = spec.gpu_number.and_then(|(name, before)| Some((number(name)?, before)));
+        let ring = RingPlan::new(spec.ring, format);
         let tid = Number::find(format, &[spec.tid.unwrap_or("common_pid")]);
         let load = |number: Option<Number>| number.map_or(Load::ZERO, Load::of);
         let gpu = spec.gpu.and_then(|name| Words::find(format, &[name]));
         let comm = Words::find(format, &["comm"]);
         let quick = match key {
-            KeyPlan::Fence(context, seqno) if spec.other.is_none() => Some(Quick {
+            KeyPlan::Fence(context, seqno) if is_plain(spec) => Some(Quick {
                 tid: load(tid),
                 pid: load(number("tgid")),
                 context: Load::of(context),
@@ -219,10 +223,20 @@ impl Plan {
             other: spec.other.and_then(|(context, seqno)| Some((number(context)?, number(seqno)?))),
             ring,
             gpu,
+            gpu_number,
+            fence: spec.fence.and_then(|(driver, timeline)| {
+                Some((Words::find(format, &[driver])?, Words::find(format, &[timeline])?))
+            }),
             client: spec.client.and_then(number),
             value: spec.value.and_then(number),
         })
     }
+}
+
+/// Whether a record says nothing but numbers of its fence and of itself, and perhaps names its ring.
+fn is_plain(spec: &Spec) -> bool {
+    let is_named = matches!(spec.ring, RingFields::None | RingFields::Named(_));
+    is_named && spec.other.is_none() && spec.value_as.is_none() && spec.fence.is_none()
 }
 
 impl Decoder {
@@ -250,6 +264,11 @@ impl Decoder {
     pub fn set_task(&mut self, tid: u32, pid: u32, comm: &str) {
         let comm = self.seen.names.text(comm);
         self.seen.set_task(tid, Task { pid, comm });
+    }
+
+    /// Says which GPU a driver's own name for a device stands for, from now on: `card0`, `virtio1`.
+    pub fn set_device(&mut self, own: &str, gpu: &str) {
+        self.seen.put_together.set_device(own, gpu);
     }
 
     /// The names that events refer to.
@@ -301,7 +320,7 @@ impl Plan {
                     Some(ring) => ring,
                     None => self.new_ring(data, context, texts, seen)?,
                 },
-                None => self.ring(data, seen)??,
+                None => self.ring(data, 0, seen)??,
             }),
         };
         let comm = match (quick.comm, self.comm) {
@@ -343,7 +362,7 @@ impl Plan {
             Some(words) => seen.text(words.get(data)?),
             None => task.comm,
         };
-        let ring = self.ring(data, seen)?;
+        let mut ring = self.ring(data, record.id()?, seen)?;
         let key = match self.key {
             KeyPlan::None => None,
             KeyPlan::Fence(context, seqno) => {
@@ -351,6 +370,10 @@ impl Plan {
             }
             KeyPlan::FenceLow(context, seqno) => {
                 Some(JobKey::FenceLow { context: context.get(data)? as u32, seqno: seqno.get(data)? as u32 })
+            }
+            KeyPlan::Counted(number) => {
+                let number = number.get(data)?;
+                ring.filter(|_| number != 0).map(|ring| JobKey::InRing { ring, number })
             }
             KeyPlan::Address(address, in_ring) => {
                 let address = address.get(data)?;
@@ -378,9 +401,17 @@ impl Plan {
             }
             None => None,
         };
+        let mut kind = self.spec.kind;
+        if let (Some((driver, timeline)), Some(JobKey::FenceLow { context, .. })) = (self.fence, key) {
+            let of = seen.fences.see(context, driver.get(data)?, timeline.get(data)?, &mut seen.names);
+            ring = of.ring;
+            if of.is_job && kind == EventKind::FenceInit {
+                kind = EventKind::SubmitCommit;
+            }
+        }
         Some(Event {
             at_ns: record.at_ns,
-            kind: self.spec.kind,
+            kind,
             family: self.family,
             cpu: record.cpu,
             tid,
@@ -390,13 +421,18 @@ impl Plan {
             key,
             other,
             client: number(self.client)?,
-            value: number(self.value)?.map(u64::cast_signed),
+            value: number(self.value)?.and_then(|n| match self.spec.value_as {
+                Some(means) => means(n),
+                None => Some(n.cast_signed()),
+            }),
         })
     }
 
     /// The ring's number, if the record names one; none of all where it should and is too short.
-    fn ring(&self, data: &[u8], seen: &mut Seen) -> Option<Option<RingId>> {
-        let RingPlan::Named(name) = self.ring else { return Some(None) };
+    fn ring(&self, data: &[u8], id: u16, seen: &mut Seen) -> Option<Option<RingId>> {
+        let RingPlan::Named(name) = self.ring else {
+            return seen.put_together.get(self, data, id, &mut seen.names);
+        };
         let gpu = match self.gpu {
             Some(gpu) => gpu.get(data)?,
             None => &[],
@@ -407,7 +443,7 @@ impl Plan {
     /// The same, to be remembered for records of this context.
     #[cold]
     fn new_ring(&self, data: &[u8], context: u64, texts: RingTexts, seen: &mut Seen) -> Option<RingId> {
-        let ring = self.ring(data, seen)??;
+        let ring = self.ring(data, 0, seen)??;
         seen.ring_of.put(context, texts, ring);
         Some(ring)
     }

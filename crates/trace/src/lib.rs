@@ -10,6 +10,7 @@
 
 pub mod capture;
 mod decode;
+mod devices;
 mod families;
 pub mod flight;
 pub mod foreign;
@@ -22,6 +23,8 @@ pub mod recording;
 mod tracefs;
 
 pub use decode::Decoder;
+pub use devices::device_names;
+pub use families::by_default;
 pub use format::{EventFormat, Field, FieldKind, FormatError};
 pub use in_order::InOrder;
 pub use record::{RawRecord, RecordSink};

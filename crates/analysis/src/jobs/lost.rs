@@ -99,7 +99,7 @@ impl Jobs {
             live.job.status = JobStatus::Lost;
             let key = live.job.key;
             ended(&live.job);
-            self.live.unlink(&key);
+            self.unlink(&key);
             self.live.free(slot);
         }
     }

@@ -33,6 +33,11 @@ pub(super) struct RingState {
 }
 
 impl RingState {
+    /// Forgets what it did, and not who schedules it.
+    pub(super) fn forget(&mut self) {
+        *self = RingState { by_firmware: self.by_firmware, ..RingState::default() };
+    }
+
     #[inline]
     pub(super) fn submitted(&mut self) {
         self.depth = self.depth.saturating_add(1);

@@ -34,6 +34,7 @@ impl Place {
             JobKey::Fence { context, seqno } => ([context, seqno], 1),
             JobKey::FenceLow { context, seqno } => ([u64::from(context), u64::from(seqno)], 2),
             JobKey::Address(address) => ([address, 0], 3),
+            JobKey::InRing { ring, number } => ([u64::from(ring.0), number], 4),
         };
         Place { key, kind, slot: 0 }
     }

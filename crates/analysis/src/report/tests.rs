@@ -167,3 +167,72 @@ fn a_trace_without_events_has_an_empty_report() {
     assert!(report.rings.is_empty() && report.processes.is_empty());
     assert_eq!(report.to_ns, report.from_ns);
 }
+
+/// An event of another family, on a thread of process 20.
+fn other(family: Family, kind: EventKind, at_ns: u64, ring: Option<RingId>, key: Option<JobKey>) -> Event {
+    Event {
+        at_ns,
+        kind,
+        family,
+        cpu: 0,
+        tid: 21,
+        pid: 20,
+        comm: NameId(0),
+        ring,
+        key,
+        other: None,
+        client: None,
+        value: None,
+    }
+}
+
+#[test]
+fn a_wait_is_for_the_ring_of_the_job_or_else_for_the_timeline() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "gfx", 10, 1, [0, 10, 90]);
+    let timeline = Some(trace.names.ring(None, "glxgears[9]"));
+    let wait = |from, to, context| {
+        let key = Some(JobKey::FenceLow { context, seqno: 1 });
+        [(EventKind::WaitBegin, from), (EventKind::WaitEnd, to)]
+            .map(|(kind, at_ns)| other(Family::FenceWait, kind, at_ns, timeline, key))
+    };
+    // The job's fence; the same once it is over; another one.
+    let waits = [wait(20, 91, 10), wait(100, 105, 10), wait(110, 111, 77)];
+    trace.events.extend(waits.into_iter().flatten());
+    let report = trace.report(drivers(&[]));
+    let told: Vec<_> = report
+        .waits
+        .iter()
+        .map(|of| (of.pid, of.gpu.as_ref().map(|gpu| gpu.as_str()), of.ring.as_str(), of.waits.count, of.waits.max_ns))
+        .collect();
+    assert_eq!(told, [(20, None, "glxgears[9]", 2, 5), (20, Some("0000:03:00.0"), "gfx", 1, 71)]);
+}
+
+#[test]
+fn errors_of_drivers_are_faults_and_families_add_up() {
+    let mut trace = Trace::new();
+    trace.job(Some("0000:03:00.0"), "rcs0", 10, 1, [0, 10, 90]);
+    let ring = Some(trace.names.ring(Some("0000:03:00.0"), "guc 5"));
+    let timeout = Event { value: Some(-62), ..other(Family::Xe, EventKind::Error, 50, ring, None) };
+    trace.events.extend([timeout, other(Family::V3d, EventKind::Error, 60, None, None)]);
+    let report = trace.report(drivers(&[]));
+    assert_eq!((report.error_count, report.fault_count, report.count(EventKind::Error)), (0, 2, 2));
+    let [first, second] = &report.faults[..] else { panic!("{:?}", report.faults) };
+    assert_eq!((first.at_ns, first.family, first.ring.as_str(), first.error), (50, Family::Xe, "guc 5", Some(-62)));
+    assert_eq!((second.family, second.ring.as_str(), second.error), (Family::V3d, "", None));
+    let families: Vec<(Family, u64)> = report.families.iter().map(|of| (of.family, of.events.iter().sum())).collect();
+    assert_eq!(families, [(Family::DrmSched, 3), (Family::Xe, 1), (Family::V3d, 1)]);
+}
+
+#[test]
+fn without_a_hand_over_a_ring_has_no_utilisation() {
+    let mut trace = Trace::new();
+    let ring = Some(trace.names.ring(Some("0000:00:02.0"), "rcs0"));
+    let key = Some(JobKey::Fence { context: 5, seqno: 1 });
+    trace.events.push(other(Family::I915, EventKind::Submit, 0, ring, key));
+    trace.events.push(other(Family::DmaFence, EventKind::FenceSignaled, 100, None, key));
+    let report = trace.report(drivers(&[("0000:00:02.0", "i915")]));
+    let [ring] = &report.rings[..] else { panic!("{:?}", report.rings) };
+    assert_eq!((ring.jobs, ring.busy_ratio, ring.exec, ring.queue), (1, None, None, None));
+    assert!(report.unavailable.iter().any(|of| of.metric.as_str() == "rings[0000:00:02.0 rcs0].exec_us"));
+}

@@ -4,8 +4,8 @@ use super::{Missing, each, line};
 use crate::time::Rfc3339;
 use crate::units::{percent, round4, seconds};
 use gpuscope_model::trace::{
-    Cause, ContextReport, ErrorReport, EventKind, Job, JobKey, JobStatus, Lateness, Link, Note, ProcessReport,
-    RingReport, Summary, TraceNames, TraceReport, WaitReport, Who,
+    Cause, ContextReport, ErrorReport, EventKind, FamilyReport, FaultReport, Job, JobKey, JobStatus, Lateness, Link,
+    Note, ProcessReport, RingReport, Summary, TraceNames, TraceReport, WaitReport, Who,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -18,12 +18,13 @@ use std::time::SystemTime;
 /// Those of the writer.
 pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Document<'a, R, P, C, W, E, N, J, L, S, U> {
+    struct Document<'a, F, R, P, C, W, E, X, N, J, L, S, U> {
         schema: &'static str,
         time: Option<Rfc3339>,
         monotonic_ns: u64,
         span_s: f64,
         events: Counts<'a>,
+        families: F,
         dropped: Dropped,
         settings: &'a [String],
         unmatched_ends: u64,
@@ -33,6 +34,8 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
         waits: W,
         error_count: u64,
         errors: E,
+        fault_count: u64,
+        faults: X,
         note_count: u64,
         notes: N,
         slowest: J,
@@ -49,7 +52,8 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
             time: wall.map(Rfc3339::new),
             monotonic_ns: report.from_ns,
             span_s: seconds(report.to_ns.saturating_sub(report.from_ns)),
-            events: Counts(report),
+            events: Counts(&report.events),
+            families: each(&report.families, family),
             dropped: Dropped(report.dropped),
             settings: &report.settings,
             unmatched_ends: report.unmatched_ends,
@@ -59,6 +63,8 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
             waits: each(&report.waits, waits),
             error_count: report.error_count,
             errors: each(&report.errors, error),
+            fault_count: report.fault_count,
+            faults: each(&report.faults, fault),
             note_count: report.note_count,
             notes: each(&report.notes, note),
             slowest,
@@ -106,15 +112,14 @@ pub fn losses_line(w: &mut dyn Write, dropped: &gpuscope_model::trace::Dropped) 
 }
 
 /// Events by kind, those that came.
-struct Counts<'a>(&'a TraceReport);
+struct Counts<'a>(&'a [u64]);
 
 impl Serialize for Counts<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
-        for kind in EventKind::ALL {
-            let n = self.0.count(kind);
-            if n > 0 {
-                map.serialize_entry(kind.name(), &n)?;
+        for (kind, n) in EventKind::ALL.iter().zip(self.0) {
+            if *n > 0 {
+                map.serialize_entry(kind.name(), n)?;
             }
         }
         map.end()
@@ -234,14 +239,49 @@ fn context(of: &ContextReport) -> impl Serialize + use<'_> {
     }
 }
 
+fn family(of: &FamilyReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Family<'a> {
+        family: &'static str,
+        events: Counts<'a>,
+    }
+    Family { family: of.family.name(), events: Counts(&of.events) }
+}
+
+fn fault(of: &FaultReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Fault<'a> {
+        monotonic_ns: u64,
+        family: &'static str,
+        gpu: Option<&'a str>,
+        ring: Option<&'a str>,
+        errno: Option<i64>,
+    }
+    Fault {
+        monotonic_ns: of.at_ns,
+        family: of.family.name(),
+        gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
+        ring: (!of.ring.is_empty()).then(|| of.ring.as_str()),
+        errno: of.error,
+    }
+}
+
 fn waits(of: &WaitReport) -> impl Serialize + use<'_> {
     #[derive(Serialize)]
     struct Waits<'a> {
         pid: u32,
         comm: &'a str,
+        gpu: Option<&'a str>,
+        ring: Option<&'a str>,
         wait_us: Option<Times>,
     }
-    Waits { pid: of.pid, comm: &of.comm, wait_us: times(&Some(of.waits)) }
+    Waits {
+        pid: of.pid,
+        comm: &of.comm,
+        gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
+        ring: (!of.ring.is_empty()).then(|| of.ring.as_str()),
+        wait_us: times(&Some(of.waits)),
+    }
 }
 
 fn error(of: &ErrorReport) -> impl Serialize + use<'_> {
@@ -272,7 +312,9 @@ fn error(of: &ErrorReport) -> impl Serialize + use<'_> {
 fn fence(key: JobKey) -> (Option<u64>, Option<u64>) {
     match key {
         JobKey::Fence { context, seqno } => (Some(context), Some(seqno)),
-        JobKey::FenceLow { .. } | JobKey::Address(_) => (None, None),
+        JobKey::FenceLow { context, seqno } => (Some(u64::from(context)), Some(u64::from(seqno))),
+        JobKey::InRing { number, .. } => (None, Some(number)),
+        JobKey::Address(_) => (None, None),
     }
 }
 

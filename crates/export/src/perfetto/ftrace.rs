@@ -113,12 +113,12 @@ fn body(event: &Event, names: &TraceNames) -> Option<(u32, Message)> {
             // drm_sched_job_add_dep, drm_sched_job_unschedulable
             if event.kind == EventKind::Dependency { 591 } else { 595 }
         }
-        (Family::DmaFence, kind, key) => {
+        (Family::DmaFence | Family::FenceWait, kind, key) => {
             // A wait's fence stands in its key; of a fence that is cut to 32 bits the whole is not known, and the message has no more.
             let (context, seqno) = match key {
                 JobKey::FenceLow { context, seqno } => (context, seqno),
                 JobKey::Fence { context, seqno } => (context as u32, seqno as u32),
-                JobKey::Address(_) => return None,
+                JobKey::Address(_) | JobKey::InRing { .. } => return None,
             };
             of.uint(1, u64::from(context));
             of.uint(3, u64::from(seqno));

@@ -157,6 +157,14 @@ impl<W: Write> Writer<W> {
                 self.counters(event.ring, names)?.0.began(event.at_ns);
                 Ok(())
             }
+            (EventKind::SubmitCommit, Some(_), _) => {
+                let (ring, depth) = self.counters(event.ring, names)?;
+                let jobs = ring.submitted();
+                self.packets.count(event.at_ns, depth, jobs)?;
+                self.pass(event.ring, names)?;
+                self.counters(event.ring, names)?.0.began(event.at_ns);
+                Ok(())
+            }
             (EventKind::Dependency | EventKind::Blocked, Some(key), Some(other)) => {
                 self.arrows.add(key, other, || {
                     self.flows = self.flows.saturating_add(1);
@@ -415,6 +423,7 @@ fn key_notes(notes: &mut Notes<'_>, key: JobKey) {
             notes.uint(Word::ContextLow, u64::from(context));
             notes.uint(Word::SeqnoLow, u64::from(seqno));
         }
+        JobKey::InRing { number, .. } => notes.uint(Word::Seqno, number),
         JobKey::Address(address) => notes.address(Word::Fence, address),
     }
 }

@@ -1,8 +1,8 @@
 //! Alarms, each in one line.
 
-use super::trace::{stages, time};
+use super::trace::{key, stages, time};
 use super::{Style, clean};
-use gpuscope_model::trace::{Event, HeldUp, Job, JobKey, JobStatus, StuckJob, TraceNames};
+use gpuscope_model::trace::{Event, HeldUp, Job, JobStatus, StuckJob, TraceNames};
 
 /// Processes behind a stuck job that are named.
 const MOST_NAMED: usize = 4;
@@ -15,7 +15,7 @@ pub fn stuck_job(stuck: &StuckJob, names: &TraceNames, style: Style) -> String {
     };
     let mut line = format!("stuck: {}: {place} for {}", whose(&stuck.job, names), time(stuck.age_ns(), style));
     if let (HeldUp::InQueue, Some(other)) = (stuck.place, stuck.job.blocked_by) {
-        line.push_str(&format!(", found waiting for the fence {}", job_key(other)));
+        line.push_str(&format!(", found waiting for the fence {}", key(other)));
     }
     match stuck.jobs_behind() {
         0 => line.push_str("; nothing waits behind it"),
@@ -64,8 +64,7 @@ pub fn failed_job(job: &Job, names: &TraceNames, style: Style) -> String {
 /// Says that a fence ended with an error, of which no job is known.
 pub fn failed_fence(event: &Event) -> String {
     let error = event.value.map_or(String::new(), |error| format!(" with error {error}{}", name_of_error(error)));
-    let what =
-        event.key.map_or("something".into(), |of| format!("job {}, whose submission was not seen,", job_key(of)));
+    let what = event.key.map_or("something".into(), |of| format!("job {}, whose submission was not seen,", key(of)));
     format!("error: {what} failed{error}")
 }
 
@@ -95,16 +94,7 @@ pub fn whose(job: &Job, names: &TraceNames) -> String {
         (0, tid) => format!("of thread {tid} ({})", clean(names.get(job.comm))),
         (pid, _) => format!("of pid {pid} ({})", clean(names.get(job.comm))),
     };
-    format!("{gpu}{}, job {} {who}", clean(name), job_key(job.key))
-}
-
-/// What tells a job from others, as jobs are listed.
-pub fn job_key(key: JobKey) -> String {
-    match key {
-        JobKey::Fence { context, seqno } => format!("{context}:{seqno}"),
-        JobKey::FenceLow { context, seqno } => format!("{context}:{seqno}"),
-        JobKey::Address(address) => format!("{address:#x}"),
-    }
+    format!("{gpu}{}, job {} {who}", clean(name), key(job.key))
 }
 
 /// The errors that drivers and the scheduler give to fences of jobs that they end.
@@ -123,6 +113,7 @@ fn name_of_error(error: i64) -> &'static str {
 mod tests {
     use super::*;
     use gpuscope_model::trace::Behind;
+    use gpuscope_model::trace::JobKey;
 
     fn job(names: &mut TraceNames) -> Job {
         Job {

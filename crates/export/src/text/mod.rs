@@ -10,7 +10,7 @@ mod stat;
 mod timeline;
 mod trace;
 
-pub use alarm::{failed_fence, failed_job, job_key, released_job, slow_job, stuck_job, whose};
+pub use alarm::{failed_fence, failed_job, released_job, slow_job, stuck_job, whose};
 pub use doctor::doctor;
 pub use late::trace_late;
 pub use list::list;
@@ -18,7 +18,7 @@ pub use live::trace_live;
 pub use procs::Procs;
 pub use stat::Stat;
 pub use timeline::timeline;
-pub use trace::{job_line, trace_report};
+pub use trace::{job_line, key as job_key, trace_report};
 
 use gpuscope_model::{Reason, Why};
 use std::io::{self, Write};

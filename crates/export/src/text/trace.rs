@@ -3,7 +3,7 @@
 use super::{Absences, Style, Tone, clean, dressed, paragraph, reason_words};
 use gpuscope_model::SourceStatus;
 use gpuscope_model::trace::{
-    Dropped, EventKind, ExecKind, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
+    Dropped, EventKind, ExecKind, FamilyReport, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
 };
 use std::io::{self, Write};
 
@@ -31,6 +31,7 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
         .collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
     paragraph(w, style, "  ", 2, &format!("{}{kinds}", counted(total, "event")))?;
+    families(w, report, style)?;
     settings(w, report, style)?;
     losses(w, report, style)?;
     if report.rings.is_empty() {
@@ -54,9 +55,20 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     processes(w, report, style)?;
     waits(w, report, style)?;
     errors(w, report, style)?;
+    faults(w, report, style)?;
     notes(w, report, style)?;
     slowest(w, report, style)?;
     absences(w, report, style)
+}
+
+/// Who told what, where several did.
+fn families(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.families.len() < 2 {
+        return Ok(());
+    }
+    let of = |of: &FamilyReport| format!("{} {}", of.family.name(), of.events.iter().sum::<u64>());
+    let words: Vec<String> = report.families.iter().map(of).collect();
+    paragraph(w, style, "  ", 2, &format!("by tracepoints: {}", words.join(", ")))
 }
 
 /// Why what is told is not all that there was.
@@ -164,7 +176,9 @@ fn waits(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
         let comm: String = of.comm.chars().take(15).collect();
         let wait = two(&Some(of.waits), style);
         let longest = time(of.waits.max_ns, style);
-        writeln!(w, "  {:>9} {comm:<16}{:>9} waits, p50/p99 {wait}, longest {longest}", of.pid, of.waits.count)?;
+        let gpu = of.gpu.as_ref().map_or(String::new(), |gpu| format!("{} ", gpu.as_str()));
+        let whom = if of.ring.is_empty() { String::new() } else { format!(" for {gpu}{}", of.ring) };
+        writeln!(w, "  {:>9} {comm:<16}{:>9} waits{whom}, p50/p99 {wait}, longest {longest}", of.pid, of.waits.count)?;
     }
     more(w, report.waits.len())
 }
@@ -194,6 +208,23 @@ fn notes(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
         paragraph(w, style, "  ", 4, &format!("at {at}: {}", clean(&of.text)))?;
     }
     more(w, usize::try_from(report.note_count).unwrap_or(usize::MAX))
+}
+
+/// What drivers told beside the ends of jobs.
+fn faults(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    if report.fault_count == 0 {
+        return Ok(());
+    }
+    let head = format!("{} told by drivers: timeouts, resets, faults", counted(report.fault_count, "error"));
+    writeln!(w, "\n{}", style.paint(Tone::Bad, &head))?;
+    for of in report.faults.iter().take(MOST_ROWS) {
+        let at = time(of.at_ns.saturating_sub(report.from_ns), style);
+        let gpu = of.gpu.as_ref().map_or(String::new(), |gpu| format!(" {}", gpu.as_str()));
+        let ring = if of.ring.is_empty() { String::new() } else { format!(" {}", of.ring) };
+        let error = of.error.map_or(String::new(), |error| format!(" with error {error}"));
+        writeln!(w, "  at {at}: {}{gpu}{ring}{error}", of.family.name())?;
+    }
+    more(w, usize::try_from(report.fault_count).unwrap_or(usize::MAX))
 }
 
 fn slowest(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
@@ -226,11 +257,12 @@ fn slowest(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<
 }
 
 /// A job, as it is named to `--why`.
-pub(super) fn key(key: JobKey) -> String {
+pub fn key(key: JobKey) -> String {
     match key {
         JobKey::Fence { context, seqno } => format!("{context}:{seqno}"),
         JobKey::FenceLow { context, seqno } => format!("{context}:{seqno}"),
         JobKey::Address(address) => format!("{address:#x}"),
+        JobKey::InRing { number, .. } => format!("{number}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a trace says, once its events were put together.
 
-use super::{Dropped, EventKind, JobKey, Lateness, NameId, RingId, TraceNames};
+use super::{Dropped, EventKind, Family, JobKey, Lateness, NameId, RingId, TraceNames};
 use crate::{GpuId, SourceReport, Text, Unavailable};
 
 /// How a job ended.
@@ -187,13 +187,17 @@ pub struct ContextReport {
     pub jobs: u64,
 }
 
-/// How long a process waited for fences.
+/// How long a process waited for the fences of one ring.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitReport {
     /// The process; the thread's number where the process is not known.
     pub pid: u32,
     /// Its name.
     pub comm: Text,
+    /// The GPU that it waited for, where that is known.
+    pub gpu: Option<GpuId>,
+    /// The ring of the job that it waited for, or else the fence's timeline; empty where neither is known.
+    pub ring: Text,
     /// How long each wait took.
     pub waits: Summary,
 }
@@ -226,6 +230,30 @@ pub struct Note {
     pub text: Text,
 }
 
+/// What a driver told beside the ends of jobs: a timeout, a reset, a fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultReport {
+    /// When.
+    pub at_ns: u64,
+    /// Who says so.
+    pub family: Family,
+    /// The GPU.
+    pub gpu: Option<GpuId>,
+    /// The ring; empty where the event names none.
+    pub ring: Text,
+    /// The error number, where there is one.
+    pub error: Option<i64>,
+}
+
+/// What came from a family of tracepoints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FamilyReport {
+    /// The family.
+    pub family: Family,
+    /// Its events by kind, in the order of [`EventKind::ALL`].
+    pub events: [u64; EventKind::ALL.len()],
+}
+
 /// Everything at one look.
 #[derive(Clone, Debug)]
 pub struct TraceReport {
@@ -235,6 +263,8 @@ pub struct TraceReport {
     pub to_ns: u64,
     /// Events by kind, in the order of [`EventKind::ALL`].
     pub events: [u64; EventKind::ALL.len()],
+    /// The same by family, those of which any came.
+    pub families: Vec<FamilyReport>,
     /// Events that are not there, by cause.
     pub dropped: Dropped,
     /// What was asked for that left jobs or events out, in the words of `gpuscope trace record`; empty where nothing was, or where the trace
@@ -254,6 +284,10 @@ pub struct TraceReport {
     pub errors: Vec<ErrorReport>,
     /// Their number.
     pub error_count: u64,
+    /// The first of what drivers told beside the ends of jobs.
+    pub faults: Vec<FaultReport>,
+    /// Their number.
+    pub fault_count: u64,
     /// What was noted while the trace was made: alarms, and what a flight recorder was triggered by. The first ones.
     pub notes: Vec<Note>,
     /// Their number.

@@ -18,6 +18,15 @@ const IOC_ENABLE: libc::c_ulong = 0x2400;
 const IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
 const IOC_SET_FILTER: libc::c_ulong = 0x4008_2406;
 
+/// A tracepoint to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracepoint<'a> {
+    /// Its number: `events/SYSTEM/NAME/id` of tracefs.
+    pub id: u64,
+    /// Which of its records are wanted, in the language of tracefs: `common_pid != 77`.
+    pub filter: Option<&'a CStr>,
+}
+
 /// All wanted tracepoints of one CPU.
 #[derive(Debug)]
 pub struct TracepointBuffer {
@@ -30,23 +39,23 @@ pub struct TracepointBuffer {
 }
 
 impl TracepointBuffer {
-    /// Opens the tracepoints with these numbers (`events/SYSTEM/NAME/id` of tracefs) on a CPU, with a buffer of `bytes`, a power of two of
-    /// at least a page. They do not fire until [`enable`](Self::enable). `filter` is in the language of tracefs: `common_pid != 77`.
+    /// Opens tracepoints on a CPU, with a buffer of `bytes`, a power of two of at least a page. They do not fire until
+    /// [`enable`](Self::enable).
     ///
     /// # Errors
     /// What `perf_event_open(2)`, `mmap(2)` and the ioctls answer: EACCES and EPERM (rights), ENODEV (no such CPU), EPERM of mmap where
     /// `perf_event_mlock_kb` is too low for a buffer of that size, EINVAL (a filter that names no field of the event).
-    pub fn open(cpu: u32, ids: &[u64], bytes: usize, filter: Option<&CStr>) -> Result<Self, io::Error> {
-        let (first, rest) = ids.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let (leader, counts_losses) = match open_tracepoint(cpu, *first, true, true) {
+    pub fn open(cpu: u32, tracepoints: &[Tracepoint<'_>], bytes: usize) -> Result<Self, io::Error> {
+        let (first, rest) = tracepoints.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let (leader, counts_losses) = match open_tracepoint(cpu, first.id, true, true) {
             // A kernel before 6.0.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (open_tracepoint(cpu, *first, true, false)?, false),
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (open_tracepoint(cpu, first.id, true, false)?, false),
             other => (other?, true),
         };
         let shared = Shared::map(leader.as_fd(), bytes)?;
         let mut events = vec![leader];
-        for id in rest {
-            let event = open_tracepoint(cpu, *id, false, counts_losses)?;
+        for tracepoint in rest {
+            let event = open_tracepoint(cpu, tracepoint.id, false, counts_losses)?;
             if let Some(leader) = events.first() {
                 let leader = leader.as_raw_fd() as libc::c_ulong;
                 // SAFETY: SET_OUTPUT takes a descriptor as a number, and both are open perf events.
@@ -54,8 +63,8 @@ impl TracepointBuffer {
             }
             events.push(event);
         }
-        if let Some(filter) = filter {
-            for event in &events {
+        for (event, tracepoint) in events.iter().zip(tracepoints) {
+            if let Some(filter) = tracepoint.filter {
                 // SAFETY: SET_FILTER reads a text that ends with a zero, which is borrowed for the call.
                 unsafe { control(event.as_fd(), IOC_SET_FILTER, filter.as_ptr() as libc::c_ulong) }?;
             }
@@ -258,7 +267,7 @@ mod tests {
             eprintln!("SKIPPED: tracefs cannot be read here");
             return None;
         };
-        match TracepointBuffer::open(cpu, &[id], bytes, filter) {
+        match TracepointBuffer::open(cpu, &[Tracepoint { id, filter }], bytes) {
             Ok(buffer) => Some(buffer),
             Err(e) => {
                 assert!([libc::EACCES, libc::EPERM].contains(&e.raw_os_error().unwrap_or(0)), "{e}");
@@ -329,7 +338,7 @@ mod tests {
     #[test]
     fn a_buffer_of_no_power_of_two_is_refused() {
         let Some(id) = getppid() else { return };
-        assert!(TracepointBuffer::open(0, &[id], 12_345, None).is_err());
-        assert!(TracepointBuffer::open(0, &[], 1 << 20, None).is_err());
+        assert!(TracepointBuffer::open(0, &[Tracepoint { id, filter: None }], 12_345).is_err());
+        assert!(TracepointBuffer::open(0, &[], 1 << 20).is_err());
     }
 }

@@ -1,13 +1,17 @@
 //! Capture by perf events: a buffer a processor.
 
-use super::{Backend, Capture, CaptureError, Drained, Wanted};
+use super::{Backend, Capture, CaptureError, Drained, Wanted, filter};
+use crate::families;
 use crate::perf_record::PerfRecord;
 use crate::{EventFormat, RawRecord, RecordSink, tracefs};
 use gpuscope_model::trace::Dropped;
+#[cfg(feature = "bpf")]
+use gpuscope_model::trace::Family;
 use gpuscope_pmu::parse::parse_cpumask;
-use gpuscope_sys::perf::TracepointBuffer;
+use gpuscope_sys::perf::{Tracepoint, TracepointBuffer};
 use gpuscope_sys::{Roots, monotonic_ns, read_text};
 use rustc_hash::FxHashMap;
+use std::ffi::CString;
 use std::path::PathBuf;
 
 /// A page of the machines with the largest.
@@ -39,12 +43,40 @@ impl PerfCapture {
     /// # Errors
     /// [`CaptureError`]: rights, a kernel without these tracepoints, too little memory that may be locked.
     pub fn open(roots: &Roots, wanted: &Wanted) -> Result<Self, CaptureError> {
-        let dir = tracefs::find(roots)?;
-        let formats = tracefs::formats(&dir, &wanted.families)?;
+        let formats = tracefs::formats(&tracefs::find(roots)?, &wanted.families)?;
         if formats.is_empty() {
             return Err(super::no_tracepoints());
         }
-        let ids: Vec<u64> = formats.iter().map(|format| u64::from(format.id)).collect();
+        Self::open_formats(roots, formats, wanted.buffer_bytes)
+    }
+
+    /// Begins to capture the wanted families without the DRM scheduler's, beside a capture of those. None where this kernel has none.
+    #[cfg(feature = "bpf")]
+    pub(super) fn open_but_scheduler(roots: &Roots, wanted: &Wanted) -> Result<Option<Self>, CaptureError> {
+        if wanted.families.iter().all(|family| *family == Family::DrmSched) {
+            return Ok(None);
+        }
+        let mut formats = tracefs::formats(&tracefs::find(roots)?, &wanted.families)?;
+        formats.retain(|format| {
+            !matches!(families::find(&format.system, &format.name), Some((Family::DrmSched, _)) | None)
+        });
+        if formats.is_empty() {
+            return Ok(None);
+        }
+        Self::open_formats(roots, formats, wanted.buffer_bytes).map(Some)
+    }
+
+    fn open_formats(roots: &Roots, formats: Vec<EventFormat>, buffer_bytes: usize) -> Result<Self, CaptureError> {
+        let own = filter::own_threads(roots);
+        // What this process does itself is left out; of what fires in interrupts, whoever runs then, it is not.
+        let filter_of = |format: &EventFormat| {
+            let (_, spec) = families::find(&format.system, &format.name)?;
+            CString::new(filter::of(spec, &own)?).ok()
+        };
+        let points: Vec<(u64, Option<CString>)> =
+            formats.iter().map(|format| (u64::from(format.id), filter_of(format))).collect();
+        let tracepoints: Vec<Tracepoint<'_>> =
+            points.iter().map(|(id, filter)| Tracepoint { id: *id, filter: filter.as_deref() }).collect();
         let online = roots.sys("devices/system/cpu/online");
         let text = read_text(&online)
             .map_err(|e| CaptureError::Io { path: online.clone(), source: std::io::Error::other(e) })?;
@@ -52,12 +84,11 @@ impl PerfCapture {
             path: online,
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
         })?;
-        let each = (wanted.buffer_bytes / cpus.len().max(1)).max(LEAST_BYTES);
+        let each = (buffer_bytes / cpus.len().max(1)).max(LEAST_BYTES);
         let each = if each.is_power_of_two() { each } else { each.next_power_of_two() / 2 };
-        // No filter keeps this process out: the ends of jobs fire in interrupts, whoever runs then, and it submits none itself.
         let mut buffers = Vec::new();
         for cpu in cpus {
-            let buffer = TracepointBuffer::open(cpu, &ids, each, None).map_err(|e| refused(roots, e, each))?;
+            let buffer = TracepointBuffer::open(cpu, &tracepoints, each).map_err(|e| refused(roots, e, each))?;
             buffers.push(buffer);
         }
         let looked_ns = monotonic_ns();

@@ -14,12 +14,12 @@
 mod instance;
 mod tasks;
 
-use super::{Backend, Capture, CaptureError, Drained, Wanted};
+use super::{Backend, Capture, CaptureError, Drained, Wanted, filter};
 use crate::families::events_of;
 use crate::ftrace::{End, Page, PageLayout};
 use crate::record::Number;
 use crate::{EventFormat, RawRecord, RecordSink, tracefs as tracepoints};
-use gpuscope_model::trace::{Dropped, EventKind};
+use gpuscope_model::trace::Dropped;
 use gpuscope_pmu::parse::parse_cpumask;
 use gpuscope_sys::{Roots, list_dir, monotonic_ns};
 use instance::Instance;
@@ -88,15 +88,14 @@ impl TracefsCapture {
         let kib = (wanted.buffer_bytes / 1024).div_ceil(cpus).max(1);
         instance.write("buffer_size_kb", &kib.to_string())?;
 
-        let own = own_threads(roots);
+        let own = filter::own_threads(roots);
         let mut formats = Vec::new();
         for (system, _, spec) in events_of(&wanted.families) {
             let dir = format!("events/{system}/{}", spec.name);
             let Some(text) = instance.read(&format!("{dir}/format"))? else { continue };
             formats.push(tracepoints::parse(&instance.path(&dir).join("format"), system, &text)?);
-            if is_an_act(spec.kind) && !own.is_empty() {
-                let filter: Vec<String> = own.iter().map(|tid| format!("common_pid != {tid}")).collect();
-                instance.write(&format!("{dir}/filter"), &filter.join(" && "))?;
+            if let Some(filter) = filter::of(spec, &own) {
+                instance.write(&format!("{dir}/filter"), &filter)?;
             }
             instance.write(&format!("{dir}/enable"), "1")?;
         }
@@ -186,17 +185,6 @@ impl Capture for TracefsCapture {
     fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str)) {
         self.tasks.each(monotonic_ns(), each);
     }
-}
-
-/// Whether an event tells what the current thread does, and this process may do it itself.
-fn is_an_act(kind: EventKind) -> bool {
-    matches!(kind, EventKind::WaitBegin | EventKind::WaitEnd | EventKind::IoctlEnter | EventKind::IoctlExit)
-}
-
-/// The threads of this process.
-fn own_threads(roots: &Roots) -> Vec<u32> {
-    let names = list_dir(&roots.proc("self/task")).unwrap_or_default();
-    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 fn layout(instance: &Instance) -> Result<PageLayout, CaptureError> {

@@ -128,6 +128,8 @@ impl TextTrace {
                 }
                 Some(JobKey::Address(address))
             }
+            // No family but the scheduler's is read from text.
+            Key::ShortFence(..) | Key::Counted(..) => None,
             Key::NumberInRing(_) => self.numbered.address(ring?, number("id=")?).map(JobKey::Address),
         };
         let other = match spec.other {

@@ -55,6 +55,9 @@ pub struct Header {
     /// GPUs of the machine: name and driver.
     #[serde(default)]
     pub gpus: Vec<(String, String)>,
+    /// Names that drivers use for devices in their events, and the device's name: `card0`, `0000:00:02.0`.
+    #[serde(default)]
+    pub devices: Vec<(String, String)>,
     #[serde(default)]
     coverage: Vec<Covered>,
 }
@@ -110,6 +113,7 @@ impl Header {
             command: Vec::new(),
             settings: Vec::new(),
             gpus: Vec::new(),
+            devices: Vec::new(),
             coverage: Vec::new(),
         }
     }
