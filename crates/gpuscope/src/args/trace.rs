@@ -5,7 +5,7 @@ mod keep;
 pub(crate) use keep::{Class as KeepClass, Keep, Kind as KeepKind, Share as KeepShare};
 
 use clap::{Subcommand, ValueEnum};
-use gpuscope_model::trace::JobKey;
+use gpuscope_model::trace::{Family, JobKey};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +49,10 @@ pub(crate) struct Record {
     /// How records are taken from the kernel [default: the first that works]
     #[arg(long, value_enum, value_name = "WAY")]
     pub(crate) backend: Option<Backend>,
+    /// Which events: what tells of jobs, waits and errors [default: drm-sched, waits, i915, xe, virtio-gpu, v3d, panthor; dma-fence where
+    /// a driver's jobs are told by their fences: i915, nouveau, radeon]
+    #[arg(long = "family", value_enum, value_name = "FAMILY", value_delimiter = ',')]
+    pub(crate) families: Vec<FamilyName>,
     /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
     pub(crate) buffer: usize,
@@ -181,6 +185,53 @@ pub(crate) enum Backend {
     Tracefs,
     /// Tracepoints as perf events; needs CAP_PERFMON and a readable tracefs
     Perf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FamilyName {
+    /// Jobs of the DRM scheduler: amdgpu, xe, nouveau (NVK), msm, panfrost, panthor, v3d, lima, etnaviv
+    DrmSched,
+    /// Who waits for fences, and how long
+    Waits,
+    /// When fences begin and end: several times a job
+    DmaFence,
+    /// Requests of i915
+    I915,
+    /// Timeouts, resets and scheduling of queues of xe
+    Xe,
+    /// Address spaces and interrupts of amdgpu; its jobs, where drm-sched is not asked for
+    Amdgpu,
+    /// Commands of virtio-gpu
+    VirtioGpu,
+    /// Resets of v3d; its jobs, where drm-sched is not asked for
+    V3d,
+    /// Interrupts of panthor
+    Panthor,
+    /// How long Adreno took; its jobs, where drm-sched is not asked for
+    Msm,
+    /// DRM ioctls of all programs
+    Ioctl,
+    /// Frequencies that devfreq sets
+    Frequency,
+}
+
+impl FamilyName {
+    pub(crate) fn family(self) -> Family {
+        match self {
+            FamilyName::DrmSched => Family::DrmSched,
+            FamilyName::Waits => Family::FenceWait,
+            FamilyName::DmaFence => Family::DmaFence,
+            FamilyName::I915 => Family::I915,
+            FamilyName::Xe => Family::Xe,
+            FamilyName::Amdgpu => Family::Amdgpu,
+            FamilyName::VirtioGpu => Family::VirtioGpu,
+            FamilyName::V3d => Family::V3d,
+            FamilyName::Panthor => Family::Panthor,
+            FamilyName::Msm => Family::Msm,
+            FamilyName::Ioctl => Family::Ioctl,
+            FamilyName::Frequency => Family::Machine,
+        }
+    }
 }
 
 /// A whole number and its unit: `512KiB`, `8MiB`, `1GiB`.

@@ -71,8 +71,9 @@ pub(crate) struct Keep {
     /// Thin the jobs so that no more events come: the part follows how many there are
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = HOW_MANY)]
     pub(crate) max_events_per_second: Option<u64>,
-    /// Only jobs that take at least this long from submission to end, or fail: a number with us, ms or s
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = HOW_MANY)]
+    /// Only jobs that take at least this long from submission to end, or fail: a number with us, ms or s. They come when they have ended, so
+    /// there is no --alarm with it
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = HOW_MANY, conflicts_with = "alarm")]
     pub(crate) slower_than: Option<Duration>,
     /// So many jobs a second, and BURST at once after a pause [BURST: a tenth of a second's]
     #[arg(long, value_name = "JOBS/s[,BURST]", value_parser = parse_rate, help_heading = HOW_MANY)]

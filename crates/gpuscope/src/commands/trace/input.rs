@@ -223,6 +223,9 @@ type Each<'a> = &'a mut dyn FnMut(Seen<'_>) -> io::Result<()>;
 
 fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> {
     let (mut decoder, mut dropped, mut done) = (Decoder::new(), Dropped::default(), Ok(()));
+    for (own, gpu) in &recording.header().devices {
+        decoder.set_device(own, gpu);
+    }
     // Losses are told ahead of the records of their round, which wait for its end.
     let (mut lost_ns, mut to_ns) = (None, None);
     let mut notes = Notes::default();

@@ -21,7 +21,7 @@ pub(super) fn live(common: &Common, args: &Live) -> anyhow::Result<()> {
     let stop = stop::watch()?;
     let ask = Ask { way: args.backend, buffer_bytes: args.buffer, ..Ask::default() };
     let (mut source, header) = Source::open(common, &ask)?;
-    let mut watcher = Watcher::new(source.capture.formats(), alarms(args.alarm));
+    let mut watcher = Watcher::new(source.capture.formats(), &header.devices, alarms(args.alarm));
     watcher.remember(args.window, header.started.monotonic_ns);
     let mut screen = Screen::open(common.format())?;
     let mut left = if args.once { Some(1) } else { args.count };

@@ -51,13 +51,14 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
         ));
     }
     let stop = stop::watch_signals()?;
-    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, settings };
+    let families = args.families.iter().map(|family| family.family()).collect();
+    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, families, settings };
     let (source, mut header) = Source::open(common, &ask)?;
     header.settings = keep::words(&args.keep);
     header.command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let options = CreateOptions { force: args.force, max_bytes: args.max_size };
     let formats = source.capture.formats();
-    let watcher = args.alarm.map(|after| Watcher::new(formats, alarms(after)));
+    let watcher = args.alarm.map(|after| Watcher::new(formats, &header.devices, alarms(after)));
     let file = RecordingFile::create(&args.output, header, formats, options)?;
 
     let mut session = Session { source, file, watcher, child: start(args)?, ended: None };

@@ -20,6 +20,8 @@ pub(super) struct Ask {
     /// The first that works, if none is named.
     pub(super) way: Option<Way>,
     pub(super) buffer_bytes: usize,
+    /// Those that help on this machine, if none is named.
+    pub(super) families: Vec<Family>,
     pub(super) settings: Settings,
 }
 
@@ -45,17 +47,26 @@ impl Source {
             anyhow::bail!("--root: a captured machine runs no kernel to record from; leave it out");
         }
         let roots = Roots::host();
-        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: ask.buffer_bytes };
+        let set = GpuSet::open(roots.clone(), super::super::options(common));
+        let gpus: Vec<(String, String)> =
+            set.infos().map(|info| (info.id.to_string(), info.driver.to_string())).collect();
+        drop(set);
+        let families = if ask.families.is_empty() {
+            gpuscope_trace::by_default(gpus.iter().map(|(_, driver)| driver.as_str()))
+        } else {
+            ask.families.clone()
+        };
+        let wanted = Wanted { families, buffer_bytes: ask.buffer_bytes };
         // A file for each processor, by perf for each tracepoint on each. What is started later gets the limit that this program came with.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
         let opened = capture::open_with(&roots, &wanted, &ask.settings, ask.way.map(backend));
         let _ = setrlimit(Resource::Nofile, limit);
         let Opened { capture, coverage } = opened?;
-        let set = GpuSet::open(roots.clone(), super::super::options(common));
         let tool = concat!("gpuscope ", env!("CARGO_PKG_VERSION"));
         let mut header = Header::begin(&roots, tool, capture.backend()).covering(&coverage);
-        header.gpus = set.infos().map(|info| (info.id.to_string(), info.driver.to_string())).collect();
+        header.gpus = gpus;
+        header.devices = gpuscope_trace::device_names(&roots);
         Ok((Source { capture, dropped: Dropped::default() }, header))
     }
 

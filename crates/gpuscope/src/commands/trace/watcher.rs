@@ -32,10 +32,14 @@ pub(super) struct Told {
 }
 
 impl Watcher {
-    pub(super) fn new(formats: &[EventFormat], conditions: Conditions) -> Watcher {
+    /// Of records of these formats, under these names of devices, as they stand in the header of a recording.
+    pub(super) fn new(formats: &[EventFormat], devices: &[(String, String)], conditions: Conditions) -> Watcher {
         let mut decoder = Decoder::new();
         for format in formats {
             decoder.add_format(format);
+        }
+        for (own, gpu) in devices {
+            decoder.set_device(own, gpu);
         }
         Watcher {
             order: InOrder::new(),

@@ -117,7 +117,7 @@ impl Session {
         let began_ns = header.started.monotonic_ns;
         let backend = source.capture.backend().name().to_string();
         let formats = source.capture.formats();
-        let watcher = (conditions != Conditions::default()).then(|| Watcher::new(formats, conditions));
+        let watcher = (conditions != Conditions::default()).then(|| Watcher::new(formats, &header.devices, conditions));
         let keep = match args.flight {
             None => {
                 let options = CreateOptions { force: args.force, max_bytes: args.max_size };
