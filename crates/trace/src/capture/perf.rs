@@ -17,6 +17,9 @@ use std::path::PathBuf;
 /// A page of the machines with the largest.
 const LEAST_BYTES: usize = 64 << 10;
 
+/// Threads of which a name is kept until they are seen. Where there are more, all are forgotten.
+const MOST_NAMES: usize = 16 << 10;
+
 /// Tracepoints as perf events.
 ///
 /// What is lost is the newest, and exactly counted since Linux 6.0. Processors that are taken into use later are not seen.
@@ -30,6 +33,8 @@ pub struct PerfCapture {
     are_numbers_equal: bool,
     /// By thread: its process.
     tasks: FxHashMap<u32, u32>,
+    /// Names that threads took before they were seen: one may be gone when it is.
+    names: FxHashMap<u32, String>,
     /// Of kernels that do not count: losses as records told them.
     told_lost: u64,
     unreadable: u64,
@@ -102,6 +107,7 @@ impl PerfCapture {
             new_tasks: Vec::new(),
             are_numbers_equal: roots.has_machine_pids(),
             tasks: FxHashMap::default(),
+            names: FxHashMap::default(),
             told_lost: 0,
             unreadable: 0,
             looked_ns,
@@ -123,12 +129,12 @@ impl Capture for PerfCapture {
         // moment). Whatever was written before this moment is found below, so what comes at the next time is later than this one.
         let now = monotonic_ns();
         let mut records = 0_u64;
-        let PerfCapture { buffers, new_tasks, tasks, told_lost, unreadable, .. } = self;
+        let PerfCapture { buffers, new_tasks, tasks, names, told_lost, unreadable, .. } = self;
         for buffer in buffers {
             buffer.take(|record| match PerfRecord::parse(record) {
                 Some(PerfRecord::Sample { pid, tid, at_ns, cpu, data }) => {
                     if tasks.insert(tid, pid) != Some(pid) {
-                        new_tasks.push((tid, pid, None));
+                        new_tasks.push((tid, pid, names.remove(&tid)));
                     }
                     records = records.saturating_add(1);
                     sink.record(RawRecord { at_ns, cpu: u16::try_from(cpu).unwrap_or(u16::MAX), data });
@@ -136,6 +142,12 @@ impl Capture for PerfCapture {
                 Some(PerfRecord::Comm { pid, tid, comm }) if tasks.contains_key(&tid) => {
                     tasks.insert(tid, pid);
                     new_tasks.push((tid, pid, Some(String::from_utf8_lossy(comm).into_owned())));
+                }
+                Some(PerfRecord::Comm { tid, comm, .. }) => {
+                    if names.len() >= MOST_NAMES {
+                        names.clear();
+                    }
+                    names.insert(tid, String::from_utf8_lossy(comm).into_owned());
                 }
                 Some(PerfRecord::Lost(n)) => *told_lost = told_lost.saturating_add(n),
                 Some(_) => {}
