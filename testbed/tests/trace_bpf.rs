@@ -239,6 +239,7 @@ fn child_of_the_next_test() {
     let Ok(node) = std::env::var("TRACE_LOAD_ON") else { return };
     match Recorded::open(1 << 20, &Settings::default()) {
         Ok(mut recorded) => {
+            recorded.capture.prove().unwrap();
             println!("\nopen");
             let load = Load::start(node, "gfx", 50.0, 1000, 0.5);
             recorded.follow(vec![load]);

@@ -5,11 +5,16 @@ use crate::capture::settings::Sampling;
 /// So often the share is looked at.
 const INTERVAL_NS: u64 = 100_000_000;
 
+/// By so much the share rises at most: from a hundredth to all in some two seconds.
+const RISE: f64 = 1.25;
+const LEAST_RISE: f64 = 0.001;
+
 /// What was seen since the share was last changed.
 #[derive(Debug)]
 pub(super) struct Adaptive {
     target_per_second: Option<u64>,
     most: f64,
+    share: f64,
     since_ns: Option<u64>,
     recorded: u64,
     /// What the sample had left out by then, and what was not slow, since the beginning of the capture.
@@ -22,6 +27,7 @@ impl Adaptive {
         Adaptive {
             target_per_second: sampling.target_events_per_second,
             most: sampling.share,
+            share: sampling.share,
             since_ns: None,
             recorded: 0,
             left_out: 0,
@@ -52,8 +58,10 @@ impl Adaptive {
         (self.left_out, self.quick, self.recorded) = (left_out, quick, 0);
         let span_s = now_ns.saturating_sub(since?) as f64 / 1e9;
         let room = target as f64 * span_s;
-        // Nothing to choose from: whatever comes next is welcome.
-        Some(if seen <= room { self.most } else { (room / seen).min(self.most) })
+        let fitting = if seen <= room { self.most } else { (room / seen).min(self.most) };
+        // Down at once, up in steps: jobs come in bursts, and a pause is no reason to record the next one whole.
+        self.share = fitting.min(self.share * RISE + LEAST_RISE);
+        Some(self.share)
     }
 }
 
@@ -82,9 +90,25 @@ mod tests {
         // Then twice as many.
         adaptive.count(20);
         assert_eq!(adaptive.adjust(3 * STEP, 90, 0), Some(0.125));
-        // Then few.
-        adaptive.count(1);
-        assert_eq!(adaptive.adjust(4 * STEP, 93, 0), Some(1.0));
+    }
+
+    #[test]
+    fn after_a_pause_the_share_rises_in_steps() {
+        let mut adaptive = adaptive(100, 1.0);
+        adaptive.adjust(0, 0, 0);
+        adaptive.count(1000);
+        assert_eq!(adaptive.adjust(STEP, 0, 0), Some(0.01));
+        let mut shares = Vec::new();
+        for step in 2..30 {
+            shares.extend(adaptive.adjust(step * STEP, 0, 0));
+        }
+        assert!((shares[0] - 0.0135).abs() < 1e-9, "{shares:?}");
+        let steps = shares.iter().position(|share| *share >= 1.0);
+        assert!(steps.is_some_and(|steps| (10..22).contains(&steps)), "{shares:?}");
+        assert!(shares.windows(2).all(|pair| pair[0] <= pair[1]));
+        // Down at once.
+        adaptive.count(1000);
+        assert_eq!(adaptive.adjust(30 * STEP, 0, 0), Some(0.01));
     }
 
     #[test]
