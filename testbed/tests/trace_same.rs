@@ -19,8 +19,11 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
 
+/// GPU, rings, name, jobs, lengths.
+type Load = (usize, &'static [&'static str], &'static str, u64, &'static [u64]);
+
 /// GPU, rings, name, jobs, and their lengths in microseconds, in turn. A job's ring is its number modulo theirs, and so is its length.
-const LOADS: [(usize, &[&str], &str, u64, &[u64]); 3] = [
+const LOADS: [Load; 3] = [
     (0, &["gfx", "dma"], "game", 80, &[300, 2000]),
     (1, &["gfx", "compute"], "trainer", 60, &[500]),
     (1, &["gfx"], "helper", 40, &[800, 100, 400]),
