@@ -31,6 +31,8 @@ pub struct Tracepoint<'a> {
 #[derive(Debug)]
 pub struct TracepointBuffer {
     events: Vec<OwnedFd>,
+    /// Tells names of threads. An event of its own, so that a name that did not fit is not counted as a tracepoint.
+    names: OwnedFd,
     shared: Shared,
     cpu: u32,
     counts_losses: bool,
@@ -47,15 +49,15 @@ impl TracepointBuffer {
     /// `perf_event_mlock_kb` is too low for a buffer of that size, EINVAL (a filter that names no field of the event).
     pub fn open(cpu: u32, tracepoints: &[Tracepoint<'_>], bytes: usize) -> Result<Self, io::Error> {
         let (first, rest) = tracepoints.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let (leader, counts_losses) = match open_tracepoint(cpu, first.id, true, true) {
+        let (leader, counts_losses) = match open_tracepoint(cpu, first.id, true) {
             // A kernel before 6.0.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (open_tracepoint(cpu, first.id, true, false)?, false),
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (open_tracepoint(cpu, first.id, false)?, false),
             other => (other?, true),
         };
         let shared = Shared::map(leader.as_fd(), bytes)?;
         let mut events = vec![leader];
         for tracepoint in rest {
-            let event = open_tracepoint(cpu, tracepoint.id, false, counts_losses)?;
+            let event = open_tracepoint(cpu, tracepoint.id, counts_losses)?;
             if let Some(leader) = events.first() {
                 let leader = leader.as_raw_fd() as libc::c_ulong;
                 // SAFETY: SET_OUTPUT takes a descriptor as a number, and both are open perf events.
@@ -63,13 +65,19 @@ impl TracepointBuffer {
             }
             events.push(event);
         }
+        let names = open_names(cpu)?;
+        if let Some(leader) = events.first() {
+            let leader = leader.as_raw_fd() as libc::c_ulong;
+            // SAFETY: SET_OUTPUT takes a descriptor as a number, and both are open perf events.
+            unsafe { control(names.as_fd(), IOC_SET_OUTPUT, leader) }?;
+        }
         for (event, tracepoint) in events.iter().zip(tracepoints) {
             if let Some(filter) = tracepoint.filter {
                 // SAFETY: SET_FILTER reads a text that ends with a zero, which is borrowed for the call.
                 unsafe { control(event.as_fd(), IOC_SET_FILTER, filter.as_ptr() as libc::c_ulong) }?;
             }
         }
-        Ok(TracepointBuffer { events, shared, cpu, counts_losses, joined: Vec::new() })
+        Ok(TracepointBuffer { events, names, shared, cpu, counts_losses, joined: Vec::new() })
     }
 
     /// Lets them fire from now on.
@@ -77,7 +85,7 @@ impl TracepointBuffer {
     /// # Errors
     /// That of the ioctl.
     pub fn enable(&self) -> Result<(), io::Error> {
-        for event in &self.events {
+        for event in self.events.iter().chain([&self.names]) {
             // SAFETY: ENABLE takes no address.
             unsafe { control(event.as_fd(), IOC_ENABLE, 0) }?;
         }
@@ -138,26 +146,41 @@ impl TracepointBuffer {
     }
 }
 
-fn open_tracepoint(cpu: u32, id: u64, is_first: bool, counts_losses: bool) -> Result<OwnedFd, io::Error> {
-    let cpu = libc::c_int::try_from(cpu).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let mut attr = bindings::perf_event_attr::default();
-    attr.type_ = bindings::PERF_TYPE_TRACEPOINT;
-    attr.size = size_of::<bindings::perf_event_attr>() as u32;
-    attr.config = id;
+fn open_tracepoint(cpu: u32, id: u64, counts_losses: bool) -> Result<OwnedFd, io::Error> {
+    let mut attr = attributes(bindings::PERF_TYPE_TRACEPOINT, id);
     attr.__bindgen_anon_1.sample_period = 1;
     attr.sample_type = u64::from(
         bindings::PERF_SAMPLE_TID | bindings::PERF_SAMPLE_TIME | bindings::PERF_SAMPLE_CPU | bindings::PERF_SAMPLE_RAW,
     );
     attr.read_format = if counts_losses { FORMAT_LOST } else { 0 };
+    open_on(cpu, attr)
+}
+
+/// An event that never fires, and tells the names of threads as they change.
+fn open_names(cpu: u32) -> Result<OwnedFd, io::Error> {
+    let mut attr = attributes(bindings::PERF_TYPE_SOFTWARE, u64::from(bindings::PERF_COUNT_SW_DUMMY));
+    attr.set_comm(1);
+    open_on(cpu, attr)
+}
+
+/// What all of them have in common.
+fn attributes(kind: u32, config: u64) -> bindings::perf_event_attr {
+    let mut attr = bindings::perf_event_attr::default();
+    attr.type_ = kind;
+    attr.size = size_of::<bindings::perf_event_attr>() as u32;
+    attr.config = config;
     attr.set_disabled(1);
-    // Names of threads as they change: one of the events tells for all.
-    attr.set_comm(u64::from(is_first));
     // CLOCK_MONOTONIC, as everything else.
     attr.set_use_clockid(1);
     attr.clockid = libc::CLOCK_MONOTONIC;
     // A wake-up at so many bytes, of which there are never so many: nobody waits.
     attr.set_watermark(1);
     attr.__bindgen_anon_2.wakeup_watermark = u32::MAX;
+    attr
+}
+
+fn open_on(cpu: u32, mut attr: bindings::perf_event_attr) -> Result<OwnedFd, io::Error> {
+    let cpu = libc::c_int::try_from(cpu).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     super::perf_event_open(&mut attr, cpu, None)
 }
 

@@ -159,15 +159,16 @@ impl Capture for PerfCapture {
     }
 
     fn dropped(&mut self) -> Result<Dropped, CaptureError> {
-        let mut lost = 0_u64;
+        // What records tell of losses counts names of threads, too.
+        let mut lost = None;
         for buffer in &self.buffers {
             match buffer.lost() {
-                Ok(Some(n)) => lost = lost.saturating_add(n),
+                Ok(Some(n)) => lost = Some(lost.unwrap_or(0_u64).saturating_add(n)),
                 Ok(None) => {}
                 Err(source) => return Err(CaptureError::Io { path: PathBuf::from("perf event"), source }),
             }
         }
-        Ok(Dropped { ring_full: lost.max(self.told_lost), unreadable: self.unreadable, ..Dropped::default() })
+        Ok(Dropped { ring_full: lost.unwrap_or(self.told_lost), unreadable: self.unreadable, ..Dropped::default() })
     }
 
     /// None in a PID namespace of one's own: perf numbers threads as it does, the tracepoints' records as the machine does, and a name would be
