@@ -6,6 +6,7 @@
 //! [`StuckJobs`] tells the jobs that do not end, while they do not.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod distribution;
 mod jobs;
 mod lanes;
@@ -15,6 +16,7 @@ mod report;
 mod stuck;
 mod watch;
 
+pub use compare::{Times, changes};
 pub use distribution::{Distribution, Pool};
 pub use jobs::{JobCounts, Jobs};
 pub use late::{Explainer, History};

@@ -7,7 +7,8 @@ mod trace;
 pub(crate) use live::Live;
 pub(crate) use session::{Named, Save, Start, Status, Trigger};
 pub(crate) use trace::{
-    Backend, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Trace, Which,
+    Backend, Compare, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Trace,
+    Which,
 };
 
 use clap::error::ErrorKind;

@@ -240,6 +240,21 @@ fn what_is_asked_for_and_cannot_be_is_refused_before_a_recording_begins() {
 }
 
 #[test]
+fn two_traces_are_compared_and_few_jobs_say_nothing() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) = (recording(first.path()), recording(second.path()));
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "compare", "--json"]).arg(&a).arg(&b)));
+    let rings = lines[0]["rings"].as_array().unwrap();
+    assert_eq!(rings.len(), 2);
+    let p50 = &rings[0]["exec_us"][0];
+    assert_eq!((&rings[0]["a"]["jobs"], &p50["a"], &p50["b"]), (&2.into(), &200.0.into(), &200.0.into()));
+    assert_eq!((&p50["verdict"], &p50["low"]), (&"too_few".into(), &serde_json::Value::Null));
+    let text = stdout(gpuscope().args(["trace", "compare"]).arg(&a).arg(&b));
+    assert!(text.lines().skip(2).all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text.contains("exec p50         200µs -> 200µs    too few jobs"), "{text}");
+}
+
+#[test]
 fn a_recording_that_was_cut_off_says_so_and_gives_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let file = recording(dir.path());

@@ -3,12 +3,14 @@
 //! An [`Event`] says one thing about one moment, whatever kernel, driver or tap it came from. It is small and plain: recordings hold
 //! tens of millions. Texts stand once in [`TraceNames`], and events carry their numbers.
 
+mod compare;
 mod lanes;
 mod late;
 mod recent;
 mod report;
 mod stuck;
 
+pub use compare::{Change, Comparison, ProcessPair, RingPair, Side, Verdict};
 pub use lanes::{Gap, Idle, Lane, Timeline};
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use recent::{RecentProcess, RecentReport, RecentRing};

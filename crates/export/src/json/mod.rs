@@ -3,6 +3,7 @@
 //! The structures here borrow from the model and exist only while they are written; field order is the order of the schema.
 //! A value that is not known is `null`, and `unavailable` beside it says why.
 
+mod compare;
 mod doctor;
 mod list;
 mod live;
@@ -10,6 +11,7 @@ mod procs;
 mod stat;
 mod trace;
 
+pub use compare::trace_comparison;
 pub use doctor::doctor;
 pub use list::list;
 pub use live::trace_live;

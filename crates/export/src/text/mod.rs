@@ -1,6 +1,7 @@
 //! Text for people: at most [`Style::width`] columns, every number with its unit, `-` with a reason for what is not known.
 
 mod alarm;
+mod compare;
 mod doctor;
 mod late;
 mod list;
@@ -11,6 +12,7 @@ mod timeline;
 mod trace;
 
 pub use alarm::{failed_fence, failed_job, released_job, slow_job, stuck_job, whose};
+pub use compare::trace_comparison;
 pub use doctor::doctor;
 pub use late::trace_late;
 pub use list::list;

@@ -21,6 +21,8 @@ pub(crate) enum Trace {
     Report(Report),
     /// Show a stretch of a trace as lanes: what each ring executed, who submitted it, and why rings had nothing to do
     Timeline(Timeline),
+    /// Say what differs between two traces: times of rings and programs, with what can be told of the difference
+    Compare(Compare),
     /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line or a row of CSV for each job
     Export(Export),
     /// Show what the GPUs' jobs do now: rings, depths, times, who submits, and what is stuck
@@ -110,6 +112,16 @@ fn parse_job(text: &str) -> Result<Which, String> {
     };
     key.map(Which::Key)
         .ok_or_else(|| "not a job; write CONTEXT:SEQNO, as `trace report --jobs` prints it, or slowest".into())
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Compare {
+    /// The first trace: a recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    #[arg(value_name = "A")]
+    pub(crate) a: PathBuf,
+    /// The second
+    #[arg(value_name = "B")]
+    pub(crate) b: PathBuf,
 }
 
 #[derive(clap::Args, Debug)]

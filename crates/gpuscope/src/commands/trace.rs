@@ -1,5 +1,6 @@
 //! `gpuscope trace`
 
+mod compare;
 mod export;
 mod input;
 mod live;
@@ -19,6 +20,7 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
         Trace::Record(args) => record::record(common, args),
         Trace::Report(args) => report::report(common, args),
         Trace::Timeline(args) => timeline::timeline(args),
+        Trace::Compare(args) => compare::compare(common, args),
         Trace::Export(args) => export::export(args),
         Trace::Live(args) => live::live(common, args),
         Trace::Start(args) => session::start(common, args),
