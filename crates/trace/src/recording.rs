@@ -9,6 +9,8 @@ mod frame;
 mod header;
 mod merge;
 mod order;
+mod parts;
+mod payload;
 mod reader;
 mod scan;
 mod writer;

@@ -1,7 +1,7 @@
 //! Recordings in files: made with care for what is there already, and bounded in size by rotation.
 
 use super::frame::SYNC;
-use super::reader::part_path;
+use super::parts::part_path;
 use super::{Header, RecordingError, RecordingWriter};
 use crate::{EventFormat, RawRecord, RecordSink};
 use gpuscope_model::trace::Dropped;
