@@ -163,10 +163,20 @@ fn peer(command: &mut Command) -> Result<f64, String> {
 }
 
 /// Ends a tool as ^C does, and gives the first lines that it complained with.
-fn stop(tool: Child) -> String {
-    if let Some(pid) = rustix::process::Pid::from_raw(tool.id() as i32) {
+fn stop(mut tool: Child) -> String {
+    let pid = rustix::process::Pid::from_raw(tool.id() as i32).unwrap();
+    // bpftrace passes over ^C while it starts, which takes long where others work.
+    for _ in 0..4 {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(50));
+            if tool.try_wait().unwrap().is_some() {
+                let out = tool.wait_with_output().map(|out| out.stderr).unwrap_or_default();
+                return String::from_utf8_lossy(&out).lines().map(str::trim).take(2).collect::<Vec<_>>().join(": ");
+            }
+        }
     }
-    let out = tool.wait_with_output().map(|out| out.stderr).unwrap_or_default();
-    String::from_utf8_lossy(&out).lines().map(str::trim).take(2).collect::<Vec<_>>().join(": ")
+    let _ = tool.kill();
+    let _ = tool.wait();
+    "it did not end when asked to".into()
 }
