@@ -1,4 +1,4 @@
-// guest: -g amdgpu,amdgpu -m 'timeout_ms=1500' -t 300
+// guest: -g amdgpu,amdgpu -m timeout_ms=1500 -t 300
 //! The same workload gives the same report on every kernel, by every way: the same keys, counts, statuses and attributions, apart from what is told
 //! to be unknown there; times are those of the workload.
 //!
