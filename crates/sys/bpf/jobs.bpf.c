@@ -38,7 +38,7 @@ INLINE void submit_queue(u32 flags, const struct rules *r, struct counts *mine, 
 
 	if (!is_wanted(flags, r, mine, QUEUE))
 		return;
-	record = reserve(mine, sizeof(*record));
+	record = reserve_kept(mine, sizeof(*record));
 	if (!record)
 		return;
 	*record = *from;
@@ -94,7 +94,7 @@ INLINE void record_queue(u64 *args, u64 at_ns, struct counts *mine)
 	}
 	if (!is_wanted(r->flags, r, mine, QUEUE))
 		return;
-	record = reserve(mine, sizeof(*record));
+	record = reserve(mine, sizeof(*record), QUEUE);
 	if (!record)
 		return;
 	fill_queue(record, at_ns, job, entity, s_fence);
@@ -167,7 +167,7 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 	}
 	if (!is_wanted(flags, r, mine, RUN))
 		return;
-	record = reserve(mine, sizeof(*record));
+	record = reserve(mine, sizeof(*record), RUN);
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid());
@@ -194,7 +194,7 @@ INLINE void submit_kept(const struct rules *r, struct counts *mine, const struct
 
 		if (i >= job->dependencies || !is_wanted(job->flags, r, mine, from->type & 15))
 			continue;
-		dependency = reserve(mine, sizeof(*dependency));
+		dependency = reserve_kept(mine, sizeof(*dependency));
 		if (!dependency)
 			continue;
 		fill_head(&dependency->head, &dependency->common, from->at_ns, from->type, sizeof(*dependency), from->tid);
@@ -206,7 +206,7 @@ INLINE void submit_kept(const struct rules *r, struct counts *mine, const struct
 	}
 	if (!job->has_run || !is_wanted(job->flags, r, mine, RUN))
 		return;
-	run = reserve(mine, sizeof(*run));
+	run = reserve_kept(mine, sizeof(*run));
 	if (!run)
 		return;
 	fill_head(&run->head, &run->common, job->run_ns, RUN, sizeof(*run), job->run_tid);
@@ -231,7 +231,7 @@ INLINE void submit_end(u32 flags, const struct rules *r, struct counts *mine, u1
 
 	if (!is_wanted(flags, r, mine, type == ENDED ? DONE : type))
 		return;
-	record = reserve(mine, sizeof(*record));
+	record = reserve(mine, sizeof(*record), type);
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());
@@ -342,7 +342,7 @@ INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 typ
 	}
 	if (!is_wanted(flags, r, mine, type))
 		return;
-	record = reserve(mine, sizeof(*record));
+	record = reserve(mine, sizeof(*record), type);
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());

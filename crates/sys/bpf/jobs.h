@@ -210,7 +210,23 @@ INLINE void read_text(char *to, u32 size, u64 from)
 		bpf_probe_read_kernel_str(to, size, (const void *)from);
 }
 
-INLINE void *reserve(struct counts *mine, u64 size)
+/* For an event as it comes. It may be that the level before has recorded or counted it, of which leave_out tells. */
+INLINE void *reserve(struct counts *mine, u64 size, u16 type)
+{
+	void *record = bpf_ringbuf_reserve(&ring, size, 0);
+
+	if (record)
+		return record;
+	/* These are not among what was recovered. */
+	if (type == FENCE_ERROR)
+		count(mine, RING_FULL, 1);
+	else
+		leave_out(mine, RING_FULL);
+	return 0;
+}
+
+/* For an event of which `kept` tells that nobody has recorded or counted it. */
+INLINE void *reserve_kept(struct counts *mine, u64 size)
 {
 	void *record = bpf_ringbuf_reserve(&ring, size, 0);
 
