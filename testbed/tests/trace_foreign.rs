@@ -104,6 +104,8 @@ fn three_recorders_of_one_run_tell_the_same_jobs() {
             "record",
             "--backend",
             "tracefs",
+            "--family",
+            "drm-sched",
             "-o",
             "own",
             "--",

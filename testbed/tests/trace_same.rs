@@ -47,46 +47,17 @@ struct Told {
     processes: BTreeMap<String, (u64, u64)>,
 }
 
-/// Every key of a report and of a job (docs/schema).
-const KEYS: [&str; 37] = [
-    "contexts",
-    "dropped",
-    "error_count",
-    "errors",
-    "events",
-    "job.client_id",
-    "job.comm",
-    "job.context",
-    "job.dependencies",
-    "job.done_ns",
-    "job.errno",
-    "job.exec_ns",
-    "job.gpu",
-    "job.hw_queue_ns",
-    "job.in_flight_ns",
-    "job.pid",
-    "job.queue_ns",
-    "job.ring",
-    "job.run_ns",
-    "job.schema",
-    "job.seqno",
-    "job.start_kind",
-    "job.start_ns",
-    "job.status",
-    "job.submit_ns",
-    "job.tid",
-    "monotonic_ns",
-    "processes",
-    "rings",
-    "schema",
-    "slowest",
-    "sources",
-    "span_s",
-    "time",
-    "unavailable",
-    "unmatched_ends",
-    "waits",
-];
+/// Every key that a report and a job have, by their schemas.
+fn keys() -> Vec<String> {
+    let required = |schema: &str, of: &str| -> Vec<String> {
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        schema["required"].as_array().unwrap().iter().map(|key| format!("{of}{}", key.as_str().unwrap())).collect()
+    };
+    let mut keys = required(include_str!("../../docs/schema/trace.schema.json"), "");
+    keys.extend(required(include_str!("../../docs/schema/job.schema.json"), "job."));
+    keys.sort();
+    keys
+}
 
 /// What the workload says.
 fn expected(has_gpu: bool, has_error: bool) -> Told {
@@ -109,7 +80,7 @@ fn expected(has_gpu: bool, has_error: bool) -> Told {
     processes.insert(comm.to_string(), (1, u64::from(has_error)));
     let total = LOADS.iter().map(|load| load.3).sum::<u64>() + 1;
     let events = ["SUBMIT", "COMMIT", "COMPLETE"].map(|kind| (kind.to_string(), total)).into();
-    Told { keys: KEYS.map(str::to_string).into(), jobs, events, rings, processes }
+    Told { keys: keys(), jobs, events, rings, processes }
 }
 
 /// What a report and its jobs say.
@@ -154,7 +125,7 @@ fn record(gpus: &[Gpu], way: &str) -> Option<(Value, Vec<Value>, Vec<LoggedJob>)
     script.push_str(&format!("{load} jobs --count 1 --rings {ring} --hang 0 --comm {comm} {} & wait", gpus[on].render));
     let file = format!("/var/tmp/same-{way}");
     let out = Command::new(gpuscope())
-        .args(["trace", "record", "--backend", way, "-o", &file, "--", "sh", "-c", &script])
+        .args(["trace", "record", "--backend", way, "--family", "drm-sched", "-o", &file, "--", "sh", "-c", &script])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);

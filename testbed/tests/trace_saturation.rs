@@ -37,7 +37,7 @@ fn saturate(way: &str, causes: &[&str]) {
         };
         let script = format!("{}{}wait", load(0), load(1));
         let out = Command::new(gpuscope())
-            .args(["trace", "record", "--backend", way, "--buffer", "64KiB", "-o", &file])
+            .args(["trace", "record", "--backend", way, "--family", "drm-sched", "--buffer", "64KiB", "-o", &file])
             .args(["--", "sh", "-c", &script])
             .output()
             .unwrap();

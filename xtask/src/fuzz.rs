@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
     /// Seconds that each target runs after its corpus was replayed; 0 replays only
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u32,
     /// Targets at a time [default: one a CPU]
     #[arg(long)]
