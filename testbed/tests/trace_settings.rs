@@ -1,4 +1,4 @@
-// guest: -g amdgpu,amdgpu -m 'timeout_ms=4000' -t 700
+// guest: -g amdgpu,amdgpu -m 'timeout_ms=4000' -t 700 -k 6.1,7.2
 //! What the programs in the kernel keep, leave out and add up: each setting on real events of the scheduler, against the same jobs
 //! counted by the devices. Everything that is left out is counted, by cause.
 #![allow(
