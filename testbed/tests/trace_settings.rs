@@ -84,7 +84,9 @@ impl Outcome {
 /// Records what `loads` submit under these settings.
 fn run(gpus: &[Gpu], settings: &Settings, loads: impl FnOnce(&mut Recorded) -> Vec<Load>) -> Outcome {
     let before = jobs(gpus);
-    let mut recorded = Recorded::open(RING_BYTES, settings).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    // Totals are those of a capture from its beginning.
+    let open = if settings.totals { Recorded::open } else { Recorded::open_or_go_on };
+    let mut recorded = open(RING_BYTES, settings).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
     let loads = loads(&mut recorded);
     for (ok, said) in recorded.follow(loads) {
         assert!(ok, "{said}");
@@ -97,7 +99,7 @@ fn run(gpus: &[Gpu], settings: &Settings, loads: impl FnOnce(&mut Recorded) -> V
         by_ring,
         lives: lives(&events),
         events,
-        dropped: recorded.capture.dropped().unwrap(),
+        dropped: recorded.dropped(),
         recorded,
     }
 }

@@ -1,6 +1,6 @@
 //! A capture by BPF with what it gave so far, and the jobs that its events tell of.
 
-use gpuscope_model::trace::{Event, EventKind, Family, JobKey};
+use gpuscope_model::trace::{Dropped, Event, EventKind, Family, JobKey};
 use gpuscope_sys::Roots;
 use gpuscope_testbed::{Gpu, Load};
 use gpuscope_trace::capture::bpf::BpfCapture;
@@ -8,27 +8,93 @@ use gpuscope_trace::capture::settings::Settings;
 use gpuscope_trace::capture::{Capture, CaptureError, Wanted};
 use gpuscope_trace::{Decoder, RawRecord};
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Mutex;
 use std::time::Duration;
 
 fn wanted(buffer_bytes: usize) -> Wanted {
     Wanted { families: vec![Family::DrmSched], buffer_bytes }
 }
 
+/// A capture that goes on under other settings in the next test: to load its programs takes an emulated processor seconds.
+static SPARE: Mutex<Option<BpfCapture>> = Mutex::new(None);
+
+/// A capture, given back where it may be used again.
+pub struct Lent {
+    capture: Option<BpfCapture>,
+    is_spare: bool,
+}
+
+impl Deref for Lent {
+    type Target = BpfCapture;
+
+    fn deref(&self) -> &BpfCapture {
+        self.capture.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut BpfCapture {
+        self.capture.as_mut().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.is_spare && !std::thread::panicking() {
+            *SPARE.lock().unwrap() = self.capture.take();
+        }
+    }
+}
+
 /// A capture with what it gave so far.
 pub struct Recorded {
-    pub capture: BpfCapture,
+    pub capture: Lent,
     pub decoder: Decoder,
     pub events: Vec<Event>,
+    /// What it had lost or left out before.
+    before: Dropped,
 }
 
 impl Recorded {
     pub fn open(buffer_bytes: usize, settings: &Settings) -> Result<Recorded, CaptureError> {
-        let capture = BpfCapture::open(&Roots::host(), &wanted(buffer_bytes), settings)?;
+        Self::of(BpfCapture::open(&Roots::host(), &wanted(buffer_bytes), settings)?, false)
+    }
+
+    /// The same with the capture of an earlier test, if there is one: always of the same size.
+    pub fn open_or_go_on(buffer_bytes: usize, settings: &Settings) -> Result<Recorded, CaptureError> {
+        let spare = SPARE.lock().unwrap().take();
+        let Some(mut capture) = spare else {
+            return Self::of(BpfCapture::open(&Roots::host(), &wanted(buffer_bytes), settings)?, true);
+        };
+        capture.set(settings)?;
+        // What the test before left behind.
+        capture.drain(&mut |_: RawRecord<'_>| {})?;
+        Self::of(capture, true)
+    }
+
+    fn of(mut capture: BpfCapture, is_spare: bool) -> Result<Recorded, CaptureError> {
+        let before = capture.dropped()?;
         let mut decoder = Decoder::new();
         for format in capture.formats() {
             assert!(decoder.add_format(format), "{}", format.name);
         }
-        Ok(Recorded { capture, decoder, events: Vec::new() })
+        let capture = Lent { capture: Some(capture), is_spare };
+        Ok(Recorded { capture, decoder, events: Vec::new(), before })
+    }
+
+    /// What was lost or left out since it was opened.
+    pub fn dropped(&mut self) -> Dropped {
+        let now = self.capture.dropped().unwrap();
+        Dropped {
+            ring_full: now.ring_full - self.before.ring_full,
+            missed: now.missed.saturating_sub(self.before.missed),
+            rate_limited: now.rate_limited - self.before.rate_limited,
+            sampled_out: now.sampled_out - self.before.sampled_out,
+            filtered: now.filtered - self.before.filtered,
+            table_full: now.table_full - self.before.table_full,
+            unreadable: now.unreadable - self.before.unreadable,
+        }
     }
 
     pub fn drain(&mut self) -> u64 {
