@@ -3,6 +3,7 @@
 use crate::args::{Backend as Way, Common};
 use gpuscope_gpu::GpuSet;
 use gpuscope_model::trace::{Dropped, Family};
+use gpuscope_model::{Reason, SourceStatus};
 use gpuscope_sys::{Roots, monotonic_ns};
 use gpuscope_trace::RecordSink;
 use gpuscope_trace::capture::settings::Settings;
@@ -13,6 +14,10 @@ use std::time::Duration;
 
 /// Time between two looks at the buffers. Eight megabytes hold what two million events a second bring in it.
 pub(super) const EVERY: Duration = Duration::from_millis(50);
+
+/// Sources that come with a driver.
+const DRIVERS: [&str; 5] =
+    ["tracepoints i915", "tracepoints xe", "tracepoints virtio_gpu", "tracepoints v3d", "tracepoints panthor"];
 
 /// What a capture is to be.
 #[derive(Default)]
@@ -62,7 +67,12 @@ impl Source {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
         let opened = capture::open_with(&roots, &wanted, &ask.settings, ask.way.map(backend));
         let _ = setrlimit(Resource::Nofile, limit);
-        let Opened { capture, coverage } = opened?;
+        let Opened { capture, mut coverage } = opened?;
+        if ask.families.is_empty() {
+            // Nobody asked for them by name, and no driver here has them.
+            coverage
+                .retain(|of| !DRIVERS.contains(&&*of.source) || of.status != SourceStatus::Absent(Reason::NoHardware));
+        }
         let tool = concat!("gpuscope ", env!("CARGO_PKG_VERSION"));
         let mut header = Header::begin(&roots, tool, capture.backend()).covering(&coverage);
         header.gpus = gpus;
