@@ -344,7 +344,7 @@ impl Report {
             }),
             families,
             dropped,
-            settings: Vec::new(),
+            settings: None,
             unmatched_ends: self.jobs.unmatched_ends(),
             rings,
             processes,

@@ -281,6 +281,9 @@ fn files_of_trace_cmd_and_perf_and_text_of_tracefs_are_read() {
         let (report, jobs) = lines.split_last().unwrap();
         assert!(report["events"]["SUBMIT"].as_u64().unwrap() > 0, "{}: {report:#}", path.display());
         assert!(!jobs.is_empty(), "{}", path.display());
+        // Whether something was left out on purpose is not in such a file.
+        let is_said = |of: &serde_json::Value| of["metric"] == "settings" && of["reason"] == "not_supported";
+        assert!(report["settings"].is_null() && report["unavailable"].as_array().unwrap().iter().any(is_said));
         read += 1;
     }
     assert!(read >= 12, "{read} files in {FIXTURES}");

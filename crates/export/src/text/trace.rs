@@ -73,10 +73,8 @@ fn families(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result
 
 /// Why what is told is not all that there was.
 fn settings(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
-    if report.settings.is_empty() {
-        return Ok(());
-    }
-    paragraph(w, style, "  ", 4, &format!("recorded with {}: all else was left out", report.settings.join(" ")))
+    let Some(settings) = report.settings.as_deref().filter(|settings| !settings.is_empty()) else { return Ok(()) };
+    paragraph(w, style, "  ", 4, &format!("recorded with {}: all else was left out", settings.join(" ")))
 }
 
 fn losses(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {

@@ -267,9 +267,9 @@ pub struct TraceReport {
     pub families: Vec<FamilyReport>,
     /// Events that are not there, by cause.
     pub dropped: Dropped,
-    /// What was asked for that left jobs or events out, in the words of `gpuscope trace record`; empty where nothing was, or where the trace
+    /// What was asked for that left jobs or events out, in the words of `gpuscope trace record`; empty where nothing was, none where the trace
     /// does not tell.
-    pub settings: Vec<String>,
+    pub settings: Option<Vec<String>>,
     /// Ends of jobs whose beginning is not in the trace.
     pub unmatched_ends: u64,
     /// The rings, by GPU and name.

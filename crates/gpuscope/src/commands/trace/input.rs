@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A trace that is open.
 pub(super) struct Input {
     /// What was asked for that left jobs or events out.
-    pub(super) settings: Vec<String>,
+    pub(super) settings: Option<Vec<String>>,
     /// Names of the drivers, by GPU, where the trace tells.
     pub(super) drivers: Vec<(String, String)>,
     /// What could be captured.
@@ -107,7 +107,7 @@ impl Input {
         Input {
             drivers: header.gpus.clone(),
             coverage: header.coverage(),
-            settings: header.settings.clone(),
+            settings: Some(header.settings.clone()),
             no_gpu: no_gpu(header),
             clocks,
             started: Some((started.monotonic_ns, started.realtime_ns)),
@@ -178,7 +178,7 @@ impl Input {
             Why::new(Reason::NotSupported, detail).remedy("record by BPF: gpuscope trace record --backend bpf");
         Input {
             drivers: Vec::new(),
-            settings: Vec::new(),
+            settings: None,
             coverage,
             no_gpu,
             clocks: None,

@@ -88,6 +88,10 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     report.slowest.truncate(args.top);
     (report.notes, report.note_count) = (notes.first, notes.count);
     report.settings = settings;
+    if report.settings.is_none() {
+        let why = Why::not_supported("this kind of file does not tell what was left out on purpose");
+        report.unavailable.push(Unavailable::new("settings", why));
+    }
     match format {
         Format::Json => json::trace_report(&mut out, &report, Input::wall(started, report.from_ns))?,
         _ if args.why.is_some() => text::trace_late(&mut out, &report, terminal::style())?,
