@@ -12,8 +12,8 @@
 #define PROGRAM(program, type)
 #include "jobs.bpf.c"
 
-/* Only of this process's system calls. */
-const volatile u32 measured = 0;
+/* The system call that is measured, by its number: hardly anybody else makes it, and who does so is seen in the counts. */
+const volatile u64 measured = 0;
 
 /* A job with all that hangs on it. benches/events.rs knows the places. */
 struct made_up {
@@ -42,11 +42,6 @@ struct {
 	TYPE(value, struct made_up);
 } made_up SEC(".maps");
 
-INLINE int is_measured(void)
-{
-	return bpf_get_current_pid_tgid() >> 32 == measured;
-}
-
 INLINE void make_up(struct made_up *job)
 {
 	job->address = (u64)job;
@@ -68,8 +63,8 @@ int cost(u64 *args)
 	u32 zero = 0;
 	u64 of[2], call;
 
-	(void)args;
-	if (!is_measured())
+	/* sys_enter is called with the registers and the number (include/trace/events/syscalls.h). */
+	if (args[1] != measured)
 		return 0;
 	job = bpf_map_lookup_elem(&made_up, &zero);
 	if (!job)
@@ -86,16 +81,16 @@ int cost(u64 *args)
 	switch (call % 3) {
 	case 0:
 		if (!is_handled(mine, QUEUE, of[0]))
-			record_queue(of, bpf_ktime_get_ns(), mine);
+			record_queue(of, mine);
 		break;
 	case 1:
 		if (!is_handled(mine, RUN, of[0]))
-			record_run(of, bpf_ktime_get_ns(), mine);
+			record_run(of, mine);
 		break;
 	default:
 		of[0] = *(volatile u64 *)&job->s_fence;
 		if (!is_handled(mine, DONE, of[0]))
-			record_done(of, bpf_ktime_get_ns(), mine);
+			record_done(of, mine);
 	}
 	return 0;
 }

@@ -16,88 +16,96 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* What is told of a job where it is queued, into the ring or into `kept`. */
-INLINE void fill_queue(struct queue *to, u64 at_ns, u64 job, u64 entity, u64 s_fence)
+INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 entity, u64 s_fence, const struct scheduler *on)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	fill_head(&to->head, &to->common, at_ns, QUEUE, sizeof(*to), pid_tgid);
-	fill_job(&to->job, s_fence);
+	to->job = *job;
 	READ(&to->client_id, s_fence, places.client);
 	to->cgroup = bpf_get_current_cgroup_id();
 	to->tgid = pid_tgid >> 32;
 	to->uid = bpf_get_current_uid_gid();
 	READ(&to->job_count, entity, places.queue_length);
-	fill_ring(to->name, to->dev, read_word(job, places.job_scheduler));
+	fill_ring(to->name, to->dev, on);
 	bpf_get_current_comm(to->comm, sizeof(to->comm));
 	to->pad = 0;
 }
 
-INLINE void submit_queue(u32 flags, const struct rules *r, struct counts *mine, const struct queue *from)
+/*
+ * A job under rules: it goes into `kept`, and out again when it is done, so that what is left out of it counts as what it was left out for.
+ * Returns whether it is told of now.
+ */
+INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u64 at_ns, const struct job *key, u64 entity, u64 s_fence,
+		       const struct scheduler *on)
 {
-	struct queue *record;
+	struct kept *job = make_room(key);
 
-	if (!is_wanted(flags, r, mine, QUEUE))
-		return;
-	record = reserve_kept(mine, sizeof(*record));
-	if (!record)
-		return;
-	*record = *from;
-	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-}
-
-/* A job under rules: it goes into `kept`, from there into the ring, and out again where it is left out. */
-INLINE void track_queue(const struct rules *r, struct counts *mine, u64 at_ns, u64 job, u64 entity, u64 s_fence)
-{
-	struct kept *mine_to_fill;
-	struct job key;
-	long answer;
-
-	fill_job(&key, s_fence);
-	answer = bpf_map_update_elem(&kept, &key, &no_job, BPF_NOEXIST);
-	/* The level before was here. */
-	if (answer == -EEXIST) {
-		count(mine, RECOVERED, -1);
-		return;
-	}
-	mine_to_fill = answer ? 0 : bpf_map_lookup_elem(&kept, &key);
-	if (!mine_to_fill) {
+	if (!job) {
 		leave_out(mine, TABLE_FULL);
-		return;
+		return 0;
 	}
-	fill_queue(&mine_to_fill->queue, at_ns, job, entity, s_fence);
-	mine_to_fill->flags = r->flags;
-	mine_to_fill->slow_ns = r->slow_ns;
-	mine_to_fill->cause = decide(r, &mine_to_fill->queue);
-	if (mine_to_fill->cause != KEPT) {
-		count(mine, mine_to_fill->cause, 1);
-		return;
+	job->cause = cause;
+	job->flags = r->flags;
+	job->has_run = 0;
+	job->dependencies = 0;
+	job->slow_ns = r->slow_ns;
+	if (cause != KEPT) {
+		count(mine, cause, 1);
+	} else {
+		job->tgid = bpf_get_current_pid_tgid() >> 32;
+		job->ring = on ? on->ring : RINGS;
+		if (r->flags & SLOW_ONLY)
+			fill_queue(&job->queue, at_ns, key, entity, s_fence, on);
 	}
-	if (r->flags & TOTALS)
-		total_queue(r, mine, &mine_to_fill->queue);
-	if (!(r->flags & SLOW_ONLY))
-		submit_queue(r->flags, r, mine, &mine_to_fill->queue);
+	/* From here on it can be given up. */
+	*(volatile u64 *)&job->queued_ns = at_ns;
+	if (cause == KEPT && r->flags & TOTALS)
+		total_queue(r, mine, job);
+	return cause == KEPT && !(r->flags & SLOW_ONLY);
 }
 
 /* drm_sched_entity_push_job: in the submitter's own system call. */
-INLINE void record_queue(u64 *args, u64 at_ns, struct counts *mine)
+INLINE void record_queue(u64 *args, struct counts *mine)
 {
-	u64 job = args[0], entity = args[1], s_fence;
+	u64 job = args[0], entity = args[1], s_fence, at_ns;
 	const struct rules *r = rules_in_force();
+	const struct scheduler *on = 0;
 	struct queue *record;
+	struct job key;
+	u32 cause = KEPT;
 
 	if (!r)
 		return;
 	s_fence = read_word(job, places.job_fence);
+	fill_job(&key, s_fence);
 	if (r->flags & TRACK) {
-		track_queue(r, mine, at_ns, job, entity, s_fence);
-		return;
+		/* The level before was here. */
+		if (level && find_kept(&key)) {
+			count(mine, RECOVERED, -1);
+			return;
+		}
+		cause = decide_by_submitter(r, &key);
+	}
+	if (cause == KEPT) {
+		at_ns = bpf_ktime_get_ns();
+		on = scheduler_of(job, at_ns);
+	} else {
+		/* A clock costs more than all else here. */
+		at_ns = LEFT_OUT_NS;
+	}
+	if (r->flags & TRACK) {
+		if (cause == KEPT)
+			cause = decide_by_ring(r, &key, on, at_ns);
+		if (!track_queue(r, mine, cause, at_ns, &key, entity, s_fence, on))
+			return;
 	}
 	if (!is_wanted(r->flags, r, mine, QUEUE))
 		return;
-	record = reserve(mine, sizeof(*record), QUEUE);
+	record = r->flags & TRACK ? reserve_kept(mine, sizeof(*record)) : reserve(mine, sizeof(*record), QUEUE);
 	if (!record)
 		return;
-	fill_queue(record, at_ns, job, entity, s_fence);
+	fill_queue(record, at_ns, &key, entity, s_fence, on);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 PROGRAM(queue, QUEUE)
@@ -132,35 +140,39 @@ INLINE int track_run(const struct rules *r, struct counts *mine, struct kept *jo
 		return 1;
 	}
 	job->run_ns = at_ns;
+	job->has_run = 1;
+	if (job->flags & TOTALS)
+		total_run(r, mine, job, at_ns);
+	if (!(job->flags & SLOW_ONLY))
+		return 0;
 	job->run_tid = bpf_get_current_pid_tgid();
 	job->run_cpu = bpf_get_smp_processor_id();
 	READ(&job->run_job_count, entity, places.queue_length);
-	job->has_run = 1;
-	if (job->flags & TOTALS)
-		total_run(r, mine, &job->queue, at_ns);
-	return job->flags & SLOW_ONLY;
+	return 1;
 }
 
 /* Just before ops->run_job, in a kernel thread or worker. */
-INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
+INLINE void record_run(u64 *args, struct counts *mine)
 {
-	u64 job = args[0], entity = args[1], s_fence;
+	u64 job = args[0], entity = args[1], s_fence, at_ns;
 	const struct rules *r = rules_in_force();
+	struct kept *found = 0;
 	struct run *record;
+	struct job key;
 	u32 flags;
 
 	if (!r)
 		return;
 	flags = r->flags;
 	s_fence = read_word(job, places.job_fence);
+	fill_job(&key, s_fence);
 	if (r->flags & TRACK) {
-		struct kept *found;
-		struct job key;
-
-		fill_job(&key, s_fence);
-		found = bpf_map_lookup_elem(&kept, &key);
+		found = find_kept(&key);
 		if (is_left_out(r, mine, found))
 			return;
+	}
+	at_ns = bpf_ktime_get_ns();
+	if (r->flags & TRACK) {
 		if (found && track_run(r, mine, found, at_ns, entity))
 			return;
 		flags = flags_of(found);
@@ -171,14 +183,28 @@ INLINE void record_run(u64 *args, u64 at_ns, struct counts *mine)
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid());
-	fill_job(&record->job, s_fence);
+	record->job = key;
 	READ(&record->client_id, s_fence, places.client);
 	READ(&record->job_count, entity, places.queue_length);
-	fill_ring(record->name, record->dev, read_word(job, places.job_scheduler));
+	fill_ring(record->name, record->dev, scheduler_of(job, at_ns));
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 PROGRAM(run, RUN)
+
+/* What is kept of a job that was slow is told when it is done. */
+INLINE void submit_queue(u32 flags, const struct rules *r, struct counts *mine, const struct queue *from)
+{
+	struct queue *record;
+
+	if (!is_wanted(flags, r, mine, QUEUE))
+		return;
+	record = reserve_kept(mine, sizeof(*record));
+	if (!record)
+		return;
+	*record = *from;
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+}
 
 /* All that was kept of a slow job, with the times at which it was seen. */
 INLINE void submit_kept(const struct rules *r, struct counts *mine, const struct kept *job)
@@ -251,10 +277,11 @@ INLINE void submit_end(u32 flags, const struct rules *r, struct counts *mine, u1
  * drm_sched_start of 7.2 may be called with an error for jobs whose fence, made again after a reset, ended without. No driver does both;
  * fence_error would tell of it.
  */
-INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
+INLINE void record_done(u64 *args, struct counts *mine)
 {
 	const struct rules *r = rules_in_force();
-	u64 s_fence = args[0], parent;
+	u64 s_fence = args[0], parent, at_ns;
+	struct kept *found = 0;
 	int error = 0;
 	struct job key;
 	u32 flags;
@@ -263,37 +290,45 @@ INLINE void record_done(u64 *args, u64 at_ns, struct counts *mine)
 		return;
 	flags = r->flags;
 	fill_job(&key, s_fence);
+	if (r->flags & TRACK) {
+		found = find_kept(&key);
+		if (is_left_out(r, mine, found)) {
+			if (found)
+				forget(found);
+			return;
+		}
+	}
+	at_ns = bpf_ktime_get_ns();
+	if (r->flags & TRACK) {
+		flags = flags_of(found);
+		if (found && flags & TOTALS)
+			total_done(r, mine, found, at_ns);
+		if (flags & SILENT) {
+			if (found)
+				forget(found);
+			return;
+		}
+	}
 	parent = read_word(s_fence, places.parent);
 	if (parent)
 		READ(&error, parent, places.error);
 	/* What a driver has set itself stays where the hardware's fence has no error, and always in 6.1. */
 	if (!error)
 		READ(&error, s_fence, places.finished_error);
-	if (r->flags & TRACK) {
-		struct kept *found = bpf_map_lookup_elem(&kept, &key);
+	if (found) {
+		/* One that may yet turn out to have failed is told of. */
+		int is_quick = flags & SLOW_ONLY && at_ns - found->queued_ns < found->slow_ns && !error && parent;
 
-		if (is_left_out(r, mine, found)) {
-			if (found)
-				bpf_map_delete_elem(&kept, &key);
+		if (is_quick)
+			count(mine, QUICK, events_of(found) + 1);
+		else if (flags & SLOW_ONLY)
+			submit_kept(r, mine, found);
+		forget(found);
+		if (is_quick)
 			return;
-		}
-		flags = flags_of(found);
-		if (found) {
-			if (flags & TOTALS)
-				total_done(r, mine, found, at_ns);
-			/* One that may yet turn out to have failed is told of. */
-			if (flags & SLOW_ONLY && at_ns - found->queue.head.at_ns < found->slow_ns && !error && parent) {
-				count(mine, QUICK, events_of(found) + 1);
-				bpf_map_delete_elem(&kept, &key);
-				return;
-			}
-			if (flags & SLOW_ONLY)
-				submit_kept(r, mine, found);
-			bpf_map_delete_elem(&kept, &key);
-		}
-		if (error || !parent)
-			bpf_map_update_elem(&failing, &key, &flags, 0);
 	}
+	if (r->flags & TRACK && (error || !parent))
+		bpf_map_update_elem(&failing, &key, &flags, 0);
 	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
 }
 PROGRAM(done, DONE)
@@ -309,31 +344,34 @@ INLINE void keep_dependency(struct counts *mine, struct kept *job, u64 at_ns, u1
 	}
 	to = &job->dependency[at];
 	to->at_ns = at_ns;
-	READ(&to->ctx, fence, places.context);
-	READ(&to->seqno, fence, places.seqno);
+	read_fence((struct job *)&to->ctx, fence, places.context, places.seqno);
 	to->tid = bpf_get_current_pid_tgid();
 	to->cpu = bpf_get_smp_processor_id();
 	to->type = type;
 	job->dependencies = at + 1;
 }
 
-INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 type)
+INLINE void record_dependency(u64 *args, struct counts *mine, u16 type)
 {
 	u64 job = args[0], fence = args[1];
 	const struct rules *r = rules_in_force();
 	struct dependency *record;
+	struct kept *found = 0;
 	struct job key;
 	u32 flags;
+	u64 at_ns;
 
 	if (!r)
 		return;
 	flags = r->flags;
 	fill_job(&key, read_word(job, places.job_fence));
 	if (r->flags & TRACK) {
-		struct kept *found = bpf_map_lookup_elem(&kept, &key);
-
+		found = find_kept(&key);
 		if (is_left_out(r, mine, found))
 			return;
+	}
+	at_ns = bpf_ktime_get_ns();
+	if (r->flags & TRACK) {
 		flags = flags_of(found);
 		if (found && flags & SLOW_ONLY) {
 			keep_dependency(mine, found, at_ns, type, fence);
@@ -347,22 +385,21 @@ INLINE void record_dependency(u64 *args, u64 at_ns, struct counts *mine, u16 typ
 		return;
 	fill_head(&record->head, &record->common, at_ns, type, sizeof(*record), bpf_get_current_pid_tgid());
 	record->job = key;
-	READ(&record->ctx, fence, places.context);
-	READ(&record->seqno, fence, places.seqno);
+	read_fence((struct job *)&record->ctx, fence, places.context, places.seqno);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
 /* drm_sched_entity_push_job, once for each dependency, behind queue. Linux 6.17 and later. */
-INLINE void record_add_dep(u64 *args, u64 at_ns, struct counts *mine)
+INLINE void record_add_dep(u64 *args, struct counts *mine)
 {
-	record_dependency(args, at_ns, mine, ADD_DEP);
+	record_dependency(args, mine, ADD_DEP);
 }
 PROGRAM(add_dep, ADD_DEP)
 
 /* drm_sched_entity_pop_job: its turn has come, and what it waits for has not signalled. */
-INLINE void record_unschedulable(u64 *args, u64 at_ns, struct counts *mine)
+INLINE void record_unschedulable(u64 *args, struct counts *mine)
 {
-	record_dependency(args, at_ns, mine, UNSCHEDULABLE);
+	record_dependency(args, mine, UNSCHEDULABLE);
 }
 PROGRAM(unschedulable, UNSCHEDULABLE)
 
@@ -371,10 +408,10 @@ PROGRAM(unschedulable, UNSCHEDULABLE)
  * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done. Under rules
  * only fences of jobs that are kept are told of; others may be no job's.
  */
-INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
+INLINE void record_fence_error(u64 *args, struct counts *mine)
 {
 	const struct rules *r;
-	u64 fence = args[0];
+	u64 fence = args[0], at_ns;
 	struct job key;
 	u32 flags;
 	int error;
@@ -386,10 +423,10 @@ INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 	if (!r)
 		return;
 	flags = r->flags;
-	READ(&key.fence_context, fence, places.context);
-	READ(&key.fence_seqno, fence, places.seqno);
+	at_ns = bpf_ktime_get_ns();
+	read_fence(&key, fence, places.context, places.seqno);
 	if (flags & TRACK) {
-		struct kept *found = bpf_map_lookup_elem(&kept, &key);
+		struct kept *found = find_kept(&key);
 
 		if (found) {
 			u32 cause = found->cause;
@@ -399,7 +436,7 @@ INLINE void record_fence_error(u64 *args, u64 at_ns, struct counts *mine)
 				total_done(r, mine, found, at_ns);
 			if (cause == KEPT && flags & SLOW_ONLY)
 				submit_kept(r, mine, found);
-			bpf_map_delete_elem(&kept, &key);
+			forget(found);
 			if (cause != KEPT)
 				return;
 		} else {
@@ -424,7 +461,7 @@ int process_fork(u64 *args)
 {
 	const struct rules *r = rules_in_force();
 	u32 parent = bpf_get_current_pid_tgid() >> 32, child;
-	struct list_key key = {};
+	struct number_key key = {};
 	u64 *found, verdict;
 	long answer;
 
@@ -435,14 +472,14 @@ int process_fork(u64 *args)
 		return 0;
 	key.generation = r->generation;
 	key.subject = PID;
-	*(u64 *)key.text = parent;
-	found = bpf_map_lookup_elem(&lists, &key);
+	key.number = parent;
+	found = bpf_map_lookup_elem(&numbers, &key);
 	if (!found)
 		return 0;
 	verdict = *found;
-	*(u64 *)key.text = child;
+	key.number = child;
 	/* What is denied stays so, whoever its parent is. */
-	answer = bpf_map_update_elem(&lists, &key, &verdict, verdict == DENIED ? 0 : BPF_NOEXIST);
+	answer = bpf_map_update_elem(&numbers, &key, &verdict, verdict == DENIED ? 0 : BPF_NOEXIST);
 	if (answer && answer != -EEXIST) {
 		struct counts *mine = my_counts();
 
@@ -457,7 +494,7 @@ SEC("raw_tp/process_free")
 int process_free(u64 *args)
 {
 	const struct rules *r = rules_in_force();
-	struct list_key key = {};
+	struct number_key key = {};
 	u32 pid, tgid;
 
 	if (!r || !has_list(r, PID))
@@ -468,8 +505,8 @@ int process_free(u64 *args)
 		return 0;
 	key.generation = r->generation;
 	key.subject = PID;
-	*(u64 *)key.text = tgid;
-	bpf_map_delete_elem(&lists, &key);
+	key.number = tgid;
+	bpf_map_delete_elem(&numbers, &key);
 	return 0;
 }
 
@@ -480,16 +517,15 @@ int process_free(u64 *args)
 SEC("raw_tp/give_up")
 int give_up(u64 *args)
 {
-	struct job key = { .fence_context = args[0], .fence_seqno = args[1] };
 	const struct rules *r = rules_in_force();
 	struct counts *mine = my_counts();
 	struct kept *found;
 
 	if (!r || !mine)
 		return 0;
-	found = bpf_map_lookup_elem(&kept, &key);
+	found = find_word(args[0]);
 	/* One that is being filled has no time yet. */
-	if (!found || !found->queue.head.at_ns || found->queue.head.at_ns >= args[2])
+	if (!found || !found->queued_ns || found->queued_ns >= args[1])
 		return 0;
 	if (found->cause == KEPT) {
 		if (found->flags & SLOW_ONLY)
@@ -497,7 +533,8 @@ int give_up(u64 *args)
 		if (found->flags & TOTALS)
 			total_gone(r, mine, found, bpf_ktime_get_ns());
 	}
-	return !bpf_map_delete_elem(&kept, &key);
+	forget(found);
+	return 1;
 }
 
 /*

@@ -8,7 +8,8 @@
 #ifndef GPUSCOPE_RULES_H
 #define GPUSCOPE_RULES_H
 
-#include "jobs.h"
+#include "kept.h"
+#include "rings.h"
 
 /* What a list is of. */
 enum subject { PID, UID, CGROUP, COMM, DEVICE, RING, RING_SAMPLE, STEM };
@@ -66,8 +67,8 @@ INLINE const struct rules *rules_in_force(void)
 	return bpf_map_lookup_elem(&rules, &key);
 }
 
-/* Numbers stand in the first bytes of the text, names are filled up with zeros; a ring is its name and, in the last 32 bytes, its device
- * or zeros for any. A stem is the letters that a ring's name begins with: `vcs` of `vcs17`. */
+/* Names are filled up with zeros; a ring is its name and its device or zeros for any. A stem is the letters that a ring's name begins with:
+ * `vcs` of `vcs17`. */
 struct list_key {
 	u32 generation;
 	u32 subject;
@@ -75,7 +76,21 @@ struct list_key {
 	char dev[32];
 };
 
+/* Of processes, users and cgroups. */
+struct number_key {
+	u32 generation;
+	u32 subject;
+	u64 number;
+};
+
 enum { ALLOWED = 1, DENIED = 2 };
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 8192);
+	TYPE(key, struct number_key);
+	TYPE(value, u64);
+} numbers SEC(".maps");
 
 struct {
 	NUMBER(type, BPF_MAP_TYPE_HASH);
@@ -95,40 +110,6 @@ struct {
 	TYPE(key, u32);
 	TYPE(value, struct limit);
 } limit SEC(".maps");
-
-/* An event of a job that is recorded only if it takes long. */
-struct kept_dependency {
-	u64 at_ns;
-	u64 ctx;
-	u64 seqno;
-	u32 tid;
-	u16 cpu;
-	u16 type;
-};
-#define DEPENDENCIES 4
-
-/* A job in flight. */
-struct kept {
-	u32 cause;	/* KEPT, or why it is left out */
-	u16 has_run;
-	u16 dependencies;
-	u64 run_ns;
-	u32 run_tid;
-	u32 run_cpu;
-	u32 run_job_count;
-	u32 flags;	/* of the rules that it was queued under: they hold to its end */
-	u64 slow_ns;
-	struct queue queue;
-	struct kept_dependency dependency[DEPENDENCIES];
-};
-const struct kept no_job = {};
-
-struct {
-	NUMBER(type, BPF_MAP_TYPE_HASH);
-	NUMBER(max_entries, 8192);
-	TYPE(key, struct job);
-	TYPE(value, struct kept);
-} kept SEC(".maps");
 
 /* Jobs that are done and whose fence has yet to tell of an error, and the flags that they were queued under. */
 struct {
@@ -163,25 +144,19 @@ INLINE int has_list(const struct rules *r, u32 subject)
 
 INLINE int number_is_kept_out(const struct rules *r, u32 subject, u64 number)
 {
-	struct list_key key;
+	struct number_key key = { .generation = r->generation, .subject = subject, .number = number };
 
-	if (!has_list(r, subject))
-		return 0;
-	__builtin_memset(&key, 0, sizeof(key));
-	key.generation = r->generation;
-	key.subject = subject;
-	*(u64 *)key.text = number;
-	return is_kept_out(r, subject, bpf_map_lookup_elem(&lists, &key));
+	return is_kept_out(r, subject, bpf_map_lookup_elem(&numbers, &key));
 }
 
 /* A ring's entry: of this device, or of any. */
-INLINE const u64 *find_ring(const struct rules *r, u32 subject, const struct queue *job)
+INLINE const u64 *find_ring(const struct rules *r, u32 subject, const struct ring_names *of)
 {
 	struct list_key key = { .generation = r->generation, .subject = subject };
 	const u64 *found;
 
-	__builtin_memcpy(key.text, job->name, sizeof(key.text));
-	__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
+	__builtin_memcpy(key.text, of->name, sizeof(key.text));
+	__builtin_memcpy(key.dev, of->dev, sizeof(key.dev));
 	found = bpf_map_lookup_elem(&lists, &key);
 	if (found)
 		return found;
@@ -189,46 +164,54 @@ INLINE const u64 *find_ring(const struct rules *r, u32 subject, const struct que
 	return bpf_map_lookup_elem(&lists, &key);
 }
 
-INLINE int is_filtered(const struct rules *r, const struct queue *job)
+/* Whether what is decided hangs on the ring's names. */
+INLINE int asks_for_ring(const struct rules *r)
 {
-	struct list_key key;
+	return (r->allow | r->deny) & (1u << DEVICE | 1u << RING | 1u << RING_SAMPLE | 1u << STEM);
+}
 
-	if (!(r->allow | r->deny))
-		return 0;
-	if (number_is_kept_out(r, PID, job->tgid) || number_is_kept_out(r, UID, job->uid) ||
-	    number_is_kept_out(r, CGROUP, job->cgroup))
-		return 1;
-	if (has_list(r, COMM)) {
-		__builtin_memset(&key, 0, sizeof(key));
-		key.generation = r->generation;
-		key.subject = COMM;
-		__builtin_memcpy(key.text, job->comm, sizeof(job->comm));
-		if (is_kept_out(r, COMM, bpf_map_lookup_elem(&lists, &key)))
-			return 1;
-	}
+INLINE int ring_is_kept_out(const struct rules *r, const struct ring_names *of)
+{
+	struct list_key key = { .generation = r->generation };
+
 	if (has_list(r, DEVICE)) {
-		__builtin_memset(&key, 0, sizeof(key));
-		key.generation = r->generation;
 		key.subject = DEVICE;
-		__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
+		__builtin_memcpy(key.dev, of->dev, sizeof(key.dev));
 		if (is_kept_out(r, DEVICE, bpf_map_lookup_elem(&lists, &key)))
 			return 1;
 	}
 	if (has_list(r, STEM)) {
 		u32 i, is_letter = 1;
 
-		__builtin_memset(&key, 0, sizeof(key));
-		key.generation = r->generation;
+		__builtin_memset(key.dev, 0, sizeof(key.dev));
 		key.subject = STEM;
 #pragma unroll
 		for (i = 0; i < sizeof(key.text); i++) {
-			is_letter &= job->name[i] >= 'a' && job->name[i] <= 'z';
-			key.text[i] = is_letter ? job->name[i] : 0;
+			is_letter &= of->name[i] >= 'a' && of->name[i] <= 'z';
+			key.text[i] = is_letter ? of->name[i] : 0;
 		}
 		if (is_kept_out(r, STEM, bpf_map_lookup_elem(&lists, &key)))
 			return 1;
 	}
-	return has_list(r, RING) && is_kept_out(r, RING, find_ring(r, RING, job));
+	return has_list(r, RING) && is_kept_out(r, RING, find_ring(r, RING, of));
+}
+
+/* In the submitter's own system call. */
+INLINE int submitter_is_kept_out(const struct rules *r)
+{
+	if (has_list(r, PID) && number_is_kept_out(r, PID, bpf_get_current_pid_tgid() >> 32))
+		return 1;
+	if (has_list(r, UID) && number_is_kept_out(r, UID, (u32)bpf_get_current_uid_gid()))
+		return 1;
+	if (has_list(r, CGROUP) && number_is_kept_out(r, CGROUP, bpf_get_current_cgroup_id()))
+		return 1;
+	if (has_list(r, COMM)) {
+		struct list_key key = { .generation = r->generation, .subject = COMM };
+
+		bpf_get_current_comm(key.text, 16);
+		return is_kept_out(r, COMM, bpf_map_lookup_elem(&lists, &key));
+	}
+	return 0;
 }
 
 /* The same for the same job, whoever asks; evenly spread over 32 bits (the last step of MurmurHash3). */
@@ -243,17 +226,17 @@ INLINE u32 hash_of(const struct job *job)
 	return hash >> 32;
 }
 
-INLINE int is_sampled_out(const struct rules *r, const struct queue *job)
+INLINE int is_sampled_out(const struct rules *r, const struct job *job, const struct ring_names *of)
 {
 	u64 below = r->sample_below;
 
 	if (has_list(r, RING_SAMPLE)) {
-		const u64 *found = find_ring(r, RING_SAMPLE, job);
+		const u64 *found = find_ring(r, RING_SAMPLE, of);
 
 		if (found)
 			below = *found;
 	}
-	return hash_of(&job->job) >= below;
+	return hash_of(job) >= below;
 }
 
 /* Tries until no other processor was faster; after so many in vain the job is left out as if over the limit. */
@@ -303,24 +286,38 @@ INLINE int is_over_window(const struct rules *r, struct limit *state, u64 now_ns
 	return 1;
 }
 
-/* Why a job is left out, or KEPT. */
-INLINE u32 decide(const struct rules *r, const struct queue *job)
+/*
+ * Why a job is left out, or KEPT: first by what is known of it without its ring's names, which cost a look into a table.
+ */
+INLINE u32 decide_by_submitter(const struct rules *r, const struct job *job)
+{
+	if (r->allow | r->deny && submitter_is_kept_out(r))
+		return FILTERED;
+	return !asks_for_ring(r) && hash_of(job) >= r->sample_below ? SAMPLED_OUT : KEPT;
+}
+
+/* Then by these, and last by the limit, which only jobs use up that nothing else leaves out. */
+INLINE u32 decide_by_ring(const struct rules *r, const struct job *job, const struct scheduler *on, u64 at_ns)
 {
 	u32 zero = 0;
 	struct limit *state;
 
-	if (is_filtered(r, job))
-		return FILTERED;
-	if (is_sampled_out(r, job))
-		return SAMPLED_OUT;
+	if (asks_for_ring(r)) {
+		if (!on)
+			return TABLE_FULL;
+		if (ring_is_kept_out(r, &on->names))
+			return FILTERED;
+		if (is_sampled_out(r, job, &on->names))
+			return SAMPLED_OUT;
+	}
 	if (!(r->flags & (BUCKET | WINDOW)))
 		return KEPT;
 	state = bpf_map_lookup_elem(&limit, &zero);
 	if (!state)
 		return KEPT;
-	if (r->flags & BUCKET && is_over_bucket(r, state, job->head.at_ns))
+	if (r->flags & BUCKET && is_over_bucket(r, state, at_ns))
 		return RATE_LIMITED;
-	if (r->flags & WINDOW && is_over_window(r, state, job->head.at_ns))
+	if (r->flags & WINDOW && is_over_window(r, state, at_ns))
 		return RATE_LIMITED;
 	return KEPT;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /*
- * What jobs take, added up: a histogram for each device, ring, process and stage, and each ring's depth and busy time. Read by
+ * What jobs take, added up: a histogram for each ring, process and stage, and each ring's depth and busy time. Read by
  * crates/sys/src/bpf/jobs/totals.rs.
  */
 #ifndef GPUSCOPE_TOTALS_H
@@ -13,11 +13,9 @@ enum stage { QUEUED, IN_FLIGHT, WHOLE };
 
 struct total_key {
 	u32 window;
-	u32 stage;
+	u32 ring;
 	u32 tgid;
 	u32 pad;
-	char name[24];
-	char dev[32];
 };
 
 /*
@@ -25,48 +23,29 @@ struct total_key {
  */
 #define BUCKETS 304
 struct total {
-	u64 jobs;
 	u64 sum_ns;
 	u64 min_inverted_ns;	/* ~min, so that 0 is none yet, and both are the greatest */
 	u64 max_ns;
 	u32 bucket[BUCKETS];
 };
-const struct total no_total = {};
+
+/* By stage, of the jobs of a process on a ring. */
+struct total_of_stages {
+	struct total of[3];
+};
+const struct total_of_stages no_total = {};
 
 struct {
 	NUMBER(type, BPF_MAP_TYPE_HASH);
-	NUMBER(max_entries, 1024);
+	NUMBER(max_entries, 512);
 	TYPE(key, struct total_key);
-	TYPE(value, struct total);
+	TYPE(value, struct total_of_stages);
 } totals SEC(".maps");
 
-struct ring_key {
-	char name[24];
-	char dev[32];
-};
-
 /*
- * Of busy time only the sum is kept: each time at which the ring gets its first job is taken off, each at which its last is done is added.
- * In whatever order processors come by, it adds up; while jobs are in flight, now is to be added.
+ * Of a ring's busy time only the sum is kept: each time at which the ring gets its first job is taken off, each at which its last is done is
+ * added. In whatever order processors come by, it adds up; while jobs are in flight, now is to be added.
  */
-struct ring_state {
-	u64 waiting;
-	u64 in_flight;
-	u64 peak_waiting;
-	u64 peak_in_flight;
-	u64 busy_ns;
-	u64 done;
-	u32 window;	/* of the peaks */
-	u32 pad;
-};
-const struct ring_state no_ring = {};
-
-struct {
-	NUMBER(type, BPF_MAP_TYPE_HASH);
-	NUMBER(max_entries, 256);
-	TYPE(key, struct ring_key);
-	TYPE(value, struct ring_state);
-} rings SEC(".maps");
 
 INLINE void raise_to(u64 *greatest, u64 value)
 {
@@ -99,18 +78,10 @@ INLINE u32 bucket_of(u64 ns)
 	return bucket < BUCKETS ? bucket : BUCKETS - 1;
 }
 
-INLINE struct ring_state *ring_of(const struct rules *r, struct counts *mine, const struct queue *job)
+INLINE struct ring_state *ring_of(const struct rules *r, struct counts *mine, u32 ring)
 {
-	struct ring_state *state;
-	struct ring_key key;
+	struct ring_state *state = bpf_map_lookup_elem(&rings, &ring);
 
-	__builtin_memcpy(key.name, job->name, sizeof(key.name));
-	__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
-	state = bpf_map_lookup_elem(&rings, &key);
-	if (!state) {
-		bpf_map_update_elem(&rings, &key, &no_ring, BPF_NOEXIST);
-		state = bpf_map_lookup_elem(&rings, &key);
-	}
 	if (!state) {
 		count(mine, TABLE_FULL, 1);
 		return 0;
@@ -124,24 +95,24 @@ INLINE struct ring_state *ring_of(const struct rules *r, struct counts *mine, co
 	return state;
 }
 
-INLINE void add_up(const struct rules *r, struct counts *mine, const struct queue *job, u32 stage, u64 ns)
+INLINE struct total_of_stages *totals_of(const struct rules *r, struct counts *mine, const struct kept *job)
 {
-	struct total_key key = { .window = r->window, .stage = stage, .tgid = job->tgid };
-	struct total *total;
+	struct total_key key = { .window = r->window, .ring = job->ring, .tgid = job->tgid };
+	struct total_of_stages *found = bpf_map_lookup_elem(&totals, &key);
+
+	if (found)
+		return found;
+	bpf_map_update_elem(&totals, &key, &no_total, BPF_NOEXIST);
+	found = bpf_map_lookup_elem(&totals, &key);
+	if (!found)
+		count(mine, TABLE_FULL, 1);
+	return found;
+}
+
+INLINE void add_up(struct total *total, u64 ns)
+{
 	u32 bucket = bucket_of(ns);
 
-	__builtin_memcpy(key.name, job->name, sizeof(key.name));
-	__builtin_memcpy(key.dev, job->dev, sizeof(key.dev));
-	total = bpf_map_lookup_elem(&totals, &key);
-	if (!total) {
-		bpf_map_update_elem(&totals, &key, &no_total, BPF_NOEXIST);
-		total = bpf_map_lookup_elem(&totals, &key);
-	}
-	if (!total) {
-		count(mine, TABLE_FULL, 1);
-		return;
-	}
-	__sync_fetch_and_add(&total->jobs, 1);
 	__sync_fetch_and_add(&total->sum_ns, ns);
 	raise_to(&total->min_inverted_ns, ~ns);
 	raise_to(&total->max_ns, ns);
@@ -149,49 +120,57 @@ INLINE void add_up(const struct rules *r, struct counts *mine, const struct queu
 		__sync_fetch_and_add(&total->bucket[bucket], 1);
 }
 
-INLINE void total_queue(const struct rules *r, struct counts *mine, const struct queue *job)
+INLINE void total_queue(const struct rules *r, struct counts *mine, const struct kept *job)
 {
-	struct ring_state *state = ring_of(r, mine, job);
+	struct ring_state *state = ring_of(r, mine, job->ring);
 
 	if (state)
 		raise_to(&state->peak_waiting, __sync_fetch_and_add(&state->waiting, 1) + 1);
 }
 
-INLINE void total_run(const struct rules *r, struct counts *mine, const struct queue *job, u64 run_ns)
+INLINE void total_run(const struct rules *r, struct counts *mine, const struct kept *job, u64 run_ns)
 {
-	struct ring_state *state = ring_of(r, mine, job);
+	struct ring_state *state = ring_of(r, mine, job->ring);
+	struct total_of_stages *total;
+	u64 before;
 
 	if (!state)
 		return;
 	__sync_fetch_and_add(&state->waiting, -1);
-	u64 before = __sync_fetch_and_add(&state->in_flight, 1);
+	before = __sync_fetch_and_add(&state->in_flight, 1);
 	if (!before)
 		__sync_fetch_and_add(&state->busy_ns, -run_ns);
 	raise_to(&state->peak_in_flight, before + 1);
-	add_up(r, mine, job, QUEUED, run_ns - job->head.at_ns);
+	total = totals_of(r, mine, job);
+	if (total)
+		add_up(&total->of[QUEUED], run_ns - job->queued_ns);
 }
 
 INLINE void total_done(const struct rules *r, struct counts *mine, const struct kept *job, u64 done_ns)
 {
-	struct ring_state *state = ring_of(r, mine, &job->queue);
+	struct ring_state *state = ring_of(r, mine, job->ring);
+	struct total_of_stages *total;
 
 	if (!state)
 		return;
-	if (job->has_run) {
-		if (__sync_fetch_and_add(&state->in_flight, -1) == 1)
-			__sync_fetch_and_add(&state->busy_ns, done_ns);
-		add_up(r, mine, &job->queue, IN_FLIGHT, done_ns - job->run_ns);
-		add_up(r, mine, &job->queue, WHOLE, done_ns - job->queue.head.at_ns);
-	} else {
-		__sync_fetch_and_add(&state->waiting, -1);
-	}
 	__sync_fetch_and_add(&state->done, 1);
+	if (!job->has_run) {
+		__sync_fetch_and_add(&state->waiting, -1);
+		return;
+	}
+	if (__sync_fetch_and_add(&state->in_flight, -1) == 1)
+		__sync_fetch_and_add(&state->busy_ns, done_ns);
+	total = totals_of(r, mine, job);
+	if (!total)
+		return;
+	add_up(&total->of[IN_FLIGHT], done_ns - job->run_ns);
+	add_up(&total->of[WHOLE], done_ns - job->queued_ns);
 }
 
 /* A job of which no end is seen: its times are not known. */
 INLINE void total_gone(const struct rules *r, struct counts *mine, const struct kept *job, u64 now_ns)
 {
-	struct ring_state *state = ring_of(r, mine, &job->queue);
+	struct ring_state *state = ring_of(r, mine, job->ring);
 
 	if (!state)
 		return;

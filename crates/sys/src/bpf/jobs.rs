@@ -2,6 +2,7 @@
 
 mod cost;
 mod ends;
+mod kept;
 mod made;
 mod rules;
 mod totals;
@@ -16,6 +17,7 @@ use super::object::{Aligned, Attached, Loaded, Programs, Tracepoints, member_pla
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
 use ends::Ends;
+use kept::LeftOut;
 use rules::InForce;
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
@@ -85,6 +87,9 @@ const PROGRAMS: [(&str, &[&str], bool); 6] = [
 
 const FENCE_ERROR: &str = "fence_error";
 
+/// Programs of tracepoints that tasks and interrupts pass.
+const ENDS: [&str; 2] = ["done", FENCE_ERROR];
+
 /// The number of its records' layout.
 const FENCE_ERROR_TYPE: u16 = 6;
 
@@ -93,10 +98,6 @@ const RECENT_BITS: u32 = 12;
 
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
-
-/// Where a job's flags and its record are in `struct kept`.
-const KEPT_FLAGS: usize = 28;
-const KEPT_HEAD: usize = 40;
 
 /// Length of `struct dependency` in `jobs.bpf.c` behind its head.
 const DEPENDENCY: usize = 40;
@@ -119,7 +120,7 @@ pub struct JobFields {
 /// A record as a program wrote it.
 #[derive(Clone, Copy, Debug)]
 pub struct JobRecord<'a> {
-    /// CLOCK_MONOTONIC, taken before all else.
+    /// CLOCK_MONOTONIC: taken first, or under rules as soon as it is known that the job is not left out.
     pub at_ns: u64,
     /// The processor.
     pub cpu: u16,
@@ -145,12 +146,15 @@ pub struct Jobs {
     ring: Ring,
     recent: Recent,
     ends: Ends,
+    left_out: LeftOut,
     /// Gives up jobs of which no end is seen.
     give_up: Option<Loaded>,
     /// So many jobs were put in by hand.
     made: u64,
-    /// By level; what was added later stands with the last.
-    attached: Vec<Vec<Attached>>,
+    /// Of the first level.
+    attached: Vec<Attached>,
+    /// Of the later ones.
+    later: Vec<Attached>,
     followers: Vec<Attached>,
     checked_ns: u64,
     in_force: InForce,
@@ -217,15 +221,18 @@ impl Jobs {
             ring,
             recent: Recent::default(),
             ends: Ends::default(),
+            left_out: LeftOut::default(),
             give_up: None,
             made: 0,
             attached: Vec::new(),
+            later: Vec::new(),
             followers: Vec::new(),
             checked_ns: 0,
             in_force: InForce::default(),
         };
-        jobs.attach_level()?;
-        jobs.attach_level()?;
+        jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?, |_| true)?;
+        let is_needed_twice = |program: &str| is_preempted_in_tracepoints(roots) || ENDS.contains(&program);
+        jobs.later = attach_all(&jobs.programs.with_constants(&jobs.constants(1))?, is_needed_twice)?;
         jobs.set_rules(rules)?;
         Ok(jobs)
     }
@@ -300,25 +307,30 @@ impl Jobs {
     /// [`BpfError`] when the kernel refuses.
     pub fn oldest_kept_ns(&mut self, too_old_ns: u64) -> Result<Option<u64>, BpfError> {
         let (mut oldest, mut too_old) = (None, Vec::new());
-        let each = |key: &[u8], value: &[u8]| {
-            let Some((at_ns, is_told_late)) = kept(value) else { return };
+        let jobs = self.programs.map("kept")?;
+        let now_ns = monotonic_ns();
+        let taken = kept::places(self.programs.map("sets")?)?;
+        self.left_out.retain(&taken.iter().map(|(_, word)| *word).collect());
+        for (place, word) in taken {
+            let value = jobs.get(&place.to_ne_bytes()).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
+            let Some((at_ns, is_told_late)) = value.as_deref().and_then(kept::parse) else { continue };
             // One that is being filled has no time yet: that comes soon, and is now.
             if at_ns == 0 {
-                return;
+                continue;
             }
+            let at_ns = self.left_out.queued_ns(word, at_ns, now_ns);
             if at_ns < too_old_ns {
-                too_old.push(key.to_vec());
+                too_old.push(word);
             } else if is_told_late {
                 oldest = Some(oldest.map_or(at_ns, |oldest: u64| oldest.min(at_ns)));
             }
-        };
-        self.programs.map("kept")?.each(each).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        }
         self.give_up(&too_old, too_old_ns)?;
         Ok(oldest)
     }
 
     /// The programs do it: none of them may see a job half gone.
-    fn give_up(&mut self, jobs: &[Vec<u8>], before_ns: u64) -> Result<(), BpfError> {
+    fn give_up(&mut self, jobs: &[u64], before_ns: u64) -> Result<(), BpfError> {
         if jobs.is_empty() {
             return Ok(());
         }
@@ -326,11 +338,8 @@ impl Jobs {
             self.give_up = Some(self.programs.with_constants(&self.constants(0))?.load("give_up")?);
         }
         let Some(program) = &self.give_up else { return Ok(()) };
-        for key in jobs {
-            let mut words = key.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(*word.first_chunk()?)));
-            if let (Some(context), Some(seqno)) = (words.next(), words.next()) {
-                program.run(&[context, seqno, before_ns])?;
-            }
+        for word in jobs {
+            program.run(&[*word, before_ns])?;
         }
         // One that ended at this moment is in the ring then.
         self.in_force.wait_for_readers();
@@ -346,13 +355,6 @@ impl Jobs {
     fn constants(&self, level: u32) -> [(&'static str, Vec<u8>); 2] {
         let places = self.places.iter().flat_map(|place| place.to_ne_bytes()).collect();
         [("places", places), ("level", level.to_ne_bytes().to_vec())]
-    }
-
-    /// Attaches all programs once more, behind those that are there: the kernel calls them in the order in which they were attached.
-    fn attach_level(&mut self) -> Result<(), BpfError> {
-        let programs = self.programs.with_constants(&self.constants(self.attached.len() as u32))?;
-        self.attached.push(attach_all(&programs)?);
-        Ok(())
     }
 
     /// Which fields this kernel fills.
@@ -391,27 +393,28 @@ impl Jobs {
         JobsRead { records, complete_at_ns }
     }
 
-    /// Where the kernel has passed a program over, two of it are not enough: those who hold the processor while one is inside of the first
-    /// may be preempted in the second. One more at a time: loading takes milliseconds. Kernels before 7.0 hardly ever come here.
+    /// Where the kernel has passed a program over, those of it that there are are not enough: those who hold the processor while one is inside
+    /// of the first may be preempted in the next. One more at a time: loading takes milliseconds. The kernel calls them in the order in
+    /// which they were attached. Kernels before 7.0 hardly ever come here.
     fn reinforce(&mut self) -> Result<(), BpfError> {
-        let first = self.attached.first().map(Vec::as_slice).unwrap_or_default();
-        for (program, tracepoints, _) in PROGRAMS {
-            let Some(of) = first.iter().find(|of| of.name() == program) else { continue };
-            let count = self.attached.iter().flatten().filter(|of| of.name() == program).count();
-            if program != FENCE_ERROR && count < LEVELS && of.count_misses()? > 0 {
-                let programs = self.programs.with_constants(&self.constants(count as u32))?;
-                if let (Some(last), Some(more)) = (self.attached.last_mut(), programs.attach(program, tracepoints)?) {
-                    last.push(more);
-                }
-                return Ok(());
+        for of in &self.attached {
+            let program = of.name();
+            let level = 1 + self.later.iter().filter(|of| of.name() == program).count();
+            if program == FENCE_ERROR || level >= LEVELS || of.count_misses()? == 0 {
+                continue;
             }
+            let Some((_, tracepoints, _)) = PROGRAMS.iter().find(|(name, ..)| *name == program) else { continue };
+            let programs = self.programs.with_constants(&self.constants(level as u32))?;
+            let more = programs.attach(program, tracepoints)?;
+            self.later.extend(more);
+            return Ok(());
         }
         Ok(())
     }
 
     /// How often programs of the first level were passed over; that for errors left out, which is called for every fence.
     fn count_misses(&self) -> Result<u64, BpfError> {
-        let of_jobs = self.attached.iter().take(1).flatten().filter(|program| program.name() != FENCE_ERROR);
+        let of_jobs = self.attached.iter().filter(|program| program.name() != FENCE_ERROR);
         of_jobs.map(Attached::count_misses).sum()
     }
 
@@ -444,10 +447,19 @@ impl Jobs {
     }
 }
 
-/// Loads and attaches all programs.
-fn attach_all(programs: &Programs) -> Result<Vec<Attached>, BpfError> {
+/// Whether tasks may be preempted within a tracepoint's programs: from Linux 7.0 on (`__DECLARE_TRACE`, include/linux/tracepoint.h, holds RCU's
+/// fast SRCU lock instead of switching preemption off). Before, only an interrupt can come in between, and what interrupts tell are ends. A
+/// release that cannot be read counts as a new one: that costs time alone.
+fn is_preempted_in_tracepoints(roots: &Roots) -> bool {
+    let release = crate::read_text(roots.proc("sys/kernel/osrelease")).unwrap_or_default();
+    let major = release.split('.').next().and_then(|major| major.trim().parse::<u32>().ok());
+    major.is_none_or(|major| major >= 7)
+}
+
+/// Loads and attaches those programs that are wanted.
+fn attach_all(programs: &Programs, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Attached>, BpfError> {
     let mut all = Vec::new();
-    for (program, tracepoints, is_needed) in PROGRAMS {
+    for (program, tracepoints, is_needed) in PROGRAMS.into_iter().filter(|(program, ..)| is_wanted(program)) {
         match programs.attach(program, tracepoints)? {
             Some(attached) => all.push(attached),
             None if is_needed => {
@@ -506,13 +518,6 @@ fn record(bytes: &[u8]) -> Option<(JobRecord<'_>, bool)> {
     let is_later = u32::from_ne_bytes(*rest.first_chunk()?) != 0;
     let data = data.get(..usize::from(u16::from_ne_bytes(*size)))?;
     Some((JobRecord { at_ns: u64::from_ne_bytes(*at_ns), cpu: u16::from_ne_bytes(*cpu), data }, is_later))
-}
-
-/// Of `struct kept`: when the job was queued, and whether it is told of when it is done.
-fn kept(value: &[u8]) -> Option<(u64, bool)> {
-    let half = |at: usize| Some(u32::from_ne_bytes(*value.get(at..)?.first_chunk()?));
-    let at_ns = u64::from_ne_bytes(*value.get(KEPT_HEAD..)?.first_chunk()?);
-    Some((at_ns, half(0)? == 0 && half(KEPT_FLAGS)? & rules::SLOW_ONLY != 0))
 }
 
 /// How many processors there may ever be.

@@ -6,6 +6,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, OwnedFd};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_FREEZE: libc::c_int = 22;
@@ -134,6 +135,20 @@ impl Map {
         let attr = self.element(key, 0)?;
         // SAFETY: as above; this command has a key only.
         unsafe { bpf(BPF_MAP_DELETE_ELEM, &attr) }.map(drop)
+    }
+
+    /// The value of a key; none where there is no such key.
+    pub(super) fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let mut value = vec![0; self.value_size];
+        self.fits(key, value.len())?;
+        let attr = self.element(key, value.as_mut_ptr() as u64)?;
+        // SAFETY: the part of this command. Its pointers lead to a key, which the kernel reads, and to exclusively borrowed room for a value,
+        // as long as the map was made for; no map has a value for each processor.
+        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &attr) } {
+            Ok(_) => Ok(Some(value)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Gives all elements of a hash or an array, key and value. Those that come and go meanwhile are given or not.

@@ -4,7 +4,7 @@ use super::super::error::BpfError;
 use super::super::object::{Attached, Tracepoints};
 use super::super::ring::Ring;
 use super::rules::{InForce, JobRules};
-use super::{ABSENT, NAME, PLACES, possible_processors, ring_size};
+use super::{ABSENT, NAME, PLACES, is_preempted_in_tracepoints, possible_processors, ring_size};
 use crate::Roots;
 
 /// Length of `struct made_up` in `cost.bpf.c`, and where its texts stand.
@@ -15,8 +15,7 @@ const DEVICE_AT: usize = 112;
 /// Where `struct made_up` has what [`PLACES`] names, each from the start of what points to it.
 const MADE_UP_PLACES: [u16; PLACES.len()] = [0, 8, 0, 8, 32, 16, 24, 0, 8, 32, 0, 8, 0, 0, ABSENT, ABSENT];
 
-/// The programs that record jobs, called at each system call of this process (`raw_syscalls:sys_enter`): three calls are one job. They end
-/// with this.
+/// The programs that record jobs, called at each getppid (`raw_syscalls:sys_enter`): three calls are one job. They end with this.
 #[derive(Debug)]
 pub struct JobsCost {
     programs: Tracepoints,
@@ -25,12 +24,12 @@ pub struct JobsCost {
 }
 
 impl JobsCost {
-    /// Attaches the programs under these rules, at as many levels as [`Jobs`](super::Jobs) begins with; without rules, one that does
+    /// Attaches the programs under these rules, at so many levels; without rules, one that does
     /// nothing. The object is what `cargo xtask bpf` makes of `cost.bpf.c`.
     ///
     /// # Errors
     /// As [`Jobs::open`](super::Jobs::open).
-    pub fn open(object: &[u8], ring_bytes: usize, rules: Option<JobRules>) -> Result<JobsCost, BpfError> {
+    pub fn open(object: &[u8], ring_bytes: usize, rules: Option<JobRules>, levels: u32) -> Result<JobsCost, BpfError> {
         let sizes = [
             ("ring", ring_size(ring_bytes, rustix::param::page_size())),
             ("counts", possible_processors(&Roots::host())),
@@ -38,7 +37,7 @@ impl JobsCost {
         let programs = Tracepoints::new(object, &sizes, NAME)?;
         let at_level = |level: u32| {
             let places = MADE_UP_PLACES.iter().flat_map(|place| place.to_ne_bytes()).collect();
-            let measured = std::process::id().to_ne_bytes().to_vec();
+            let measured = libc::SYS_getppid.to_ne_bytes().to_vec();
             programs.with_constants(&[
                 ("places", places),
                 ("level", level.to_ne_bytes().to_vec()),
@@ -63,9 +62,14 @@ impl JobsCost {
         }
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
         programs.map("made_up")?.insert(&0_u32.to_ne_bytes(), &job).map_err(failed)?;
-        let attached = vec![attach(0, "cost")?, attach(1, "cost")?];
+        let attached = (0..levels).map(|level| attach(level, "cost")).collect::<Result<_, _>>()?;
         InForce::default().set(&programs, rules)?;
         Ok(JobsCost { programs, ring, _attached: attached })
+    }
+
+    /// How many events of three pass programs of two levels, when [`Jobs`](super::Jobs) begins: all, or ends alone.
+    pub fn events_with_two_levels() -> u32 {
+        if is_preempted_in_tracepoints(&Roots::host()) { 3 } else { 1 }
     }
 
     /// Empties the ring: records that there were, and events by cause, in the order of `enum cause` in `jobs.h`.

@@ -111,13 +111,19 @@ impl Jobs {
         let bytes = made(&self.places, at, seqno, job).ok_or_else(unfit)?;
         table.insert(&key, &bytes).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
         let address = |structure: usize| at.wrapping_add(structure as u64);
-        let first = self.attached.first().map(Vec::as_slice).unwrap_or_default();
+        // The names behind its scheduler's address may be those of the job before.
+        let failed = |e| BpfError::calling("BPF_MAP_DELETE_ELEM", e);
+        let schedulers = self.programs.map("schedulers")?;
+        let scheduler = address(SCHEDULER).to_ne_bytes();
+        if schedulers.get(&scheduler).map_err(failed)?.is_some() {
+            schedulers.remove(&scheduler).map_err(failed)?;
+        }
         for (program, arguments) in [
             ("queue", [address(JOB), address(ENTITY)]),
             ("run", [address(JOB), address(ENTITY)]),
             ("done", [address(FENCE), 0]),
         ] {
-            if let Some(attached) = first.iter().find(|attached| attached.name() == program) {
+            if let Some(attached) = self.attached.iter().find(|attached| attached.name() == program) {
                 attached.run(&arguments)?;
             }
         }

@@ -117,28 +117,35 @@ const MOST_NS: u64 = 1 << 62;
 /// Length of `struct list_key`.
 const LIST_KEY: usize = 64;
 
-/// A key of `lists`: generation, subject, 24 bytes of name or number, 32 of the device's name.
-fn list_key(generation: u32, number: u32, subject: &JobSubject) -> [u8; LIST_KEY] {
-    let mut key = [0; LIST_KEY];
-    let mut put = |at: usize, room: usize, bytes: &[u8]| {
-        let room = key.get_mut(at..at + room).unwrap_or_default();
-        room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+/// Where a subject stands: which table, and its key there. Both begin with generation and subject; then come a number, or 24 bytes of name and
+/// 32 of the device's.
+fn entry(generation: u32, number: u32, subject: &JobSubject) -> (&'static str, Vec<u8>) {
+    let of_number = |value: u64| {
+        let mut key: Vec<u8> = [generation, number].iter().flat_map(|half| half.to_ne_bytes()).collect();
+        key.extend(value.to_ne_bytes());
+        ("numbers", key)
     };
-    put(0, 4, &generation.to_ne_bytes());
-    put(4, 4, &number.to_ne_bytes());
     // Names in the kernel's records end with a zero.
+    let of_names = |name: &str, room: usize, device: &str| {
+        let mut key = vec![0; LIST_KEY];
+        let mut put = |at: usize, room: usize, bytes: &[u8]| {
+            let room = key.get_mut(at..at + room).unwrap_or_default();
+            room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        };
+        put(0, 4, &generation.to_ne_bytes());
+        put(4, 4, &number.to_ne_bytes());
+        put(8, room, name.as_bytes());
+        put(32, 31, device.as_bytes());
+        ("lists", key)
+    };
     match subject {
-        JobSubject::Pid(number) | JobSubject::Uid(number) => put(8, 8, &u64::from(*number).to_ne_bytes()),
-        JobSubject::Cgroup(number) => put(8, 8, &number.to_ne_bytes()),
-        JobSubject::Comm(name) => put(8, 15, name.as_bytes()),
-        JobSubject::Stem(letters) => put(8, 24, letters.as_bytes()),
-        JobSubject::Device(name) => put(32, 31, name.as_bytes()),
-        JobSubject::Ring { name, device } => {
-            put(8, 23, name.as_bytes());
-            put(32, 31, device.as_deref().unwrap_or_default().as_bytes());
-        }
+        JobSubject::Pid(number) | JobSubject::Uid(number) => of_number(u64::from(*number)),
+        JobSubject::Cgroup(number) => of_number(*number),
+        JobSubject::Comm(name) => of_names(name, 15, ""),
+        JobSubject::Stem(letters) => of_names(letters, 24, ""),
+        JobSubject::Device(name) => of_names("", 0, name),
+        JobSubject::Ring { name, device } => of_names(name, 23, device.as_deref().unwrap_or_default()),
     }
-    key
 }
 
 /// `enum subject`.
@@ -161,18 +168,20 @@ fn verdict(is_allowed: bool) -> [u8; 8] {
 
 /// Takes out what is of other generations: rules that were in force before, children of listed processes included, or that never were.
 fn remove_others(maps: &Tracepoints, generation: u32) -> Result<(), BpfError> {
-    let lists = maps.map("lists")?;
-    let mut others = Vec::new();
-    lists
-        .each(|key, _| {
-            if key.get(..4) != Some(&generation.to_ne_bytes()[..]) {
-                others.push(key.to_vec());
-            }
-        })
-        .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
-    for key in others {
-        // It may have gone with its process.
-        let _ = lists.remove(&key);
+    for table in ["lists", "numbers"] {
+        let lists = maps.map(table)?;
+        let mut others = Vec::new();
+        lists
+            .each(|key, _| {
+                if key.get(..4) != Some(&generation.to_ne_bytes()[..]) {
+                    others.push(key.to_vec());
+                }
+            })
+            .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        for key in others {
+            // It may have gone with its process.
+            let _ = lists.remove(&key);
+        }
     }
     Ok(())
 }
@@ -217,24 +226,23 @@ impl InForce {
     }
 
     fn fill_lists(&self, maps: &Tracepoints) -> Result<(), BpfError> {
-        let lists = maps.map("lists")?;
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
         for (subject, is_allowed) in &self.rules.lists {
-            let key = list_key(self.generation, number(subject), subject);
-            lists.insert(&key, &verdict(*is_allowed)).map_err(failed)?;
+            let (table, key) = entry(self.generation, number(subject), subject);
+            maps.map(table)?.insert(&key, &verdict(*is_allowed)).map_err(failed)?;
         }
         for (ring, share) in &self.rules.ring_samples {
-            lists.insert(&list_key(self.generation, RING_SAMPLE, ring), &share.to_ne_bytes()).map_err(failed)?;
+            let (table, key) = entry(self.generation, RING_SAMPLE, ring);
+            maps.map(table)?.insert(&key, &share.to_ne_bytes()).map_err(failed)?;
         }
         Ok(())
     }
 
     /// The same rules with a process more on a list. What is denied stays so.
     pub(super) fn also_list(&self, maps: &Tracepoints, subject: &JobSubject, is_allowed: bool) -> Result<(), BpfError> {
-        let key = list_key(self.generation, number(subject), subject);
-        let lists = maps.map("lists")?;
+        let (table, key) = entry(self.generation, number(subject), subject);
         let put = if is_allowed { Map::insert_new } else { Map::insert };
-        put(lists, &key, &verdict(is_allowed)).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
+        put(maps.map(table)?, &key, &verdict(is_allowed)).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
     }
 
     /// Writes the rules to a place that no program reads, and puts them in force.
@@ -330,12 +338,14 @@ mod tests {
 
     #[test]
     fn names_are_cut_as_the_kernel_cuts_them() {
-        let key = list_key(7, 3, &JobSubject::Comm("a_name_of_more_than_fifteen".into()));
+        let (_, key) = entry(7, 3, &JobSubject::Comm("a_name_of_more_than_fifteen".into()));
         assert_eq!(key[..8], [7, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(&key[8..24], b"a_name_of_more_\0");
         assert!(key[24..].iter().all(|byte| *byte == 0));
-        let key = list_key(1, 5, &JobSubject::Ring { name: "gfx".into(), device: Some("0000:03:00.0".into()) });
+        let (_, key) = entry(1, 5, &JobSubject::Ring { name: "gfx".into(), device: Some("0000:03:00.0".into()) });
         assert_eq!((&key[8..12], &key[32..45]), (&b"gfx\0"[..], &b"0000:03:00.0\0"[..]));
+        let (table, key) = entry(1, 0, &JobSubject::Pid(9));
+        assert_eq!((table, &key[8..]), ("numbers", &9_u64.to_ne_bytes()[..]));
     }
 
     /// Flags and the cause of a miss.

@@ -2,6 +2,7 @@
 
 use super::super::error::BpfError;
 use super::super::object::Tracepoints;
+use std::collections::HashMap;
 
 /// Buckets of a histogram: `BUCKETS` in `totals.h`.
 pub const JOB_BUCKETS: usize = 304;
@@ -72,15 +73,24 @@ pub fn bucket_range(bucket: usize) -> (u64, Option<u64>) {
 
 /// The histograms of a window that is over, which are taken out.
 pub(super) fn take(maps: &Tracepoints, window: u32) -> Result<Vec<JobTotal>, BpfError> {
+    let failed = |e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e);
+    let mut rings = HashMap::new();
+    maps.map("rings")?
+        .each(|number, state| {
+            if let Some(names) = half(number, 0).zip(names(state)) {
+                rings.insert(names.0, names.1);
+            }
+        })
+        .map_err(failed)?;
     let map = maps.map("totals")?;
     let (mut found, mut keys) = (Vec::new(), Vec::new());
-    map.each(|key, value| {
+    let each = |key: &[u8], value: &[u8]| {
         if key.get(..4) == Some(&window.to_ne_bytes()[..]) {
             keys.push(key.to_vec());
-            found.extend(total(key, value));
+            found.extend(totals(key, value, &rings));
         }
-    })
-    .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+    };
+    map.each(each).map_err(failed)?;
     for key in keys {
         map.remove(&key).map_err(|e| BpfError::calling("BPF_MAP_DELETE_ELEM", e))?;
     }
@@ -90,45 +100,59 @@ pub(super) fn take(maps: &Tracepoints, window: u32) -> Result<Vec<JobTotal>, Bpf
 /// All rings, as they are at `now_ns`.
 pub(super) fn rings(maps: &Tracepoints, now_ns: u64) -> Result<Vec<RingTotal>, BpfError> {
     let mut found = Vec::new();
-    let each = |key: &[u8], value: &[u8]| found.extend(ring(key, value, now_ns));
+    let each = |_: &[u8], state: &[u8]| found.extend(ring(state, now_ns));
     maps.map("rings")?.each(each).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
     Ok(found)
 }
 
-/// `struct total_key` and `struct total`.
-fn total(key: &[u8], value: &[u8]) -> Option<JobTotal> {
-    let stage = match half(key, 4)? {
-        0 => JobStage::Queued,
-        1 => JobStage::InFlight,
-        _ => JobStage::Whole,
+/// Lengths of `struct ring_names` and `struct total`.
+const NAMES: usize = 56;
+const TOTAL: usize = 24 + 4 * JOB_BUCKETS;
+
+/// `struct total_key` and `struct total_of_stages`: those stages of which there is a job.
+fn totals(key: &[u8], value: &[u8], rings: &HashMap<u32, (String, String)>) -> Vec<JobTotal> {
+    let Some((ring, pid)) = half(key, 4).zip(half(key, 8)) else { return Vec::new() };
+    let Some((ring, device)) = rings.get(&ring) else { return Vec::new() };
+    let stages = [JobStage::Queued, JobStage::InFlight, JobStage::Whole];
+    let of_stage = |(stage, value): (JobStage, &[u8])| {
+        let buckets: Vec<u32> = value.get(24..)?.chunks_exact(4).filter_map(|count| half(count, 0)).collect();
+        let jobs = buckets.iter().fold(0, |sum: u64, count| sum.saturating_add(u64::from(*count)));
+        Some(JobTotal {
+            device: device.clone(),
+            ring: ring.clone(),
+            pid,
+            stage,
+            jobs,
+            sum_ns: word(value, 0)?,
+            min_ns: !word(value, 8)?,
+            max_ns: word(value, 16)?,
+            buckets,
+        })
     };
-    let buckets = value.get(32..)?.chunks_exact(4).filter_map(|count| half(count, 0)).collect();
-    Some(JobTotal {
-        device: text(key.get(40..72)?),
-        ring: text(key.get(16..40)?),
-        pid: half(key, 8)?,
-        stage,
-        jobs: word(value, 0)?,
-        sum_ns: word(value, 8)?,
-        min_ns: !word(value, 16)?,
-        max_ns: word(value, 24)?,
-        buckets,
-    })
+    stages.into_iter().zip(value.chunks_exact(TOTAL)).filter_map(of_stage).filter(|total| total.jobs > 0).collect()
 }
 
-/// `struct ring_key` and `struct ring_state`.
-fn ring(key: &[u8], value: &[u8], now_ns: u64) -> Option<RingTotal> {
-    let in_flight = word(value, 8)?;
+/// The names in a `struct ring_state`: the ring's and its device's. None where no ring has that number.
+fn names(state: &[u8]) -> Option<(String, String)> {
+    let (ring, device) = (text(state.get(..24)?), text(state.get(24..NAMES)?));
+    (!ring.is_empty() || !device.is_empty()).then_some((ring, device))
+}
+
+/// `struct ring_state`.
+fn ring(state: &[u8], now_ns: u64) -> Option<RingTotal> {
+    let (ring, device) = names(state)?;
+    let state = state.get(NAMES..)?;
+    let in_flight = word(state, 8)?;
     let until_now = if in_flight > 0 { now_ns } else { 0 };
     Some(RingTotal {
-        device: text(key.get(24..56)?),
-        ring: text(key.get(..24)?),
-        waiting: word(value, 0)?,
+        device,
+        ring,
+        waiting: word(state, 0)?,
         in_flight,
-        peak_waiting: word(value, 16)?,
-        peak_in_flight: word(value, 24)?,
-        busy_ns: word(value, 32)?.wrapping_add(until_now),
-        done: word(value, 40)?,
+        peak_waiting: word(state, 16)?,
+        peak_in_flight: word(state, 24)?,
+        busy_ns: word(state, 32)?.wrapping_add(until_now),
+        done: word(state, 40)?,
     })
 }
 
@@ -164,24 +188,46 @@ mod tests {
         }
     }
 
+    fn state(in_flight: u64, busy: u64) -> Vec<u8> {
+        let mut state = b"gfx".to_vec();
+        state.resize(24, 0);
+        state.extend(b"0000:03:00.0");
+        state.resize(56, 0);
+        state.extend([2, in_flight, 5, 3, busy, 9, 0].iter().flat_map(|w: &u64| w.to_ne_bytes()));
+        state
+    }
+
     #[test]
     fn a_busy_ring_is_busy_until_now() {
-        let mut key = b"gfx".to_vec();
-        key.resize(24, 0);
-        key.extend(b"0000:03:00.0");
-        key.resize(56, 0);
-        let value = |in_flight: u64, busy: u64| {
-            let words = [2, in_flight, 5, 3, busy, 9, 0];
-            words.iter().flat_map(|w: &u64| w.to_ne_bytes()).collect::<Vec<u8>>()
-        };
         // Busy from 100 on, for now.
-        let found = ring(&key, &value(1, 100_u64.wrapping_neg()), 150).unwrap();
+        let found = ring(&state(1, 100_u64.wrapping_neg()), 150).unwrap();
         assert_eq!((found.device.as_str(), found.ring.as_str(), found.busy_ns), ("0000:03:00.0", "gfx", 50));
         assert_eq!(
             (found.waiting, found.in_flight, found.peak_waiting, found.peak_in_flight, found.done),
             (2, 1, 5, 3, 9)
         );
-        assert_eq!(ring(&key, &value(0, 70), 150).unwrap().busy_ns, 70);
-        assert!(ring(&key[..30], &value(0, 70), 0).is_none());
+        assert_eq!(ring(&state(0, 70), 150).unwrap().busy_ns, 70);
+        assert!(ring(&state(0, 70)[..30], 0).is_none());
+        assert!(ring(&[0; 112], 0).is_none(), "a number that no ring has");
+    }
+
+    #[test]
+    fn only_stages_with_jobs_are_told() {
+        let key: Vec<u8> = [1_u32, 3, 77, 0].iter().flat_map(|half| half.to_ne_bytes()).collect();
+        let mut value = vec![0; 3 * TOTAL];
+        // Of the second stage: two jobs, 100 and 120 ns.
+        let words = [220, !100_u64, 120];
+        for (at, word) in words.iter().enumerate() {
+            value[TOTAL + 8 * at..TOTAL + 8 * at + 8].copy_from_slice(&word.to_ne_bytes());
+        }
+        value[TOTAL + 24 + 4 * 36] = 1;
+        value[TOTAL + 24 + 4 * 39] = 1;
+        let rings = HashMap::from([(3, ("gfx".to_string(), "0000:03:00.0".to_string()))]);
+        let found = totals(&key, &value, &rings);
+        let [total] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((total.stage, total.pid, total.jobs), (JobStage::InFlight, 77, 2));
+        assert_eq!((total.sum_ns, total.min_ns, total.max_ns), (220, 100, 120));
+        assert_eq!((total.ring.as_str(), total.buckets[36], total.buckets.len()), ("gfx", 1, JOB_BUCKETS));
+        assert!(totals(&key, &value, &HashMap::new()).is_empty());
     }
 }

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/*
+ * Jobs in flight under rules, and what was decided of them.
+ *
+ * A job has three events, so whatever is asked of this table is asked of each: a hash of the kernel's takes 20 ns to find nothing, and 60 to
+ * put in or take out. Here a job's number says in which of 1,024 sets of 16 places it may stand, a set's keys are two lines of the cache,
+ * and a place is taken by one atomic exchange. Eight jobs in a row of one queue have one set, so that its lines are still in the cache for
+ * the next, and half of it is left for other queues: one may have 8,192 jobs in flight.
+ */
+#ifndef GPUSCOPE_KEPT_H
+#define GPUSCOPE_KEPT_H
+
+#include "jobs.h"
+
+/* An event of a job that is recorded only if it takes long. */
+struct kept_dependency {
+	u64 at_ns;
+	u64 ctx;
+	u64 seqno;
+	u32 tid;
+	u16 cpu;
+	u16 type;
+};
+#define DEPENDENCIES 4
+
+#define LEFT_OUT_NS 1
+
+struct kept {
+	u64 queued_ns;	/* 0 while it is filled, LEFT_OUT_NS where nobody asked the clock */
+	u32 cause;	/* KEPT, or why it is left out */
+	u32 flags;	/* of the rules that it was queued under: they hold to its end */
+	u64 slow_ns;
+	u64 run_ns;
+	u32 tgid;
+	u32 ring;	/* its number, rings.h */
+	u16 has_run;
+	u16 dependencies;
+	u32 place;	/* of its key */
+	u32 run_tid;
+	u32 run_cpu;
+	u32 run_job_count;
+	u32 pad;
+	/* Where it is told of when it is done. */
+	struct queue queue;
+	struct kept_dependency dependency[DEPENDENCIES];
+};
+
+#define SETS 1024
+#define WAYS 16
+struct set {
+	u64 key[WAYS];	/* 0: free */
+};
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, SETS);
+	TYPE(key, u32);
+	TYPE(value, struct set);
+} sets SEC(".maps");
+
+/* By set and place in it. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 16384);
+	TYPE(key, u32);
+	TYPE(value, struct kept);
+} kept SEC(".maps");
+
+/*
+ * A scheduler counts its fences in 32 bits (drm_sched_fence_init, sched_fence.c), and contexts are given out from 1 on, two for each queue
+ * of a program: one word tells a job until four billion of them were made.
+ */
+INLINE u64 word_of(const struct job *job)
+{
+	return (job->fence_context << 32) + job->fence_seqno;
+}
+
+INLINE u32 set_of(u64 word)
+{
+	return (((u32)(word >> 32) * 0x9e3779b1u >> 16) + ((u32)word >> 3)) % SETS;
+}
+
+INLINE struct kept *find_word(u64 word)
+{
+	u32 at = set_of(word), way;
+	struct set *set = bpf_map_lookup_elem(&sets, &at);
+
+	/* A fence that could not be read has no numbers. */
+	if (!set || !word)
+		return 0;
+#pragma unroll
+	for (way = 0; way < WAYS; way++)
+		if (*(volatile u64 *)&set->key[way] == word)
+			goto found;
+	return 0;
+found:
+	at = at * WAYS + way;
+	return bpf_map_lookup_elem(&kept, &at);
+}
+
+INLINE struct kept *find_kept(const struct job *job)
+{
+	return find_word(word_of(job));
+}
+
+/* Takes a place for a job that is not there. None where there is no room. */
+INLINE struct kept *make_room(const struct job *job)
+{
+	u64 word = word_of(job);
+	u32 at = set_of(word), way;
+	struct set *set = bpf_map_lookup_elem(&sets, &at);
+	struct kept *made;
+
+	if (!set || !word)
+		return 0;
+#pragma unroll
+	for (way = 0; way < WAYS; way++)
+		if (!*(volatile u64 *)&set->key[way] && !__sync_val_compare_and_swap(&set->key[way], 0, word))
+			goto found;
+	return 0;
+found:
+	at = at * WAYS + way;
+	made = bpf_map_lookup_elem(&kept, &at);
+	if (made)
+		made->place = at;
+	return made;
+}
+
+/* Gives a job's place back. */
+INLINE void forget(struct kept *job)
+{
+	u32 place = *(volatile u32 *)&job->place, at = place / WAYS;
+	struct set *set = bpf_map_lookup_elem(&sets, &at);
+
+	*(volatile u64 *)&job->queued_ns = 0;
+	if (set)
+		*(volatile u64 *)&set->key[place % WAYS] = 0;
+}
+
+#endif
