@@ -97,10 +97,12 @@ pub(super) fn take(maps: &Tracepoints, window: u32) -> Result<Vec<JobTotal>, Bpf
     Ok(found)
 }
 
-/// All rings, as they are at `now_ns`.
+/// All rings of which jobs were added up, as they are at `now_ns`.
 pub(super) fn rings(maps: &Tracepoints, now_ns: u64) -> Result<Vec<RingTotal>, BpfError> {
     let mut found = Vec::new();
-    let each = |_: &[u8], state: &[u8]| found.extend(ring(state, now_ns));
+    // Others have a number, too: their names were asked for.
+    let was_used = |ring: &RingTotal| ring.done > 0 || ring.waiting > 0 || ring.in_flight > 0;
+    let each = |_: &[u8], state: &[u8]| found.extend(ring(state, now_ns).filter(was_used));
     maps.map("rings")?.each(each).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
     Ok(found)
 }
