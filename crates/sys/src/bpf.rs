@@ -5,7 +5,8 @@
 //! are made here and not by `aya`, whose loader reads the kernel's type information whole, whether or not it was given it: 35 ms and
 //! 18 MiB at once, where this crate takes 15 ms and a buffer.
 //!
-//! Nothing here needs root: CAP_BPF and CAP_PERFMON are enough. No program outlives its handle: nothing is pinned.
+//! Nothing here needs root: CAP_BPF and CAP_PERFMON are enough, but for measuring what programs take ([`Jobs::measure`]: CAP_SYS_ADMIN). No
+//! program outlives its handle: nothing is pinned.
 
 mod btf;
 mod call;

@@ -14,11 +14,14 @@ const BPF_PROG_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_ENABLE_STATS: libc::c_int = 32;
 const BPF_ITER_CREATE: libc::c_int = 33;
 
 const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_TRACE_ITER: u32 = 28;
+
+const BPF_STATS_RUN_TIME: u32 = 0;
 
 /// Names of programs and maps: 15 letters and a zero (`BPF_OBJ_NAME_LEN`).
 pub(super) type Name = [u8; 16];
@@ -51,7 +54,9 @@ const _: () = assert!(size_of::<ProgLoad>() == 112);
 /// `struct bpf_prog_info` up to what is read. Counts of arrays are left 0: the kernel then writes none.
 #[repr(C)]
 struct ProgInfo {
-    before: [u64; 26],
+    before: [u64; 24],
+    run_time_ns: u64,
+    run_cnt: u64,
     recursion_misses: u64,
 }
 const _: () = assert!(size_of::<ProgInfo>() == 216);
@@ -204,9 +209,29 @@ pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::R
     own(fd)
 }
 
-/// How often the kernel passed a program over, because it was running already on that processor. Linux 5.12 and later.
-pub(super) fn count_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut info = ProgInfo { before: [0; 26], recursion_misses: 0 };
+/// Has the kernel measure the time that programs take, all programs of the machine, as long as the descriptor is open. Needs CAP_SYS_ADMIN,
+/// whatever else there is (`bpf_enable_stats`, kernel/bpf/syscall.c). Linux 5.8 and later.
+pub(super) fn enable_stats() -> io::Result<OwnedFd> {
+    let attr = BPF_STATS_RUN_TIME;
+    // SAFETY: the part of this command, without pointers.
+    let fd = unsafe { bpf(BPF_ENABLE_STATS, &attr) }?;
+    own(fd)
+}
+
+/// What the kernel has counted of a program, on all processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// How often it passed it over, because it was running already on that processor. Linux 5.12 and later.
+    pub(super) misses: u64,
+    /// Time that it took, while that was measured ([`enable_stats`]).
+    pub(super) time_ns: u64,
+    /// How often it ran meanwhile.
+    pub(super) runs: u64,
+}
+
+/// What the kernel has counted of a program.
+pub(super) fn counted(program: BorrowedFd<'_>) -> io::Result<Counted> {
+    let mut info = ProgInfo { before: [0; 24], run_time_ns: 0, run_cnt: 0, recursion_misses: 0 };
     let attr = GetInfo {
         fd: number(program)?,
         info_len: size_of::<ProgInfo>() as u32,
@@ -215,7 +240,7 @@ pub(super) fn count_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the part of this command. Its pointer leads to the exclusively borrowed structure, of the length that stands beside, which
     // any bytes fill. The structure itself is read too: it asks for no arrays and holds no pointers.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) }?;
-    Ok(info.recursion_misses)
+    Ok(Counted { misses: info.recursion_misses, time_ns: info.run_time_ns, runs: info.run_cnt })
 }
 
 /// Attaches an iterator's program: a link, from which any number of readings are made.

@@ -13,12 +13,13 @@ pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
 pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
 
 use super::error::BpfError;
-use super::object::{Aligned, Attached, Loaded, Programs, Tracepoints, member_places};
+use super::object::{Aligned, Attached, Loaded, Measuring, Programs, Tracepoints, member_places};
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
 use ends::Ends;
 use kept::LeftOut;
 use rules::InForce;
+use std::thread::{self, JoinHandle};
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
 pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/jobs.bpf.o"));
@@ -155,9 +156,13 @@ pub struct Jobs {
     attached: Vec<Attached>,
     /// Of the later ones.
     later: Vec<Attached>,
+    /// One more, on its way.
+    attaching: Option<JoinHandle<Result<Option<Attached>, BpfError>>>,
     followers: Vec<Attached>,
     checked_ns: u64,
     in_force: InForce,
+    /// As long as it is to be known what the programs take.
+    measuring: Option<Measuring>,
 }
 
 /// How many programs may follow one another on a tracepoint.
@@ -226,9 +231,11 @@ impl Jobs {
             made: 0,
             attached: Vec::new(),
             later: Vec::new(),
+            attaching: None,
             followers: Vec::new(),
             checked_ns: 0,
             in_force: InForce::default(),
+            measuring: None,
         };
         jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?, |_| true)?;
         let is_needed_twice = |program: &str| is_preempted_in_tracepoints(roots) || ENDS.contains(&program);
@@ -394,19 +401,28 @@ impl Jobs {
     }
 
     /// Where the kernel has passed a program over, those of it that there are are not enough: those who hold the processor while one is inside
-    /// of the first may be preempted in the next. One more at a time: loading takes milliseconds. The kernel calls them in the order in
-    /// which they were attached. Kernels before 7.0 hardly ever come here.
+    /// of the first may be preempted in the next. One more at a time, beside this: loading takes milliseconds, in which the ring must be
+    /// read. The kernel calls them in the order in which they were attached. Kernels before 7.0 hardly ever come here.
     fn reinforce(&mut self) -> Result<(), BpfError> {
+        if self.attaching.as_ref().is_some_and(|loading| !loading.is_finished()) {
+            return Ok(());
+        }
+        // It panics nowhere; were it to, it would be as if it had not been tried.
+        if let Some(Ok(more)) = self.attaching.take().map(JoinHandle::join) {
+            self.later.extend(more?);
+        }
         for of in &self.attached {
             let program = of.name();
             let level = 1 + self.later.iter().filter(|of| of.name() == program).count();
-            if program == FENCE_ERROR || level >= LEVELS || of.count_misses()? == 0 {
+            if program == FENCE_ERROR || level >= LEVELS || of.counted()?.misses == 0 {
                 continue;
             }
-            let Some((_, tracepoints, _)) = PROGRAMS.iter().find(|(name, ..)| *name == program) else { continue };
+            let Some((program, tracepoints, _)) = PROGRAMS.iter().find(|(name, ..)| *name == program) else { continue };
             let programs = self.programs.with_constants(&self.constants(level as u32))?;
-            let more = programs.attach(program, tracepoints)?;
-            self.later.extend(more);
+            let load = move || programs.attach(program, tracepoints);
+            let loading = thread::Builder::new().name("load".into()).spawn(load);
+            self.attaching =
+                Some(loading.map_err(|source| BpfError::Io { call: "beginning a thread".into(), source })?);
             return Ok(());
         }
         Ok(())
@@ -415,7 +431,29 @@ impl Jobs {
     /// How often programs of the first level were passed over; that for errors left out, which is called for every fence.
     fn count_misses(&self) -> Result<u64, BpfError> {
         let of_jobs = self.attached.iter().filter(|program| program.name() != FENCE_ERROR);
-        of_jobs.map(Attached::count_misses).sum()
+        of_jobs.map(|program| Ok(program.counted()?.misses)).sum()
+    }
+
+    /// From now on, or no longer, the kernel measures the time that its programs take: all programs of the machine, at some twenty nanoseconds
+    /// each time that one runs. Somebody else may have it measure them, too.
+    ///
+    /// # Errors
+    /// [`BpfError::Permission`] without CAP_SYS_ADMIN.
+    pub fn measure(&mut self, is_wanted: bool) -> Result<(), BpfError> {
+        self.measuring = match self.measuring.take() {
+            None if is_wanted => Some(Measuring::begin()?),
+            of => of.filter(|_| is_wanted),
+        };
+        Ok(())
+    }
+
+    /// Nanoseconds that the programs took on all processors together, while that was measured.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn spent_ns(&self) -> Result<u64, BpfError> {
+        let all = self.attached.iter().chain(&self.later).chain(&self.followers);
+        all.map(|program| Ok(program.counted()?.time_ns)).sum()
     }
 
     /// Events since the beginning that were not recorded.

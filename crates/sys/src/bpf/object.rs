@@ -1,7 +1,7 @@
 //! A compiled program, fitted to the running kernel and loaded.
 
 use super::btf::{self, Misfit};
-use super::call::{self, Name, Purpose};
+use super::call::{self, Counted, Name, Purpose};
 use super::error::BpfError;
 use super::map::Map;
 use crate::Roots;
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Compiled programs, where the ELF reader may look at their words in place.
 #[repr(C, align(8))]
@@ -73,7 +74,7 @@ fn load_program(object: &Object, program: &str, purpose: Purpose, name: Name) ->
 #[derive(Debug)]
 pub(super) struct Tracepoints {
     object: Object,
-    maps: BTreeMap<String, Map>,
+    maps: Arc<BTreeMap<String, Map>>,
     name: Name,
 }
 
@@ -88,7 +89,7 @@ impl Tracepoints {
             }
             maps.insert(of.clone(), create(definition, name)?);
         }
-        Ok(Tracepoints { object, maps, name })
+        Ok(Tracepoints { object, maps: Arc::new(maps), name })
     }
 
     /// One of the maps.
@@ -115,7 +116,7 @@ impl Tracepoints {
         let maps = self.maps.iter().chain(&own);
         let fds = maps.filter_map(|(of, map)| Some((of.as_str(), map.fd().as_raw_fd(), definitions.get(of)?)));
         object.relocate_maps(fds, &HashSet::new()).map_err(broken)?;
-        Ok(Programs { object, name: self.name, _own: own })
+        Ok(Programs { object, name: self.name, _maps: self.maps.clone(), _own: own })
     }
 }
 
@@ -123,7 +124,8 @@ impl Tracepoints {
 pub(super) struct Programs {
     object: Object,
     name: Name,
-    /// A program keeps its maps once it is loaded.
+    /// A program keeps its maps once it is loaded; until then, it names them by their descriptors.
+    _maps: Arc<BTreeMap<String, Map>>,
     _own: BTreeMap<String, Map>,
 }
 
@@ -178,9 +180,22 @@ impl Attached {
         call::run_program(self.program.as_fd(), arguments).map_err(|e| BpfError::calling("BPF_PROG_RUN", e))
     }
 
-    /// How often the kernel passed it over, because it was running already on that processor.
-    pub(super) fn count_misses(&self) -> Result<u64, BpfError> {
-        call::count_misses(self.program.as_fd()).map_err(|e| BpfError::calling("BPF_OBJ_GET_INFO_BY_FD", e))
+    /// What the kernel has counted of it.
+    pub(super) fn counted(&self) -> Result<Counted, BpfError> {
+        call::counted(self.program.as_fd()).map_err(|e| BpfError::calling("BPF_OBJ_GET_INFO_BY_FD", e))
+    }
+}
+
+/// As long as this lives, the kernel measures the time that programs take.
+#[derive(Debug)]
+pub(super) struct Measuring {
+    _fd: OwnedFd,
+}
+
+impl Measuring {
+    pub(super) fn begin() -> Result<Measuring, BpfError> {
+        let fd = call::enable_stats().map_err(|e| BpfError::calling("BPF_ENABLE_STATS", e))?;
+        Ok(Measuring { _fd: fd })
     }
 }
 

@@ -13,12 +13,12 @@ mod rules;
 use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, Wanted};
 use crate::{Decoder, EventFormat, RawRecord, RecordSink};
-use adaptive::Adaptive;
+use adaptive::{Adaptive, Counted};
 use gpuscope_model::trace::{Dropped, EventKind, Family, JobKey};
 use gpuscope_pmu::{Capability, Rights};
 use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs};
 pub use gpuscope_sys::bpf::{JobStage, JobTotal, MADE_CONTEXT, MadeJob, RingTotal, bucket_range};
-use gpuscope_sys::{Roots, monotonic_ns};
+use gpuscope_sys::{Roots, monotonic_ns, read_text};
 use std::collections::BTreeMap;
 
 /// A capture by BPF programs.
@@ -67,6 +67,7 @@ impl BpfCapture {
             tells_late: settings.sampling.slower_than_ns.is_some(),
             give_up_after_ns: settings.sampling.give_up_after_ns,
         };
+        capture.measure(settings)?;
         capture.follow(settings)?;
         Ok(capture)
     }
@@ -74,10 +75,12 @@ impl BpfCapture {
     /// Puts other settings in force, at one moment for all processors. Jobs in flight keep what was decided of them.
     ///
     /// # Errors
-    /// [`CaptureError::Unsupported`] for limits that are none, and for processes that cannot be told from here; [`CaptureError::Failed`] with
+    /// [`CaptureError::Unsupported`] for limits that are none, and for processes that cannot be told from here; [`CaptureError::Permission`] for a
+    /// target of time that may not be measured; [`CaptureError::Failed`] with
     /// the kernel's answer: more than 8192 entries of lists. The settings before stay in force.
     pub fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
         let rules = told(&self.roots, settings)?;
+        self.measure(settings)?;
         if has_followed(settings) {
             self.jobs.follow_children().map_err(failed)?;
         }
@@ -92,6 +95,29 @@ impl BpfCapture {
     /// The part of the jobs that the sample keeps now: less than was asked for where a target rate is set.
     pub fn share(&self) -> f64 {
         self.jobs.rules().sample as f64 / gpuscope_sys::bpf::ALL_JOBS as f64
+    }
+
+    /// Time that the programs took on all processors together, in nanoseconds, while that was measured: under settings with a target for it.
+    ///
+    /// # Errors
+    /// [`CaptureError::Failed`] when the kernel refuses.
+    pub fn spent_ns(&self) -> Result<u64, CaptureError> {
+        self.jobs.spent_ns().map_err(failed)
+    }
+
+    /// Has the programs' time measured where the settings need it.
+    fn measure(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        match self.jobs.measure(settings.sampling.target_cpu_ratio.is_some()) {
+            Err(BpfError::Permission { .. }) if is_measured_anyway(&self.roots) => Ok(()),
+            Err(error @ BpfError::Permission { .. }) => Err(CaptureError::Permission {
+                what: format!("measuring what the programs cost: {error}"),
+                remedy: format!(
+                    "{}; or have root set kernel.bpf_stats_enabled=1; or give a number of events instead (--max-events-per-second)",
+                    Rights::read(&self.roots).remedy_for(&[Capability::SysAdmin, Capability::Bpf, Capability::Perfmon])
+                ),
+            }),
+            other => other.map_err(failed),
+        }
     }
 
     /// What jobs took that were done since this was asked last, and the rings now. Empty unless the settings have asked for totals.
@@ -192,7 +218,9 @@ impl Capture for BpfCapture {
         self.adaptive.count(read.records);
         if self.adaptive.is_due(monotonic_ns()) {
             let lost = self.jobs.lost().map_err(failed)?;
-            if let Some(part) = self.adaptive.adjust(monotonic_ns(), lost.sampled_out, lost.quick) {
+            let spent_ns = self.jobs.spent_ns().map_err(failed)?;
+            let counted = Counted { left_out: lost.sampled_out, quick: lost.quick, spent_ns };
+            if let Some(part) = self.adaptive.adjust(monotonic_ns(), counted) {
                 self.jobs.set_sample(rules::share(part)).map_err(failed)?;
             }
         }
@@ -214,6 +242,11 @@ impl Capture for BpfCapture {
 
     /// None: records carry process and name of who submitted.
     fn tasks(&mut self, _each: &mut dyn FnMut(u32, u32, &str)) {}
+}
+
+/// Whether the kernel measures what programs take, whoever asks (Documentation/admin-guide/sysctl/kernel.rst, bpf_stats_enabled).
+fn is_measured_anyway(roots: &Roots) -> bool {
+    read_text(roots.proc("sys/kernel/bpf_stats_enabled")).is_ok_and(|text| text.trim() == "1")
 }
 
 /// Whether there are processes whose children are listed with them.

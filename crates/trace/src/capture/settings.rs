@@ -128,6 +128,10 @@ pub struct Sampling {
     /// The share is changed as time goes on, so that no more events come than this in a second: `share` is the most then. Rings with
     /// a share of their own keep it.
     pub target_events_per_second: Option<u64>,
+    /// The same, so that the programs in the kernel take no more of a processor's time than this part of one: what they take on all processors
+    /// is added up. Not in it: what the kernel does around a program, and what this process does with what they give. What is left out costs
+    /// time, too: where that alone takes more, hardly anything is kept.
+    pub target_cpu_ratio: Option<f64>,
     /// Only jobs that take at least so long from queue to done, or fail, with all their events. They come when the job is done; nothing that
     /// happened after the oldest that is not done can be called complete before.
     pub slower_than_ns: Option<u64>,
@@ -144,6 +148,7 @@ impl Default for Sampling {
             share: 1.0,
             rings: Vec::new(),
             target_events_per_second: None,
+            target_cpu_ratio: None,
             slower_than_ns: None,
             give_up_after_ns: GIVE_UP_AFTER_NS,
         }

@@ -71,6 +71,10 @@ pub(crate) struct Keep {
     /// Thin the jobs so that no more events come: the part follows how many there are
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = HOW_MANY)]
     pub(crate) max_events_per_second: Option<u64>,
+    /// Thin the jobs so that recording takes no more time in the kernel than this part of one processor's: what BPF programs take on all
+    /// processors together, some 20 ns a run for measuring it left out. Needs CAP_SYS_ADMIN (root)
+    #[arg(long, value_name = "PERCENT", value_parser = parse_cpu, help_heading = HOW_MANY)]
+    pub(crate) max_cpu: Option<f64>,
     /// Only jobs that take at least this long from submission to end, or fail: a number with us, ms or s. They come when they have ended, so
     /// there is no --alarm with it
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = HOW_MANY, conflicts_with = "alarm")]
@@ -170,6 +174,15 @@ fn parse_share(text: &str) -> Result<Share, String> {
     Ok(Share { ring, part: percent / 100.0 })
 }
 
+/// `1%`, `0.5%`: of one processor, as a ratio.
+fn parse_cpu(text: &str) -> Result<f64, String> {
+    match parse_share(text) {
+        Ok(Share { ring: None, part }) if part > 0.0 => Ok(part),
+        Ok(Share { ring: None, .. }) => Err("no time at all; write 0.1% or more".into()),
+        _ => Err("not a part of a processor; write a percentage up to 100%, as in 1%".into()),
+    }
+}
+
 /// `250us`, `5ms`, `1.5s`.
 fn parse_time(text: &str) -> Result<Duration, String> {
     let time = match text.strip_suffix("us").or_else(|| text.strip_suffix("µs")) {
@@ -232,6 +245,15 @@ mod tests {
         assert_eq!(parse_share("card0/gfx_0.0.0=12.5%"), share(Some("card0/gfx_0.0.0"), 0.125));
         for text in ["", "10", "%", "0.1", "101%", "-1%", "NaN%", "inf%", "=5%", "gfx=", "1e1%"] {
             assert!(parse_share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn time_of_a_processor_is_a_percentage_above_zero() {
+        assert_eq!(parse_cpu("1%"), Ok(0.01));
+        assert_eq!(parse_cpu("0.5%"), Ok(0.005));
+        for text in ["", "1", "0%", "101%", "gfx=1%", "-1%"] {
+            assert!(parse_cpu(text).is_err(), "{text}");
         }
     }
 

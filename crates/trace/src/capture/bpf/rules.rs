@@ -39,7 +39,7 @@ pub(super) fn of(settings: &Settings) -> Result<JobRules, CaptureError> {
         lists,
         types,
         sample: share(sampling.share),
-        is_sample_to_change: sampling.target_events_per_second.is_some(),
+        is_sample_to_change: sampling.target_events_per_second.is_some() || sampling.target_cpu_ratio.is_some(),
         ring_samples: sampling.rings.iter().map(|(name, part)| (ring(name), share(*part))).collect(),
         slow_ns: sampling.slower_than_ns,
         limit: settings.limit.map(limit).transpose()?,

@@ -57,6 +57,7 @@ pub(super) fn settings(keep: &Keep, of: &Machine<'_>) -> anyhow::Result<Settings
         }
     }
     settings.sampling.target_events_per_second = keep.max_events_per_second;
+    settings.sampling.target_cpu_ratio = keep.max_cpu;
     settings.sampling.slower_than_ns = keep.slower_than.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     let bucket = keep.rate_limit.map(|rate| Limit::Bucket { jobs_per_second: rate.jobs_per_second, burst: rate.burst });
     let window = keep.window_limit.map(|window| Limit::Window {
@@ -164,6 +165,7 @@ pub(super) fn words(keep: &Keep) -> Vec<String> {
     };
     list("sample", keep.sample.iter().map(share).collect());
     list("max-events-per-second", keep.max_events_per_second.iter().map(u64::to_string).collect());
+    list("max-cpu", keep.max_cpu.iter().map(|part| format!("{}%", part * 100.0)).collect());
     list("slower-than", keep.slower_than.iter().map(|time| time_word(time.as_nanos())).collect());
     let rate = keep.rate_limit.map(|rate| format!("{}/s,{}", rate.jobs_per_second, rate.burst));
     list("rate-limit", rate.into_iter().collect());
@@ -229,6 +231,7 @@ mod tests {
         let found = of(&["--window-limit", "7/1s", "--max-events-per-second", "60", "--not-event", "commit"]).unwrap();
         assert_eq!(found.limit, Some(Limit::Window { jobs: 7, length_ns: 1_000_000_000 }));
         assert_eq!(found.sampling.target_events_per_second, Some(60));
+        assert_eq!(of(&["--max-cpu", "0.5%"]).unwrap().sampling.target_cpu_ratio, Some(0.005));
         assert_eq!(found.filters.kinds.deny, [gpuscope_model::trace::EventKind::Commit]);
         let found = of(&["--only-cmd"]).unwrap();
         assert_eq!((found.filters.pids.allow, found.filters.with_children), (vec![std::process::id()], true));
@@ -285,6 +288,8 @@ mod tests {
             "12.5%",
             "--sample",
             "gfx=0%",
+            "--max-cpu",
+            "2.5%",
             "--slower-than",
             "250us",
             "--window-limit",
