@@ -201,7 +201,7 @@ fn nearest_ranks<T: Ord + Copy + Default>(mut all: Vec<T>) -> [T; 3] {
 }
 
 /// Place of a percentile among `count` values in order, from 0: the nearest rank.
-fn rank(count: u64, percent: u64) -> u64 {
+pub(crate) fn rank(count: u64, percent: u64) -> u64 {
     let rank = (u128::from(count) * u128::from(percent)).div_ceil(100).saturating_sub(1);
     u64::try_from(rank).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,7 @@ mod late;
 mod recent;
 mod report;
 mod stuck;
+mod totals;
 mod watch;
 
 pub use compare::{Times, changes};
@@ -23,4 +24,5 @@ pub use late::{Explainer, History};
 pub use recent::Recent;
 pub use report::{Report, Subject};
 pub use stuck::{Released, StuckJobs};
+pub use totals::totals_window;
 pub use watch::{Conditions, Notice, Watch};

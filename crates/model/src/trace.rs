@@ -9,6 +9,7 @@ mod late;
 mod recent;
 mod report;
 mod stuck;
+mod totals;
 
 pub use compare::{Change, Comparison, ProcessPair, RingPair, Side, Verdict};
 pub use lanes::{Gap, Idle, Lane, Timeline};
@@ -19,6 +20,7 @@ pub use report::{
     Summary, TraceReport, WaitReport,
 };
 pub use stuck::{Behind, HeldUp, StuckJob};
+pub use totals::{ProcessTotals, RingSample, RingTotals, Stage, StageTimes, TimesSample, TotalsSample, TotalsWindow};
 
 use crate::{GpuId, Text};
 use std::collections::HashMap;

@@ -21,7 +21,7 @@ pub(crate) use tracefs::lost_of_stats;
 
 use crate::RecordSink;
 use crate::families::FAMILIES;
-use gpuscope_model::trace::{Dropped, Family};
+use gpuscope_model::trace::{Dropped, Family, TotalsSample};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_sys::{Roots, read_text};
 use settings::Settings;
@@ -96,6 +96,35 @@ pub trait Capture {
     /// Threads that records name and that do not stand in the records themselves, as far as they became known since the last call:
     /// thread, process, name.
     fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str));
+
+    /// Puts other settings in force, at one moment. Jobs in flight keep what was decided of them.
+    ///
+    /// # Errors
+    /// [`CaptureError`] where it cannot follow these; those before stay in force.
+    fn set(&mut self, settings: &settings::Settings) -> Result<(), CaptureError>;
+
+    /// What jobs took that were done since this was asked last, and the rings now: empty unless the settings have asked for totals. Waits
+    /// some tens of milliseconds for those who add.
+    ///
+    /// # Errors
+    /// [`CaptureError::Unsupported`] where nothing is added up in the kernel.
+    fn take_totals(&mut self) -> Result<TotalsSample, CaptureError>;
+}
+
+/// Why only BPF programs add up.
+fn no_totals(way: Backend) -> CaptureError {
+    CaptureError::Unsupported {
+        what: format!("capture by {} adds nothing up in the kernel", way.name()),
+        remedy: "capture by BPF, or record and see the report".into(),
+    }
+}
+
+/// Why only BPF programs choose.
+fn no_settings(way: Backend) -> CaptureError {
+    CaptureError::Unsupported {
+        what: format!("capture by {} cannot choose in the kernel which jobs are recorded", way.name()),
+        remedy: "capture by BPF, or record everything".into(),
+    }
 }
 
 /// A capture that runs, and what can be said of it.
@@ -199,10 +228,7 @@ fn locked_down(error: CaptureError) -> CaptureError {
 
 fn begin(roots: &Roots, wanted: &Wanted, settings: &Settings, way: Backend) -> Result<Started, CaptureError> {
     if way != Backend::Bpf && *settings != Settings::default() {
-        return Err(CaptureError::Unsupported {
-            what: format!("capture by {} cannot choose in the kernel which jobs are recorded", way.name()),
-            remedy: "capture by BPF, or record everything".into(),
-        });
+        return Err(if settings.totals { no_totals(way) } else { no_settings(way) });
     }
     let capture: Box<dyn Capture> = match way {
         Backend::Tracefs => Box::new(TracefsCapture::open(roots, wanted)?),

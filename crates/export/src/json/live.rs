@@ -43,7 +43,7 @@ pub fn trace_live(w: &mut dyn Write, report: &RecentReport, dropped: &Dropped, w
     )
 }
 
-struct Losses<'a>(&'a Dropped);
+pub(super) struct Losses<'a>(pub(super) &'a Dropped);
 
 impl Serialize for Losses<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

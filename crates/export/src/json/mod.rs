@@ -9,6 +9,7 @@ mod list;
 mod live;
 mod procs;
 mod stat;
+mod totals;
 mod trace;
 
 pub use compare::trace_comparison;
@@ -17,6 +18,7 @@ pub use list::list;
 pub use live::trace_live;
 pub use procs::procs_line;
 pub use stat::{event_line, stat_line};
+pub use totals::trace_totals;
 pub use trace::{job_line, losses_line, trace_report};
 
 use gpuscope_model::{Reading, Why};

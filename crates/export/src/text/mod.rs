@@ -9,6 +9,7 @@ mod live;
 mod procs;
 mod stat;
 mod timeline;
+mod totals;
 mod trace;
 
 pub use alarm::{failed_fence, failed_job, released_job, slow_job, stuck_job, whose};
@@ -20,6 +21,7 @@ pub use live::trace_live;
 pub use procs::Procs;
 pub use stat::Stat;
 pub use timeline::timeline;
+pub use totals::trace_totals;
 pub use trace::{job_line, key as job_key, trace_report};
 
 use gpuscope_model::{Reason, Why};

@@ -4,9 +4,10 @@
 //! events without counting them: while any of them runs on a processor, `trace_call_bpf` (kernel/trace/bpf_trace.c) passes over the events
 //! of interrupts there, and before Linux 6.7 nobody is told. perf counts every loss.
 
+use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, PerfCapture};
 use crate::{EventFormat, RecordSink};
-use gpuscope_model::trace::Dropped;
+use gpuscope_model::trace::{Dropped, TotalsSample};
 
 /// A capture, and another one beside it.
 pub(super) struct Beside {
@@ -56,5 +57,14 @@ impl Capture for Beside {
     fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str)) {
         self.first.tasks(each);
         self.other.tasks(each);
+    }
+
+    /// The DRM scheduler's jobs are chosen; of the others' events all come.
+    fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        self.first.set(settings)
+    }
+
+    fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
+        self.first.take_totals()
     }
 }

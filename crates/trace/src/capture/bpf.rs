@@ -9,12 +9,13 @@ mod adaptive;
 mod descendants;
 mod formats;
 mod rules;
+mod totals;
 
 use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, Wanted};
 use crate::{Decoder, EventFormat, RawRecord, RecordSink};
 use adaptive::{Adaptive, Counted};
-use gpuscope_model::trace::{Dropped, EventKind, Family, JobKey};
+use gpuscope_model::trace::{Dropped, EventKind, Family, JobKey, TotalsSample};
 use gpuscope_pmu::{Capability, Rights};
 use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs};
 pub use gpuscope_sys::bpf::{JobStage, JobTotal, MADE_CONTEXT, MadeJob, RingTotal, bucket_range};
@@ -242,6 +243,16 @@ impl Capture for BpfCapture {
 
     /// None: records carry process and name of who submitted.
     fn tasks(&mut self, _each: &mut dyn FnMut(u32, u32, &str)) {}
+
+    fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        BpfCapture::set(self, settings)
+    }
+
+    fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
+        let at_ns = monotonic_ns();
+        let (totals, rings) = BpfCapture::take_totals(self)?;
+        Ok(totals::sample(at_ns, &totals, &rings))
+    }
 }
 
 /// Whether the kernel measures what programs take, whoever asks (Documentation/admin-guide/sysctl/kernel.rst, bpf_stats_enabled).

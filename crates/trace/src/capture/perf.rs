@@ -1,12 +1,13 @@
 //! Capture by perf events: a buffer a processor.
 
+use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, Wanted, filter};
 use crate::families;
 use crate::perf_record::PerfRecord;
 use crate::{EventFormat, RawRecord, RecordSink, tracefs};
-use gpuscope_model::trace::Dropped;
 #[cfg(feature = "bpf")]
 use gpuscope_model::trace::Family;
+use gpuscope_model::trace::{Dropped, TotalsSample};
 use gpuscope_pmu::parse::parse_cpumask;
 use gpuscope_sys::perf::{Tracepoint, TracepointBuffer};
 use gpuscope_sys::{Roots, monotonic_ns, read_text};
@@ -188,6 +189,14 @@ impl Capture for PerfCapture {
                 }
             }
         }
+    }
+
+    fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        if *settings == Settings::default() { Ok(()) } else { Err(super::no_settings(self.backend())) }
+    }
+
+    fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
+        Err(super::no_totals(self.backend()))
     }
 }
 

@@ -14,12 +14,13 @@
 mod instance;
 mod tasks;
 
+use super::settings::Settings;
 use super::{Backend, Capture, CaptureError, Drained, Wanted, filter};
 use crate::families::events_of;
 use crate::ftrace::{End, Page, PageLayout};
 use crate::record::Number;
 use crate::{EventFormat, RawRecord, RecordSink, tracefs as tracepoints};
-use gpuscope_model::trace::Dropped;
+use gpuscope_model::trace::{Dropped, TotalsSample};
 use gpuscope_pmu::parse::parse_cpumask;
 use gpuscope_sys::{Roots, list_dir, monotonic_ns};
 use instance::Instance;
@@ -184,6 +185,14 @@ impl Capture for TracefsCapture {
 
     fn tasks(&mut self, each: &mut dyn FnMut(u32, u32, &str)) {
         self.tasks.each(monotonic_ns(), each);
+    }
+
+    fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
+        if *settings == Settings::default() { Ok(()) } else { Err(super::no_settings(self.backend())) }
+    }
+
+    fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
+        Err(super::no_totals(self.backend()))
     }
 }
 
