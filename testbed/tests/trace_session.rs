@@ -141,6 +141,54 @@ fn sessions_run_by_name_record_everything_and_end_when_told() {
     assert_eq!(fs::read_dir("/var/tmp/nobody/gpuscope").unwrap().count(), 0);
 }
 
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_session_keeps_what_it_is_told_to_and_other_jobs_once_it_is_told_so() {
+    let gpus = gpus();
+    let file = "/var/tmp/changed";
+    said(&["start", "-o", file, "--name", "ch", "--ring", "gfx", "--alarm", "5s"]);
+    assert_eq!(session("ch")["settings"], serde_json::json!(["--ring gfx"]));
+    let jobs = |count: &str, us: &str| {
+        let jobs = Jobs::run(&["--count", count, "--rings", "gfx,dma", "--us", us, "--gap", "2000", &gpus[0].render]);
+        assert_eq!(jobs.count().to_string(), count);
+    };
+    jobs("40", "300");
+    let changed = said(&["change", "--name", "ch", "--ring", "dma", "--not-comm", "nobody at all"]);
+    assert!(changed.contains("keeps --not-comm nobody at all --ring dma"), "{changed}");
+    // What cannot be done changes nothing, and is told to who asked.
+    for (options, remedy) in [(&["--ring", "card7/gfx"][..], "gpuscope list"), (&["--slower-than", "1ms"], "the alarm")]
+    {
+        let error = complaint(&[&["change", "--name", "ch"], options].concat());
+        assert!(error.contains(remedy) && error.lines().count() == 1, "{options:?}: {error}");
+    }
+    assert_eq!(session("ch")["settings"], serde_json::json!(["--not-comm nobody at all", "--ring dma"]));
+    jobs("60", "400");
+    assert!(!said(&["change", "--name", "ch"]).contains("keeps"));
+    jobs("20", "500");
+    let missed = missed(&session("ch"));
+    said(&["stop", "--name", "ch"]);
+    let (report, told) = report(file);
+    // Half of each on either ring.
+    let on = |ring: &str| told.iter().filter(|job| job["ring"] == ring && job["status"] == "completed").count() as u64;
+    println!("{}: {} on gfx, {} on dma, {missed} missed", kernel(), on("gfx"), on("dma"));
+    for (ring, jobs) in [("gfx", 20 + 10), ("dma", 30 + 10)] {
+        assert!(on(ring) <= jobs && on(ring) + missed >= jobs, "{}: {} on {ring}", kernel(), on(ring));
+    }
+    assert_eq!(report["settings"], serde_json::json!(["--ring gfx"]));
+    let filtered = report["dropped"]["filtered"].as_u64().unwrap();
+    assert!(filtered.abs_diff(3 * (20 + 30)) <= 3 * missed, "{}: {filtered}", kernel());
+    let notes: Vec<&str> =
+        report["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap()).collect();
+    assert_eq!(
+        notes,
+        [
+            "settings changed to: --not-comm nobody at all --ring dma; before: --ring gfx",
+            "settings changed to: all jobs; before: --not-comm nobody at all --ring dma"
+        ]
+    );
+    assert!(complaint(&["change", "--name", "ch"]).contains("no session ch runs"));
+}
+
 /// The jobs of the log that ended between two moments are told, each.
 fn assert_complete(told: &[Value], log: &[LoggedJob], from_ns: u64, to_ns: u64) -> usize {
     let within: Vec<&LoggedJob> =

@@ -733,6 +733,156 @@ fn options_of_record_choose_and_the_report_says_so() {
     assert!(cmd == 0 && other > 0, "{}: {cmd} {other}", kernel());
 }
 
+/// Percentile of exact times, in order.
+fn exact(times: &[u64], percent: usize) -> f64 {
+    times[(times.len() * percent).div_ceil(100).max(1) - 1] as f64 / 1000.0
+}
+
+/// Asserts that what was added up is what the times of single jobs say.
+fn assert_times(added_up: &Value, times: &mut [u64], what: &str) {
+    times.sort_unstable();
+    let of = |name: &str| added_up[name].as_f64().unwrap_or_else(|| panic!("{what}: no {name}: {added_up}"));
+    assert_eq!(added_up["count"], times.len(), "{what}");
+    let mean = times.iter().sum::<u64>() as f64 / times.len() as f64 / 1000.0;
+    for (name, exact) in [("min", exact(times, 0)), ("max", exact(times, 100)), ("mean", mean)] {
+        assert!((of(name) - exact).abs() < 0.001, "{what}: {name} {} and not {exact}", of(name));
+    }
+    let error = 1.0 + of("error_percent") / 100.0;
+    assert!(error > 1.0 && error < 1.13, "{error}");
+    for (name, percent) in [("p50", 50), ("p90", 90), ("p99", 99)] {
+        let exact = exact(times, percent);
+        let is_near = of(name) >= exact - 0.001 && of(name) <= exact * error + 0.001;
+        assert!(is_near, "{what}: {name} is {}, exactly {exact}", of(name));
+    }
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Jobs of two programs on two GPUs, one of which goes on in the background, told job by job and added up in one window.
+fn told_and_added_up(gpus: &[Gpu]) -> Option<(Vec<Value>, Value)> {
+    let dir = std::env::var("TMPDIR").unwrap();
+    let (file, totals) = (dir.clone() + "/added-up", dir + "/added-up.jsonl");
+    let of = |gpu: &Gpu, count, rings, comm| {
+        format!(
+            "{} jobs --count {count} --rings {rings} --us 400 --gap 3000 --comm {comm} {}",
+            load_program(),
+            gpu.render
+        )
+    };
+    let script = format!("{} & {}; wait", of(&gpus[0], 150, "gfx,dma", "one"), of(&gpus[1], 100, "gfx", "two"));
+    let out = Command::new(common::gpuscope())
+        .args(["trace", "record", "--force", "-o", &file, "--totals", &totals, "--totals-window", "60s"])
+        .args(["--", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    if said.contains("not recorded: missed ") {
+        println!("{}: {said}", kernel());
+        return None;
+    }
+    let out = Command::new(common::gpuscope()).args(["trace", "report", "--jobs", "--json", &file]).output().unwrap();
+    let mut told = lines(std::str::from_utf8(&out.stdout).unwrap());
+    told.pop();
+    let windows = lines(&std::fs::read_to_string(&totals).unwrap());
+    assert_eq!(windows.len(), 1, "{windows:#?}");
+    Some((told, windows[0].clone()))
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn totals_of_a_recording_are_those_of_its_jobs() {
+    let gpus = gpus();
+    // Where the kernel passed an event over, events and totals differ by it: another run then.
+    let mut runs = std::iter::repeat_with(|| told_and_added_up(&gpus));
+    let (told, window) = runs.by_ref().take(6).find_map(|run| run).unwrap();
+    println!("{}: {window}", kernel());
+    assert_eq!((window["schema"].as_str(), told.len()), (Some("gpuscope.trace_totals/1"), 250));
+    let rings = window["rings"].as_array().unwrap();
+    assert_eq!(rings.len(), 3, "{rings:#?}");
+    let number = |of: &Value, name: &str| of[name].as_u64().unwrap();
+    let stages = |all: &[&Value], added_up: &Value, what: &str| {
+        let times = |name: &str| all.iter().map(|job| number(job, name)).collect::<Vec<u64>>();
+        assert_times(&added_up["queue_us"], &mut times("queue_ns"), what);
+        assert_times(&added_up["in_flight_us"], &mut times("in_flight_ns"), what);
+        let mut whole: Vec<u64> = all.iter().map(|job| number(job, "done_ns") - number(job, "submit_ns")).collect();
+        assert_times(&added_up["whole_us"], &mut whole, what);
+    };
+    for ring in rings {
+        let all: Vec<&Value> =
+            told.iter().filter(|job| (&job["gpu"], &job["ring"]) == (&ring["gpu"], &ring["ring"])).collect();
+        let what = format!("{} {}", kernel(), ring["ring"]);
+        assert_eq!(number(ring, "jobs"), all.len() as u64, "{what}");
+        stages(&all, ring, &what);
+        let mut spans: Vec<(u64, u64)> =
+            all.iter().map(|job| (number(job, "run_ns"), number(job, "done_ns"))).collect();
+        spans.sort_unstable();
+        let (mut busy, mut until) = (0, 0);
+        for (from, to) in &spans {
+            busy += to.saturating_sub((*from).max(until));
+            until = until.max(*to);
+        }
+        let percent = 100.0 * busy as f64 / 1e9 / window["window_s"].as_f64().unwrap();
+        // Where one job's end and the next one's beginning are added in the other order, what was between them counts as busy.
+        assert!((ring["utilisation_percent"].as_f64().unwrap() - percent).abs() < 1.0, "{what}: {percent}");
+        let at_once = |at: u64| spans.iter().filter(|(from, to)| *from <= at && at < *to).count() as u64;
+        let peak = spans.iter().map(|(from, _)| at_once(*from)).max().unwrap();
+        assert_eq!((number(ring, "peak_on_hardware"), number(ring, "on_hardware")), (peak, 0), "{what}");
+        assert!(number(ring, "peak_queued") >= 1 && number(ring, "queued") == 0, "{what}");
+    }
+    let processes = window["processes"].as_array().unwrap();
+    assert_eq!(processes.len(), 3, "{processes:#?}");
+    for process in processes {
+        let is_its = |job: &&Value| job["pid"] == process["pid"] && job["ring"] == process["ring"];
+        let all: Vec<&Value> = told.iter().filter(is_its).collect();
+        assert_eq!(number(process, "jobs"), all.len() as u64, "{}", kernel());
+        stages(&all, process, "a process");
+    }
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn totals_come_window_by_window_of_the_jobs_that_are_wanted() {
+    let gpus = gpus();
+    let mut other = Command::new(load_program()).args([&gpus[1].render, "gfx", "20", "500", "100"]).spawn().unwrap();
+    let load =
+        format!("{} jobs --count 120 --rings gfx --us 300 --gap 10000 --comm cmd {}", load_program(), gpus[0].render);
+    let out = Command::new(common::gpuscope())
+        .args(["trace", "totals", "--json", "--window", "200ms", "--only-cmd", "--", "sh", "-c"])
+        .arg(format!("{load} > /dev/null & wait"))
+        .output()
+        .unwrap();
+    let text = Command::new(common::gpuscope()).args(["trace", "totals", "--window", "150ms", "--count", "2"]).output();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let windows = lines(std::str::from_utf8(&out.stdout).unwrap());
+    println!("{}: {} windows, the last {}", kernel(), windows.len(), windows[windows.len() - 1]);
+    assert!(windows.len() >= 4, "{}", windows.len());
+    let mut at_ns = 0;
+    for window in &windows[..windows.len() - 1] {
+        assert!(window["window_s"].as_f64().unwrap() > 0.19, "{window}");
+        assert!(window["monotonic_ns"].as_u64().unwrap() > at_ns);
+        at_ns = window["monotonic_ns"].as_u64().unwrap();
+    }
+    let dropped = &windows[windows.len() - 1]["dropped"];
+    assert!(dropped["filtered"].as_u64().unwrap() > 0, "the other's: {dropped}");
+    let rings = || windows.iter().flat_map(|window| window["rings"].as_array().unwrap());
+    assert!(rings().all(|ring| ring["gpu"] == gpus[0].bdf && ring["ring"] == "gfx"), "{windows:#?}");
+    let jobs: u64 = rings().map(|ring| ring["jobs"].as_u64().unwrap()).sum();
+    let missed = dropped["missed"].as_u64().unwrap();
+    assert!(jobs <= 120 && jobs + missed >= 120, "{}: {jobs}, {missed} missed", kernel());
+    let processes = || windows.iter().flat_map(|window| window["processes"].as_array().unwrap());
+    assert!(processes().any(|of| of["comm"].is_string()) && processes().all(|of| of["pid"] != other.id()));
+
+    let text = String::from_utf8(text.unwrap().stdout).unwrap();
+    print!("{text}");
+    assert_eq!(text.matches("totals of ").count(), 2, "{text}");
+    assert!(text.contains(&format!("GPU {}", gpus[1].bdf)) && text.contains("who submitted"), "{text}");
+}
+
 #[test]
 #[ignore = "needs the testbed's guest"]
 fn processes_are_refused_where_they_are_numbered_otherwise() {

@@ -5,10 +5,10 @@ mod session;
 mod trace;
 
 pub(crate) use live::Live;
-pub(crate) use session::{Named, Save, Start, Status, Trigger};
+pub(crate) use session::{Change, Named, Save, Start, Status, Trigger};
 pub(crate) use trace::{
-    Backend, Compare, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Trace,
-    Which,
+    Backend, Compare, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Totals,
+    Trace, Which,
 };
 
 use clap::error::ErrorKind;
@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Man { dir: PathBuf },
 }
 
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     /// Read DIR/proc, DIR/sys and DIR/dev in place of this machine's: a captured machine

@@ -1,6 +1,6 @@
 //! `gpuscope trace live`.
 
-use super::trace::{Backend, parse_size};
+use super::trace::{Backend, Keep, parse_size};
 use std::time::Duration;
 
 #[derive(clap::Args, Debug)]
@@ -23,4 +23,6 @@ pub(crate) struct Live {
     /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
     pub(crate) buffer: usize,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
 }

@@ -1,6 +1,6 @@
-//! `gpuscope trace start`, `stop`, `status`, `save`.
+//! `gpuscope trace start`, `stop`, `status`, `change`, `save`.
 
-use super::trace::{Backend, parse_bytes, parse_size};
+use super::trace::{Backend, Keep, parse_bytes, parse_size};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(crate) struct Start {
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, conflicts_with = "flight")]
     pub(crate) max_size: Option<u64>,
     /// Note jobs that are held up for longer than this, in `trace status` and in the recording
-    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval)]
+    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval, conflicts_with = "slower_than")]
     pub(crate) alarm: Option<Duration>,
     /// How records are taken from the kernel [default: the first that works]
     #[arg(long, value_enum, value_name = "WAY")]
@@ -52,6 +52,8 @@ pub(crate) struct Start {
     /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
     pub(crate) buffer: usize,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
     /// Be the session, and not the one who starts it
     #[arg(long, hide = true)]
     pub(crate) attend: bool,
@@ -69,6 +71,15 @@ pub(crate) struct Status {
     /// Only this session
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     pub(crate) name: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Change {
+    /// The session
+    #[arg(long, value_name = "NAME", value_parser = parse_name, default_value = "default")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
 }
 
 #[derive(clap::Args, Debug)]

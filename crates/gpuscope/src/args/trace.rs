@@ -26,11 +26,18 @@ pub(crate) enum Trace {
     /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line or a row of CSV for each job
     Export(Export),
     /// Show what the GPUs' jobs do now: rings, depths, times, who submits, and what is stuck
-    Live(super::Live),
+    Live(Box<super::Live>),
+    /// Say again and again what the GPUs' jobs took, added up in the kernel: no job is recorded
+    ///
+    /// Of each ring and process count, shortest, mean, longest and percentiles of the time in the queue, with the hardware, and of both; of
+    /// each ring how many waited and ran at once, and how busy it was. Until CMD ends, the time given is over, or Ctrl-C.
+    Totals(Box<Totals>),
     /// Begin a session in the background: a recording, or a flight recorder that keeps the last seconds and writes them when something happens
-    Start(super::Start),
+    Start(Box<super::Start>),
     /// Say how the sessions in the background are: events, losses, alarms, what was saved
     Status(super::Status),
+    /// Have a session in the background keep other jobs from now on: those of the options given here, whatever it kept before; all, with none
+    Change(Box<super::Change>),
     /// Have a flight recorder write the last seconds now
     Save(super::Save),
     /// End a session in the background, and say where its recording is
@@ -60,17 +67,61 @@ pub(crate) struct Record {
     pub(crate) buffer: usize,
     /// Tell jobs that are held up for longer than this while they are, on stderr and as notes in the recording: process, ring, age, and
     /// who waits behind. Jobs that were submitted before the recording began are not seen
-    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval)]
+    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval, conflicts_with = "slower_than")]
     pub(crate) alarm: Option<Duration>,
     /// Most bytes on disk: FILE and three older parts beside it (FILE.1 to FILE.3), of which the oldest goes when the newest is full; what
     /// went is counted. 8MiB or more
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) max_size: Option<u64>,
+    /// Write into this file what the jobs took, added up in the kernel: a JSON line (`gpuscope.trace_totals/1`) for each window, as `gpuscope
+    /// trace totals` has it. By BPF
+    #[arg(long, value_name = "FILE")]
+    pub(crate) totals: Option<PathBuf>,
+    /// Length of these windows: 100ms to 60s
+    #[arg(long, value_name = "DURATION", value_parser = parse_totals_window, default_value = "1s", requires = "totals")]
+    pub(crate) totals_window: Duration,
     #[command(flatten)]
     pub(crate) keep: Keep,
+    /// Only jobs of CMD and of what it starts
+    #[arg(long, requires = "command", help_heading = keep::WHOSE)]
+    pub(crate) only_cmd: bool,
     /// The program to run meanwhile, with its arguments
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Totals {
+    /// Length of a window: 100ms to 60s
+    #[arg(long, value_name = "DURATION", value_parser = parse_totals_window, default_value = "1s")]
+    pub(crate) window: Duration,
+    /// End after N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after this time: a number with ms, s, m or h
+    #[arg(long, value_name = "DURATION", value_parser = super::parse_interval)]
+    pub(crate) duration: Option<Duration>,
+    /// Write into this file [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
+    /// Only jobs of CMD and of what it starts
+    #[arg(long, requires = "command", help_heading = keep::WHOSE)]
+    pub(crate) only_cmd: bool,
+    /// The program to run meanwhile, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// From a tenth of a second to a minute.
+fn parse_totals_window(text: &str) -> Result<Duration, String> {
+    let window = super::parse_interval(text)?;
+    if (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&window) {
+        Ok(window)
+    } else {
+        Err("a window is from 100ms to 60s long".into())
+    }
 }
 
 #[derive(clap::Args, Debug)]
@@ -273,7 +324,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Which, parse_job, parse_moment, parse_size};
+    use super::{Which, parse_job, parse_moment, parse_size, parse_totals_window};
     use gpuscope_model::trace::JobKey;
     use std::time::Duration;
 
@@ -284,6 +335,15 @@ mod tests {
         assert_eq!(parse_moment("45.5us"), Ok(Duration::from_nanos(45_500)));
         for text in ["", "1", "s", "-1s", "1.2.3s", "1e3s", "1h", "99999999999999999999s"] {
             assert!(parse_moment(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn windows_are_from_a_tenth_of_a_second_to_a_minute() {
+        assert_eq!(parse_totals_window("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(parse_totals_window("60s"), Ok(Duration::from_secs(60)));
+        for text in ["99ms", "61s", "2m", "", "1"] {
+            assert!(parse_totals_window(text).is_err(), "{text}");
         }
     }
 

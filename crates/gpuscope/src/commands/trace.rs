@@ -3,12 +3,14 @@
 mod compare;
 mod export;
 mod input;
+mod keep;
 mod live;
 mod record;
 mod report;
 mod session;
 mod source;
 mod timeline;
+mod totals;
 mod watcher;
 mod why;
 
@@ -23,8 +25,10 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
         Trace::Compare(args) => compare::compare(common, args),
         Trace::Export(args) => export::export(args),
         Trace::Live(args) => live::live(common, args),
+        Trace::Totals(args) => totals::totals(common, args),
         Trace::Start(args) => session::start(common, args),
         Trace::Status(args) => session::status(common, args),
+        Trace::Change(args) => session::change(common, args),
         Trace::Save(args) => session::save(common, args),
         Trace::Stop(args) => session::stop(common, args),
     }

@@ -1,11 +1,11 @@
-//! What `gpuscope trace record` keeps: options that the programs in the kernel follow.
+//! What a trace keeps: options that the programs in the kernel follow.
 
 use clap::ValueEnum;
 use gpuscope_model::trace::EventKind;
 use gpuscope_trace::capture::settings::RingClass;
 use std::time::Duration;
 
-const WHOSE: &str = "Whose jobs are recorded (by BPF)";
+pub(super) const WHOSE: &str = "Whose jobs are kept (by BPF)";
 const HOW_MANY: &str = "How many of these (by BPF)";
 
 /// Of each kind of list: where something is named, all else is left out; what is named with `--not-` is left out in any case.
@@ -20,9 +20,6 @@ pub(crate) struct Keep {
     /// Count the children of these processes, and theirs, as they are: those that are there and those to come
     #[arg(long, help_heading = WHOSE)]
     pub(crate) children: bool,
-    /// Only jobs of CMD and of what it starts
-    #[arg(long, requires = "command", help_heading = WHOSE)]
-    pub(crate) only_cmd: bool,
     /// Only jobs of these users, by name or number
     #[arg(long, alias = "uid", value_name = "USER", value_delimiter = ',', help_heading = WHOSE)]
     pub(crate) user: Vec<String>,
@@ -76,8 +73,8 @@ pub(crate) struct Keep {
     #[arg(long, value_name = "PERCENT", value_parser = parse_cpu, help_heading = HOW_MANY)]
     pub(crate) max_cpu: Option<f64>,
     /// Only jobs that take at least this long from submission to end, or fail: a number with us, ms or s. They come when they have ended, so
-    /// there is no --alarm with it
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = HOW_MANY, conflicts_with = "alarm")]
+    /// none is told as stuck
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = HOW_MANY)]
     pub(crate) slower_than: Option<Duration>,
     /// So many jobs a second, and BURST at once after a pause [BURST: a tenth of a second's]
     #[arg(long, value_name = "JOBS/s[,BURST]", value_parser = parse_rate, help_heading = HOW_MANY)]

@@ -1,5 +1,6 @@
 //! `gpuscope trace live`
 
+use super::keep::{self, Asked, Watched};
 use super::record::alarms;
 use super::source::{Ask, EVERY, Source};
 use super::watcher::Watcher;
@@ -19,7 +20,9 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Shows the last seconds, again and again, until a signal comes or nobody reads any more.
 pub(super) fn live(common: &Common, args: &Live) -> anyhow::Result<()> {
     let stop = stop::watch()?;
-    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, ..Ask::default() };
+    let asked = Asked { keep: &args.keep, only_cmd: false, watched: Watched::Jobs };
+    let settings = keep::on_this_machine(common, &asked)?;
+    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, settings, ..Ask::default() };
     let (mut source, header) = Source::open(common, &ask)?;
     let mut watcher = Watcher::new(source.capture.formats(), &header.devices, alarms(args.alarm));
     watcher.remember(args.window, header.started.monotonic_ns);

@@ -1,22 +1,20 @@
 //! `gpuscope trace record`
 
-mod keep;
-
+use super::keep::{self, Asked, Watched};
 use super::source::{Ask, EVERY, Source, losses};
+use super::totals::{Output, Stream};
 use super::watcher::{Told, Watcher};
 use crate::args::{Common, Record};
 use crate::stop;
 use anyhow::{Context as _, bail};
 use gpuscope_analysis::Conditions;
 use gpuscope_engine::Stop;
-use gpuscope_gpu::GpuSet;
 use gpuscope_model::trace::Dropped;
-use gpuscope_sys::Roots;
 use gpuscope_trace::capture::{self, Backend};
 use gpuscope_trace::recording::{CreateOptions, RecordingFile};
 use gpuscope_trace::{RawRecord, RecordSink as _};
 use rustix::fs::{Access, access};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -32,36 +30,32 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
         bail!("--root: a captured machine runs no kernel to record from; leave it out");
     }
     // Before anything is replaced or begun.
-    if let Some(program) = args.command.first()
-        && !can_be_found(program)
-    {
-        bail!(
-            "{}: no such program, or it may not be executed; give its path, or check its name and mode",
-            program.to_string_lossy()
-        );
-    }
-    let roots = Roots::host();
-    let gpus = GpuSet::open(roots.clone(), super::super::options(common)).infos().cloned().collect();
-    let machine = keep::Machine::new(common, &roots, gpus);
-    let settings = keep::settings(&args.keep, &machine)?;
-    for gpu in keep::without_classes(&args.keep, &machine.gpus) {
-        say(&format!(
-            "GPU {}: {} does not name its rings by class; --class takes none of them for its own",
-            gpu.id, gpu.driver
-        ));
-    }
+    check_command(&args.command)?;
+    let watched = if args.alarm.is_some() { Watched::StuckJobs } else { Watched::Not };
+    let asked = Asked { keep: &args.keep, only_cmd: args.only_cmd, watched };
+    let mut settings = keep::on_this_machine(common, &asked)?;
+    settings.totals = args.totals.is_some();
     let stop = stop::watch_signals()?;
     let families = args.families.iter().map(|family| family.family()).collect();
     let ask = Ask { way: args.backend, buffer_bytes: args.buffer, families, settings };
     let (source, mut header) = Source::open(common, &ask)?;
     header.settings = keep::words(&args.keep);
+    if args.only_cmd {
+        header.settings.push("--only-cmd".into());
+    }
     header.command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let options = CreateOptions { force: args.force, max_bytes: args.max_size };
     let formats = source.capture.formats();
     let watcher = args.alarm.map(|after| Watcher::new(formats, &header.devices, alarms(after)));
+    let devices = header.devices.clone();
     let file = RecordingFile::create(&args.output, header, formats, options)?;
+    let mut source = source;
+    let totals = match &args.totals {
+        Some(path) => Some(Stream::begin(&mut source, devices, args.totals_window, Output::json(path)?)?),
+        None => None,
+    };
 
-    let mut session = Session { source, file, watcher, child: start(args)?, ended: None };
+    let mut session = Session { source, file, watcher, totals, child: start(&args.command)?, ended: None };
     let until = args.duration.map(|duration| Instant::now() + duration);
     let done = session.run(&stop, until);
     // Also after an error: what was recorded until then can be read.
@@ -69,7 +63,11 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
         // What was written to the buffers before now is found by the first of these, and known to be complete by the second.
         session.round(true)?;
         std::thread::sleep(capture::SETTLES_IN);
-        session.round(true)
+        session.round(true)?;
+        match &mut session.totals {
+            Some(totals) => totals.step(&mut session.source, true),
+            None => Ok(()),
+        }
     });
     let Session { source: Source { capture, dropped, .. }, file, child, ended, .. } = session;
     let backend = capture.backend();
@@ -98,6 +96,7 @@ struct Session {
     source: Source,
     file: RecordingFile,
     watcher: Option<Watcher>,
+    totals: Option<Stream>,
     child: Option<Child>,
     ended: Option<ExitStatus>,
 }
@@ -132,7 +131,7 @@ impl Session {
     /// Empties the buffers into the file, and tells alarms. The last times are told also where nothing came: the recording went on until
     /// then.
     fn round(&mut self, is_last: bool) -> anyhow::Result<()> {
-        let Session { source, file, watcher, .. } = self;
+        let Session { source, file, watcher, totals, .. } = self;
         let round = match watcher {
             Some(watcher) => source.read(&mut |record: RawRecord<'_>| {
                 watcher.order.record(record);
@@ -154,7 +153,21 @@ impl Session {
         if round.drained.records > 0 || (is_last && round.drained.until_ns > 0) {
             file.round(round.drained.until_ns)?;
         }
+        if let Some(totals) = totals {
+            totals.step(source, false)?;
+        }
         Ok(())
+    }
+}
+
+/// Whether the command is there, if there is one.
+pub(super) fn check_command(command: &[OsString]) -> anyhow::Result<()> {
+    match command.first() {
+        Some(program) if !can_be_found(program) => bail!(
+            "{}: no such program, or it may not be executed; give its path, or check its name and mode",
+            program.to_string_lossy()
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -168,8 +181,8 @@ fn can_be_found(program: &OsStr) -> bool {
     std::env::split_paths(&path).any(|dir| can_run(&dir.join(program)))
 }
 
-fn start(args: &Record) -> anyhow::Result<Option<Child>> {
-    let Some((program, arguments)) = args.command.split_first() else { return Ok(None) };
+pub(super) fn start(command: &[OsString]) -> anyhow::Result<Option<Child>> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
     let child = Command::new(program).args(arguments).spawn();
     let name = program.to_string_lossy();
     child.map(Some).with_context(|| format!("{name}: cannot be started; check its name and that it may be executed"))

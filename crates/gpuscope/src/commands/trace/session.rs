@@ -1,4 +1,4 @@
-//! Sessions in the background: `start`, `stop`, `status`, `save`.
+//! Sessions in the background: `start`, `stop`, `status`, `change`, `save`.
 //!
 //! `start` runs this program again, which becomes the session and says when the capture runs. A session's state is in a folder that only its
 //! owner can look into: `NAME.json`, which says what it is and is locked as long as it lives, `NAME.sock`, on which it answers, and
@@ -13,7 +13,8 @@ mod state;
 
 pub(super) use start::start;
 
-use crate::args::{Common, Format, Named, Save, Status};
+use super::keep;
+use crate::args::{Change, Common, Format, Named, Save, Status};
 use anyhow::bail;
 use control::{Request, ask};
 use place::{Found, Place};
@@ -67,6 +68,17 @@ pub(super) fn status(common: &Common, args: &Status) -> anyhow::Result<()> {
         }
     }
     tell(common, &states)
+}
+
+/// Has a session keep other jobs from now on.
+pub(super) fn change(common: &Common, args: &Change) -> anyhow::Result<()> {
+    let place = Place::open(&args.name)?;
+    match place.look()? {
+        Found::Alive(_) => {}
+        _ => bail!("no session {} runs; `gpuscope trace start` begins one", args.name),
+    }
+    let state = ask(&place, &Request::Change(keep::arguments(&args.keep)))?;
+    tell(common, &[state])
 }
 
 /// Has a flight recorder save what it holds.

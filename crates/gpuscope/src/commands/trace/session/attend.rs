@@ -6,6 +6,7 @@ use super::recorder::{Recorder, Target};
 use super::start::{READY, REFUSED};
 use super::state::{self, Alarm, Flight, State};
 use crate::args::{Common, Start, Trigger};
+use crate::commands::trace::keep::{self, Asked as AskedFor, Watched};
 use crate::commands::trace::source::{Ask, EVERY, Round, Source};
 use crate::commands::trace::watcher::{Told, Watcher};
 use crate::stop;
@@ -88,6 +89,7 @@ struct Session {
     source: Source,
     keep: Keep,
     watcher: Option<Watcher>,
+    watched: Watched,
     alarm_after: Option<Duration>,
     /// A stuck job is a trigger, and not a note alone.
     fires_when_stuck: bool,
@@ -95,6 +97,9 @@ struct Session {
     after: Duration,
     max_size: Option<u64>,
     events: u64,
+    /// What is kept, in words.
+    settings: Vec<String>,
+    common: Common,
     stop: Stop,
     signalled: Option<Arc<AtomicBool>>,
     asked: Receiver<Asked>,
@@ -112,8 +117,15 @@ impl Session {
         signal_hook::flag::register(SIGUSR1, signalled.clone())?;
         let output = output(args)?;
         let conditions = conditions(args);
-        let ask = Ask { way: args.backend, buffer_bytes: args.buffer, ..Ask::default() };
-        let (source, header) = Source::open(common, &ask)?;
+        let watched = match conditions {
+            Conditions { stuck_ns: Some(_), .. } => Watched::StuckJobs,
+            of if of == Conditions::default() => Watched::Not,
+            _ => Watched::Jobs,
+        };
+        let settings = keep::on_this_machine(common, &AskedFor { keep: &args.keep, only_cmd: false, watched })?;
+        let ask = Ask { way: args.backend, buffer_bytes: args.buffer, settings, ..Ask::default() };
+        let (source, mut header) = Source::open(common, &ask)?;
+        header.settings = keep::words(&args.keep);
         let began_ns = header.started.monotonic_ns;
         let backend = source.capture.backend().name().to_string();
         let formats = source.capture.formats();
@@ -149,12 +161,15 @@ impl Session {
             source,
             keep,
             watcher,
+            watched,
             alarm_after: conditions.stuck_ns.map(Duration::from_nanos),
             fires_when_stuck: args.alarm.is_none(),
             flight: args.flight,
             after: args.after,
             max_size: args.max_size,
             events: 0,
+            settings: keep::words(&args.keep),
+            common: common.clone(),
             stop,
             signalled: (args.flight.is_some() && args.on.contains(&Trigger::Signal)).then_some(signalled),
             asked,
@@ -187,6 +202,10 @@ impl Session {
                 match &asked.request {
                     Request::Status => asked.answer(self.state()),
                     Request::Stop => self.stopping.push(asked),
+                    Request::Change(arguments) => match self.change(arguments) {
+                        Ok(()) => asked.answer(self.state()),
+                        Err(error) => asked.refuse(format!("session {}: {error:#}", self.name)),
+                    },
                     Request::Save(reason) => match &mut self.keep {
                         Keep::Flight(recorder) if recorder.is_full() => {
                             asked.refuse(format!(
@@ -259,6 +278,25 @@ impl Session {
         Ok(())
     }
 
+    /// Keeps other jobs from now on, and notes it in what is recorded.
+    fn change(&mut self, arguments: &[String]) -> anyhow::Result<()> {
+        let keep = keep::parse(arguments)?;
+        let asked = AskedFor { keep: &keep, only_cmd: false, watched: self.watched };
+        let settings = keep::on_this_machine(&self.common, &asked)?;
+        // What came before is brought in first: it was recorded under the settings that the note ends.
+        self.round(false)?;
+        self.source.capture.set(&settings)?;
+        let words = keep::words(&keep);
+        let in_words = |words: &[String]| if words.is_empty() { "all jobs".into() } else { words.join(" ") };
+        let note = format!("settings changed to: {}; before: {}", in_words(&words), in_words(&self.settings));
+        match &mut self.keep {
+            Keep::File(file) => file.mark(monotonic_ns(), &note)?,
+            Keep::Flight(recorder) => recorder.change(monotonic_ns(), note, words.clone()),
+        }
+        self.settings = words;
+        Ok(())
+    }
+
     /// A file was written: tells those who wait for it.
     fn saved(&mut self) {
         for asked in std::mem::take(&mut self.saving) {
@@ -284,6 +322,7 @@ impl Session {
             file_bytes,
             max_file_bytes: self.max_size,
             dropped: Some(dropped),
+            settings: Some(self.settings.clone()),
             alarm: self.alarm_after.zip(self.watcher.as_ref()).map(|(after, watcher)| Alarm {
                 threshold_s: seconds(after),
                 raised: watcher.raised(),

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Longest question.
-const MOST_QUESTION: u64 = 4096;
+const MOST_QUESTION: u64 = 1 << 20;
 /// Longest answer.
 const MOST_ANSWER: u64 = 4 << 20;
 
@@ -25,6 +25,8 @@ const ANSWERING: Duration = Duration::from_secs(60);
 pub(super) enum Request {
     Status,
     Stop,
+    /// What to keep: options, an argument each.
+    Change(Vec<String>),
     /// Why.
     Save(String),
 }

@@ -75,6 +75,12 @@ impl Recorder {
         self.marks.push_back((at_ns, text));
     }
 
+    /// Other jobs are kept from now on.
+    pub(super) fn change(&mut self, at_ns: u64, note: String, settings: Vec<String>) {
+        self.mark(at_ns, note);
+        self.header.settings = settings;
+    }
+
     /// A trigger has fired. Those that fire until it is saved are in the same file.
     pub(super) fn fire(&mut self, at_ns: u64, word: &'static str, reason: &str, at_once: bool) {
         self.triggers = self.triggers.saturating_add(1);

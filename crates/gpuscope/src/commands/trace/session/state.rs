@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) file_bytes: Option<u64>,
     pub(super) max_file_bytes: Option<u64>,
     pub(super) dropped: Option<BTreeMap<String, u64>>,
+    /// Options that choose what is kept, as they were given.
+    pub(super) settings: Option<Vec<String>>,
     pub(super) alarm: Option<Alarm>,
     pub(super) flight: Option<Flight>,
     /// Why it ended, or does not answer.
@@ -115,7 +117,7 @@ impl State {
     }
 
     fn without(name: &str, described: &Described, state: &str, detail: String, missing: Missing) -> State {
-        let fields = ["elapsed_s", "events", "dropped"];
+        let fields = ["elapsed_s", "events", "dropped", "settings"];
         State {
             name: name.into(),
             state: state.into(),
@@ -128,6 +130,7 @@ impl State {
             file_bytes: None,
             max_file_bytes: None,
             dropped: None,
+            settings: None,
             alarm: None,
             flight: None,
             detail: Some(detail),
@@ -179,6 +182,9 @@ pub(super) fn text(w: &mut dyn Write, sessions: &[State]) -> io::Result<()> {
             let size = of.file_bytes.map_or(String::new(), |bytes| format!(", {:.1} MiB on disk", mib(bytes)));
             let most = of.max_file_bytes.map_or(String::new(), |bytes| format!(" of {:.0} at most", mib(bytes)));
             writeln!(w, "  {events} events in {:.1} s{size}{most}, {lost}", of.elapsed_s.unwrap_or(0.0))?;
+        }
+        if let Some(settings) = of.settings.as_ref().filter(|settings| !settings.is_empty()) {
+            writeln!(w, "  keeps {}", settings.join(" "))?;
         }
         if let Some(flight) = &of.flight {
             writeln!(

@@ -33,6 +33,7 @@ fn running() -> State {
         file_bytes: None,
         max_file_bytes: Some(8 << 20),
         dropped: Some(BTreeMap::from([("ring_full".into(), 3), ("missed".into(), 0)])),
+        settings: Some(vec!["--pid 12".into(), "--sample 10%".into()]),
         alarm: Some(Alarm { threshold_s: 2.0, raised: 1, stuck: vec!["stuck: a job".into()] }),
         flight: Some(Flight {
             span_s: 30.0,
@@ -79,7 +80,7 @@ fn what_sessions_say_is_as_the_schema_has_it() {
         let why: Vec<&str> =
             of["unavailable"].as_array().unwrap().iter().map(|why| why["metric"].as_str().unwrap()).collect();
         let nulls: Vec<&str> =
-            ["elapsed_s", "events", "dropped"].into_iter().filter(|field| of[*field].is_null()).collect();
+            ["elapsed_s", "events", "dropped", "settings"].into_iter().filter(|field| of[*field].is_null()).collect();
         assert_eq!(why, nulls, "{of:#}");
     }
 }

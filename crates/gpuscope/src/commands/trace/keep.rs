@@ -1,10 +1,13 @@
-//! From the options of `trace record` to the settings of a capture, and to the words for them in the recording.
+//! From options to the settings of a capture, and to the words for them in recordings and sessions.
 
+use super::record::say;
 use crate::args::{Common, Keep, KeepShare};
 use crate::select;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use gpuscope_gpu::GpuSet;
 use gpuscope_host::Users;
 use gpuscope_model::DeviceInfo;
+use gpuscope_model::trace::EventKind;
 use gpuscope_sys::{Roots, list_dir};
 use gpuscope_trace::capture::settings::{Limit, Lists, RingName, Settings};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,30 +17,64 @@ use std::path::{Path, PathBuf};
 const MOST_CGROUPS: usize = 4096;
 
 /// What is known of the machine, to understand names.
-pub(super) struct Machine<'a> {
-    pub(super) roots: &'a Roots,
-    pub(super) users: Users,
-    pub(super) gpus: Vec<DeviceInfo>,
+struct Machine<'a> {
+    roots: &'a Roots,
+    users: Users,
+    gpus: Vec<DeviceInfo>,
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(common: &Common, roots: &'a Roots, gpus: Vec<DeviceInfo>) -> Machine<'a> {
+    fn new(common: &Common, roots: &'a Roots, gpus: Vec<DeviceInfo>) -> Machine<'a> {
         let root = common.root.as_deref().unwrap_or(Path::new("/"));
         let passwd = std::fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
         Machine { roots, users: Users::parse(&passwd), gpus }
     }
 }
 
+/// What a command line asks to be kept.
+pub(super) struct Asked<'a> {
+    pub(super) keep: &'a Keep,
+    /// Only jobs of the command that this process starts.
+    pub(super) only_cmd: bool,
+    pub(super) watched: Watched,
+}
+
+/// What is looked for in the jobs while they are traced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watched {
+    Not,
+    /// How they are and how they end.
+    Jobs,
+    /// Those that are stuck, too.
+    StuckJobs,
+}
+
+/// The settings for this machine. GPUs for which an option does nothing are told on stderr.
+pub(super) fn on_this_machine(common: &Common, asked: &Asked<'_>) -> anyhow::Result<Settings> {
+    let roots = Roots::host();
+    let gpus = GpuSet::open(roots.clone(), super::super::options(common)).infos().cloned().collect();
+    let machine = Machine::new(common, &roots, gpus);
+    let settings = settings(asked, &machine)?;
+    for gpu in without_classes(asked.keep, &machine.gpus) {
+        say(&format!(
+            "GPU {}: {} does not name its rings by class; --class takes none of them for its own",
+            gpu.id, gpu.driver
+        ));
+    }
+    Ok(settings)
+}
+
 /// The settings that the options ask for.
-pub(super) fn settings(keep: &Keep, of: &Machine<'_>) -> anyhow::Result<Settings> {
+fn settings(asked: &Asked<'_>, of: &Machine<'_>) -> anyhow::Result<Settings> {
+    let Asked { keep, only_cmd, watched } = asked;
     let mut settings = Settings::default();
     let filters = &mut settings.filters;
     filters.pids = Lists { allow: keep.pid.clone(), deny: keep.not_pid.clone() };
-    filters.with_children = keep.children || keep.only_cmd;
+    filters.with_children = keep.children || *only_cmd;
     if keep.children && filters.pids == Lists::default() {
         bail!("--children: no process is named whose children are meant; add --pid or --not-pid");
     }
-    if keep.only_cmd {
+    if *only_cmd {
         // The command is a child of this process, which submits nothing itself.
         filters.pids.allow.push(std::process::id());
     }
@@ -50,6 +87,20 @@ pub(super) fn settings(keep: &Keep, of: &Machine<'_>) -> anyhow::Result<Settings
     filters.classes = Lists { allow: classes(&keep.class), deny: classes(&keep.not_class) };
     let kinds = |of: &[crate::args::KeepKind]| of.iter().map(|kind| (*kind).into()).collect();
     filters.kinds = Lists { allow: kinds(&keep.event), deny: kinds(&keep.not_event) };
+    if *watched == Watched::StuckJobs && keep.slower_than.is_some() {
+        bail!(
+            "--slower-than: jobs come when they have ended, and none can be told as stuck; leave it out, or the alarm"
+        );
+    }
+    if *watched != Watched::Not
+        && let Some(kind) = WATCHED.iter().find(|kind| !is_kept(&filters.kinds, **kind))
+    {
+        bail!(
+            "jobs are watched, and {} events are left out, without which none is known; add --event {}",
+            kind.name(),
+            kind.name().to_lowercase()
+        );
+    }
     for KeepShare { ring: of_ring, part } in &keep.sample {
         match of_ring {
             Some(name) => settings.sampling.rings.push((ring(name, &of.gpus)?, *part)),
@@ -66,6 +117,13 @@ pub(super) fn settings(keep: &Keep, of: &Machine<'_>) -> anyhow::Result<Settings
     });
     settings.limit = bucket.or(window);
     Ok(settings)
+}
+
+/// Events without which it is not known how jobs are.
+const WATCHED: [EventKind; 3] = [EventKind::Submit, EventKind::Commit, EventKind::Complete];
+
+fn is_kept(kinds: &Lists<EventKind>, kind: EventKind) -> bool {
+    (kinds.allow.is_empty() || kinds.allow.contains(&kind)) && !kinds.deny.contains(&kind)
 }
 
 fn both<T>(
@@ -130,7 +188,7 @@ fn ring(text: &str, gpus: &[DeviceInfo]) -> anyhow::Result<RingName> {
 }
 
 /// GPUs whose rings do not tell their class, where classes are asked for: id and driver.
-pub(super) fn without_classes<'g>(keep: &Keep, gpus: &'g [DeviceInfo]) -> Vec<&'g DeviceInfo> {
+fn without_classes<'g>(keep: &Keep, gpus: &'g [DeviceInfo]) -> Vec<&'g DeviceInfo> {
     if keep.class.is_empty() && keep.not_class.is_empty() {
         return Vec::new();
     }
@@ -140,8 +198,40 @@ pub(super) fn without_classes<'g>(keep: &Keep, gpus: &'g [DeviceInfo]) -> Vec<&'
 
 /// The options in words, as they may be given again.
 pub(super) fn words(keep: &Keep) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut list = |option: &str, of: Vec<String>| words.extend(of.iter().map(|value| format!("--{option} {value}")));
+    let word = |(option, value): (&'static str, Option<String>)| match value {
+        Some(value) => format!("--{option} {value}"),
+        None => format!("--{option}"),
+    };
+    options(keep).into_iter().map(word).collect()
+}
+
+/// The options as arguments, one each.
+pub(super) fn arguments(keep: &Keep) -> Vec<String> {
+    let argument = |(option, value): (&'static str, Option<String>)| match value {
+        Some(value) => format!("--{option}={value}"),
+        None => format!("--{option}"),
+    };
+    options(keep).into_iter().map(argument).collect()
+}
+
+/// Such arguments as options again.
+pub(super) fn parse(arguments: &[String]) -> anyhow::Result<Keep> {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Line {
+        #[command(flatten)]
+        keep: Keep,
+    }
+    // Its message has several lines, of which the first says it.
+    let line = <Line as clap::Parser>::try_parse_from(arguments);
+    line.map(|line| line.keep).map_err(|error| anyhow!("{}", error.to_string().lines().next().unwrap_or_default()))
+}
+
+fn options(keep: &Keep) -> Vec<(&'static str, Option<String>)> {
+    let mut options = Vec::new();
+    let mut list = |option: &'static str, of: Vec<String>| {
+        options.extend(of.into_iter().map(|value| (option, Some(value))));
+    };
     let numbers = |of: &[u32]| of.iter().map(u32::to_string).collect();
     list("pid", numbers(&keep.pid));
     list("not-pid", numbers(&keep.not_pid));
@@ -171,9 +261,10 @@ pub(super) fn words(keep: &Keep) -> Vec<String> {
     list("rate-limit", rate.into_iter().collect());
     let window = keep.window_limit.map(|window| format!("{}/{}", window.jobs, time_word(window.length.as_nanos())));
     list("window-limit", window.into_iter().collect());
-    let flags = [("--children", keep.children), ("--only-cmd", keep.only_cmd)];
-    words.extend(flags.into_iter().filter(|(_, is)| *is).map(|(flag, _)| flag.to_string()));
-    words
+    if keep.children {
+        options.push(("children", None));
+    }
+    options
 }
 
 fn names<T: clap::ValueEnum>(of: &[T]) -> Vec<String> {
@@ -199,12 +290,16 @@ mod tests {
         record.keep
     }
 
+    fn asked(keep: &Keep) -> Asked<'_> {
+        Asked { keep, only_cmd: false, watched: Watched::Not }
+    }
+
     fn machine(roots: &Roots) -> Machine<'_> {
         Machine { roots, users: Users::parse("root:x:0:0::/:/\nada:x:1000:1000::/:/\n"), gpus: Vec::new() }
     }
 
     fn of(options: &[&str]) -> anyhow::Result<Settings> {
-        settings(&keep(options), &machine(&Roots::at("/nowhere")))
+        settings(&asked(&keep(options)), &machine(&Roots::at("/nowhere")))
     }
 
     #[test]
@@ -233,8 +328,23 @@ mod tests {
         assert_eq!(found.sampling.target_events_per_second, Some(60));
         assert_eq!(of(&["--max-cpu", "0.5%"]).unwrap().sampling.target_cpu_ratio, Some(0.005));
         assert_eq!(found.filters.kinds.deny, [gpuscope_model::trace::EventKind::Commit]);
-        let found = of(&["--only-cmd"]).unwrap();
+        let keep = Keep::default();
+        let only_cmd = Asked { only_cmd: true, ..asked(&keep) };
+        let found = settings(&only_cmd, &machine(&Roots::at("/nowhere"))).unwrap();
         assert_eq!((found.filters.pids.allow, found.filters.with_children), (vec![std::process::id()], true));
+    }
+
+    #[test]
+    fn what_is_watched_must_be_seen_while_it_runs() {
+        let of = |options: &[&str]| {
+            let keep = keep(options);
+            let asked = Asked { watched: Watched::StuckJobs, ..asked(&keep) };
+            settings(&asked, &machine(&Roots::at("/nowhere"))).map_err(|error| error.to_string())
+        };
+        assert!(of(&["--event", "submit,commit,complete", "--sample", "10%"]).is_ok());
+        assert!(of(&["--event", "submit,commit"]).unwrap_err().contains("add --event complete"));
+        assert!(of(&["--not-event", "commit"]).unwrap_err().contains("add --event commit"));
+        assert!(of(&["--slower-than", "1ms"]).unwrap_err().contains("leave it out"));
     }
 
     #[test]
@@ -263,12 +373,12 @@ mod tests {
         let mut expected = vec![folder("user.slice"), folder("user.slice/a"), folder("user.slice/a/b")];
         folder("system.slice");
         let roots = Roots::at(tree.path());
-        let found = settings(&keep(&["--cgroup", "/user.slice"]), &machine(&roots)).unwrap();
+        let found = settings(&asked(&keep(&["--cgroup", "/user.slice"])), &machine(&roots)).unwrap();
         let mut allow = found.filters.cgroups.allow;
         allow.sort_unstable();
         expected.sort_unstable();
         assert_eq!(allow, expected);
-        assert_eq!(settings(&keep(&["--cgroup", "77"]), &machine(&roots)).unwrap().filters.cgroups.allow, [77]);
+        assert_eq!(settings(&asked(&keep(&["--cgroup", "77"])), &machine(&roots)).unwrap().filters.cgroups.allow, [77]);
     }
 
     #[test]
@@ -277,9 +387,9 @@ mod tests {
             "--pid",
             "12,34",
             "--children",
-            "--only-cmd",
             "--not-comm",
             "x",
+            "--comm=-a b=, c",
             "--class",
             "video-enhance",
             "--event",
@@ -298,7 +408,9 @@ mod tests {
         let first = keep(&options);
         let words = words(&first);
         assert!(words.contains(&"--slower-than 250us".to_string()), "{words:?}");
-        let again: Vec<&str> = words.iter().flat_map(|word| word.split(' ')).collect();
-        assert_eq!(keep(&again), first);
+        assert!(words.contains(&"--comm -a b=, c".to_string()), "{words:?}");
+        assert_eq!(parse(&arguments(&first)).unwrap(), first);
+        let error = parse(&["--pid=x".to_string()]).unwrap_err().to_string();
+        assert!(error.contains("--pid") && error.lines().count() == 1, "{error}");
     }
 }
