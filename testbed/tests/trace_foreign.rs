@@ -1,6 +1,6 @@
 // guest: -g amdgpu,amdgpu -t 150
 //! One run of known jobs, recorded at once by gpuscope, by trace-cmd and by perf: all three files hold the same jobs, by the same keys, with the
-//! same rings, processes and times.
+//! same rings, processes and times. Merged, they are those jobs once, and one that is shifted is brought back.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -45,6 +45,43 @@ fn report(file: &str) -> (Value, Vec<Value>) {
     let text = String::from_utf8(out.stdout).unwrap();
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (lines.pop().unwrap(), lines)
+}
+
+/// Makes one recording of these files, and gives what was said.
+fn merge(out: &str, args: &[&str], files: &[&str]) -> String {
+    let args = [&["trace", "merge", "-o", out], args, files].concat();
+    String::from_utf8(run(&gpuscope(), &args).stderr).unwrap()
+}
+
+/// The three made one tell what ours alone does: the same jobs, to the nanosecond. And so they do where one of them is 5 ms off.
+fn merged_is_the_same(own_report: &Value) {
+    let own = report("own").1;
+    let same = |merged: &str| {
+        let (told, jobs) = report(merged);
+        assert_eq!(jobs, own, "{} {merged}", kernel());
+        for field in ["events", "rings", "processes"] {
+            assert_eq!(told[field], own_report[field], "{} {merged}: {field}", kernel());
+        }
+    };
+    let said = merge("merged", &[], &["own", "trace.dat", "perf.data"]);
+    let events = own_report["events"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
+    for file in ["trace.dat", "perf.data"] {
+        let twice = format!("{file}: {events} of its {events} events stand in a trace named before, too: kept once");
+        assert!(said.contains(&twice), "{} {said}", kernel());
+    }
+    same("merged");
+    // Named last, ours adds the processes that trace.dat does not know, and nothing else.
+    merge("other", &[], &["trace.dat", "own"]);
+    let (told, jobs) = report("other");
+    assert_eq!((jobs.len(), &told["events"]), (own.len(), &own_report["events"]), "{}", kernel());
+    assert!(jobs.iter().all(|job| job["pid"].is_u64()), "{}", kernel());
+
+    merge("shifted", &["--clock-offset", "perf.data=+5ms"], &["perf.data"]);
+    let said = merge("again", &[], &["own", "shifted"]);
+    let offset = said.split_once("shifted: offset -").and_then(|(_, rest)| rest.split_once("ms from "));
+    let offset_ms: f64 = offset.unwrap_or_else(|| panic!("{} {said}", kernel())).0.parse().unwrap();
+    assert!((offset_ms - 5.0).abs() < APART_NS as f64 / 1e6, "{} {said}", kernel());
+    same("again");
 }
 
 /// What tells one job from all others in records that have no fence: its thread and how many of that thread's were before it.
@@ -157,6 +194,7 @@ fn three_recorders_of_one_run_tell_the_same_jobs() {
         println!("{} {file}: {jobs} jobs, times {middle_us} us apart in the middle, {most_us} us at most", kernel());
         assert!(middle <= APART_NS && most <= MOST_APART_NS, "{} {file}: {middle_us} us, {most_us} us", kernel());
     }
+    merged_is_the_same(&own_report);
     // And ours are those that were submitted.
     let mut submitted: BTreeMap<u64, usize> = BTreeMap::new();
     truth.iter().for_each(|job| *submitted.entry(job.tid.into()).or_default() += 1);

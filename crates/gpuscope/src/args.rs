@@ -7,8 +7,8 @@ mod trace;
 pub(crate) use live::Live;
 pub(crate) use session::{Change, Named, Save, Start, Status, Trigger};
 pub(crate) use trace::{
-    Backend, Compare, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Record, Report, Timeline, Totals,
-    Trace, Which,
+    Backend, Compare, Export, ExportFormat, Keep, KeepClass, KeepKind, KeepShare, Merge, Record, Report, Timeline,
+    Totals, Trace, Which,
 };
 
 use clap::error::ErrorKind;

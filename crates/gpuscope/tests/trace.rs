@@ -74,7 +74,7 @@ fn recording_with(dir: &Path, settings: &[&str]) -> PathBuf {
     let [queue, run, done] = formats();
     let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
     header.started.monotonic_ns = 1_000_000_000;
-    header.started.realtime_ns = 1_790_000_000_000_000_000;
+    header.started.realtime_ns = Some(1_790_000_000_000_000_000);
     header.gpus = vec![("0000:03:00.0".into(), "amdgpu".into()), ("0000:04:00.0".into(), "amdgpu".into())];
     header.settings = settings.iter().map(|word| (*word).to_string()).collect();
     let formats = [queue.clone(), run.clone(), done.clone()];

@@ -2,7 +2,7 @@
 
 use crate::families::{self, Key, RingFields, Spec};
 use crate::record::{Load, Number, Words, until_zero};
-use crate::{EventFormat, RawRecord};
+use crate::{EventFormat, RawRecord, retold};
 use fences::Fences;
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
 use memo::{Memo, Recent, Short};
@@ -175,7 +175,7 @@ enum KeyPlan {
 
 impl Plan {
     /// None where a field is missing without which the event says nothing.
-    fn new(family: Family, spec: &'static Spec, format: &EventFormat) -> Option<Plan> {
+    fn new(family: Family, kind: EventKind, spec: &'static Spec, format: &EventFormat) -> Option<Plan> {
         let number = |name: &str| Number::find(format, &[name]);
         let key = match spec.key {
             Key::None => KeyPlan::None,
@@ -213,7 +213,7 @@ impl Plan {
         };
         Some(Plan {
             family,
-            kind: spec.kind,
+            kind,
             spec,
             tid,
             quick,
@@ -247,8 +247,11 @@ impl Decoder {
 
     /// Says how records of a kind are laid out. Returns whether that kind is understood; the records of others are passed over.
     pub fn add_format(&mut self, format: &EventFormat) -> bool {
-        let found = families::find(&format.system, &format.name);
-        let plan = found.and_then(|(family, spec)| Plan::new(family, spec, format));
+        let found = match format.system.as_str() {
+            retold::SYSTEM => retold::find(format),
+            system => families::find(system, &format.name).map(|(family, spec)| (family, spec.kind, spec)),
+        };
+        let plan = found.and_then(|(family, kind, spec)| Plan::new(family, kind, spec, format));
         let at = usize::from(format.id);
         if self.plans.len() <= at {
             self.plans.resize_with(at.saturating_add(1), || None);
@@ -379,7 +382,7 @@ impl Plan {
                 let address = address.get(data)?;
                 match (number(in_ring)?, ring) {
                     (Some(in_ring), Some(ring)) => seen.numbered.keep(ring, in_ring, address),
-                    _ if self.spec.kind == EventKind::Complete => seen.numbered.forget(address),
+                    _ if self.kind == EventKind::Complete => seen.numbered.forget(address),
                     _ => {}
                 }
                 Some(JobKey::Address(address))
@@ -401,7 +404,7 @@ impl Plan {
             }
             None => None,
         };
-        let mut kind = self.spec.kind;
+        let mut kind = self.kind;
         if let (Some((driver, timeline)), Some(JobKey::FenceLow { context, .. })) = (self.fence, key) {
             let of = seen.fences.see(context, driver.get(data)?, timeline.get(data)?, &mut seen.names);
             ring = of.ring;

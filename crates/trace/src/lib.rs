@@ -17,9 +17,11 @@ pub mod foreign;
 mod format;
 pub mod ftrace;
 mod in_order;
+pub mod merge;
 mod perf_record;
 mod record;
 pub mod recording;
+mod retold;
 mod tracefs;
 
 pub use decode::Decoder;
@@ -28,3 +30,4 @@ pub use families::by_default;
 pub use format::{EventFormat, Field, FieldKind, FormatError};
 pub use in_order::InOrder;
 pub use record::{RawRecord, RecordSink};
+pub use retold::Retold;

@@ -16,7 +16,7 @@ mod scan;
 mod writer;
 
 pub use file::{CreateOptions, RecordingFile};
-pub use header::{Header, Instant};
+pub use header::{Header, Instant, MergedTrace};
 pub use reader::{Ended, Item, Recording, Step, Summary};
 pub use scan::Damage;
 pub use writer::RecordingWriter;

@@ -25,6 +25,13 @@ pub(crate) enum Trace {
     Compare(Compare),
     /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line or a row of CSV for each job
     Export(Export),
+    /// Make one recording of several traces, on one clock
+    ///
+    /// Recordings and traces of other tools, of one machine or of several. Times of the first trace on CLOCK_MONOTONIC stay as they are (of
+    /// the first of all, where none is); the others are moved to its clock: by what --clock-offset says, not at all where the clock is the
+    /// same one, else by the events that two traces have in common, and from another boot or machine by the time of day. An event that
+    /// several traces tell of is kept once, as the trace named first has it. One trace alone is made a recording.
+    Merge(Merge),
     /// Show what the GPUs' jobs do now: rings, depths, times, who submits, and what is stuck
     Live(Box<super::Live>),
     /// Say again and again what the GPUs' jobs took, added up in the kernel: no job is recorded
@@ -216,6 +223,37 @@ fn parse_moment(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(clap::Args, Debug)]
+pub(crate) struct Merge {
+    /// Recordings, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, text of tracefs; of the same event the one named first is
+    /// believed
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The recording that is made
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// Replace OUT even if it is no recording
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Add this to the times of FILE, which is one of the files or its place among them (1, 2, …): a number with ns, us, ms or s, as in
+    /// b.dat=+1.5ms. May be given for several files
+    #[arg(long, value_name = "FILE=TIME", value_parser = parse_offset, allow_hyphen_values = true)]
+    pub(crate) clock_offset: Vec<(String, i64)>,
+}
+
+/// `b.dat=+1.5ms`: the file, and nanoseconds.
+fn parse_offset(text: &str) -> Result<(String, i64), String> {
+    const WANTED: &str = "not an offset; write FILE=TIME, as in b.dat=+1.5ms or 2=-300us";
+    let (file, time) = text.rsplit_once('=').filter(|(file, _)| !file.is_empty()).ok_or(WANTED)?;
+    let (sign, amount) = match (time.strip_prefix('-'), time.strip_prefix('+')) {
+        (Some(amount), _) => (-1, amount),
+        (None, amount) => (1, amount.unwrap_or(time)),
+    };
+    let ns = parse_moment(amount).map_err(|_| WANTED)?.as_nanos();
+    let ns = i64::try_from(ns).map_err(|_| "too long")?;
+    Ok((file.to_string(), ns.saturating_mul(sign)))
+}
+
+#[derive(clap::Args, Debug)]
 pub(crate) struct Export {
     /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, or text of tracefs
     #[arg(value_name = "FILE")]
@@ -324,7 +362,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Which, parse_job, parse_moment, parse_size, parse_totals_window};
+    use super::{Which, parse_job, parse_moment, parse_offset, parse_size, parse_totals_window};
     use gpuscope_model::trace::JobKey;
     use std::time::Duration;
 
@@ -344,6 +382,16 @@ mod tests {
         assert_eq!(parse_totals_window("60s"), Ok(Duration::from_secs(60)));
         for text in ["99ms", "61s", "2m", "", "1"] {
             assert!(parse_totals_window(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn offsets_name_a_file_and_have_a_sign() {
+        assert_eq!(parse_offset("b.dat=+1.5ms"), Ok(("b.dat".into(), 1_500_000)));
+        assert_eq!(parse_offset("2=-300us"), Ok(("2".into(), -300_000)));
+        assert_eq!(parse_offset("a=b=7ns"), Ok(("a=b".into(), 7)));
+        for text in ["", "b.dat", "=1ms", "b=1", "b=ms", "b=--1ms", "b=+-1ms", "b=99999999999999s"] {
+            assert!(parse_offset(text).is_err(), "{text}");
         }
     }
 

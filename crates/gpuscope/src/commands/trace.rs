@@ -5,6 +5,7 @@ mod export;
 mod input;
 mod keep;
 mod live;
+mod merge;
 mod record;
 mod report;
 mod session;
@@ -24,6 +25,7 @@ pub(crate) fn trace(common: &Common, trace: &Trace) -> anyhow::Result<()> {
         Trace::Timeline(args) => timeline::timeline(args),
         Trace::Compare(args) => compare::compare(common, args),
         Trace::Export(args) => export::export(args),
+        Trace::Merge(args) => merge::merge(args),
         Trace::Live(args) => live::live(common, args),
         Trace::Totals(args) => totals::totals(common, args),
         Trace::Start(args) => session::start(common, args),

@@ -4,14 +4,16 @@ use crate::capture::Backend;
 use gpuscope_model::{GpuId, Reason, SourceReport, SourceStatus, Text};
 use gpuscope_sys::Roots;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One moment on two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instant {
     /// CLOCK_MONOTONIC: the clock of all records.
     pub monotonic_ns: u64,
-    /// The same moment in nanoseconds since 1970, UTC.
-    pub realtime_ns: u64,
+    /// The same moment in nanoseconds since 1970, UTC. None where the traces that a recording was made of do not tell.
+    #[serde(default)]
+    pub realtime_ns: Option<u64>,
     /// The same moment on CLOCK_BOOTTIME, which goes on while the machine sleeps.
     #[serde(default)]
     pub boottime_ns: Option<u64>,
@@ -58,8 +60,55 @@ pub struct Header {
     /// Names that drivers use for devices in their events, and the device's name: `card0`, `0000:00:02.0`.
     #[serde(default)]
     pub devices: Vec<(String, String)>,
+    /// The traces that the recording was made of, where it was: by `gpuscope trace merge`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedTrace>,
     #[serde(default)]
     coverage: Vec<Covered>,
+}
+
+/// One of the traces that a recording was made of. Times are on the recording's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergedTrace {
+    /// The file.
+    pub file: String,
+    /// What it is: `recording`, `trace.dat`, `perf.data`, `text of tracefs`.
+    pub kind: String,
+    /// Name of its own clock.
+    pub clock: String,
+    /// The machine's name, where the file tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The boot that its clock counts from, where the file tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// What was added to its times.
+    pub offset_ns: i64,
+    /// How that is known: `reference`, `given`, `same_clock`, `estimated`, `time_of_day`.
+    pub offset_from: String,
+    /// Events that another trace has, too, and that agree about the offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreeing_events: Option<u64>,
+    /// Of how many that were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_events: Option<u64>,
+    /// How far apart the offsets are that those give, but for the tenth at either end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_ns: Option<u64>,
+    /// Events in it.
+    pub events: u64,
+    /// Since when it tells, as far as that is known: its first event, or the begin of the recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_ns: Option<u64>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_ns: Option<u64>,
+    /// Whether it tells what was left out on purpose.
+    #[serde(default)]
+    pub tells_settings: bool,
+    /// Events that it lacks, by cause.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// A line of coverage, as JSON has it.
@@ -93,7 +142,7 @@ impl Header {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let started = Instant {
             monotonic_ns: gpuscope_sys::monotonic_ns(),
-            realtime_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+            realtime_ns: u64::try_from(since_1970.as_nanos()).ok(),
             boottime_ns: boottime_ns(),
         };
         let boot_id = line("sys/kernel/random/boot_id");
@@ -114,6 +163,33 @@ impl Header {
             settings: Vec::new(),
             gpus: Vec::new(),
             devices: Vec::new(),
+            merged: Vec::new(),
+            coverage: Vec::new(),
+        }
+    }
+
+    /// A header for a recording that is made of other traces, which began at that moment of their clock. What they tell of the machine is
+    /// for the caller to fill in.
+    pub fn merged(tool: &str, clock: &str, started: Instant, traces: Vec<MergedTrace>) -> Header {
+        let now_ns = gpuscope_sys::monotonic_ns();
+        Header {
+            schema: "gpuscope.recording/1".into(),
+            tool: tool.into(),
+            recording: format!("merged-{now_ns}-{}", std::process::id()),
+            part: 0,
+            records_before: 0,
+            byte_order: if cfg!(target_endian = "little") { LITTLE } else { BIG }.into(),
+            clock: clock.into(),
+            started,
+            kernel: String::new(),
+            host: String::new(),
+            boot_id: String::new(),
+            backend: "merge".into(),
+            command: Vec::new(),
+            settings: Vec::new(),
+            gpus: Vec::new(),
+            devices: Vec::new(),
+            merged: traces,
             coverage: Vec::new(),
         }
     }
@@ -124,7 +200,7 @@ impl Header {
         let moved = |ns: u64| ns.saturating_add(monotonic_ns).saturating_sub(self.started.monotonic_ns);
         self.started = Instant {
             monotonic_ns,
-            realtime_ns: moved(self.started.realtime_ns),
+            realtime_ns: self.started.realtime_ns.map(moved),
             boottime_ns: self.started.boottime_ns.map(moved),
         };
         self

@@ -33,7 +33,24 @@ pub(super) struct Input {
     pub(super) tells_waits: Option<bool>,
     /// Since when everything was recorded, where the trace tells.
     pub(super) from_ns: Option<u64>,
+    pub(super) origin: Origin,
     source: Source,
+}
+
+/// Where a trace comes from, as far as it tells.
+#[derive(Default)]
+pub(super) struct Origin {
+    /// What the file is.
+    pub(super) kind: &'static str,
+    /// Name of its clock.
+    pub(super) clock: String,
+    /// Whether that is CLOCK_MONOTONIC.
+    pub(super) is_monotonic: bool,
+    pub(super) host: Option<String>,
+    pub(super) boot_id: Option<String>,
+    pub(super) kernel: Option<String>,
+    /// Names that drivers use for devices, and the device's name.
+    pub(super) devices: Vec<(String, String)>,
 }
 
 enum Source {
@@ -99,23 +116,40 @@ impl Input {
     fn recording(recording: Recording) -> Input {
         let header = recording.header();
         let started = header.started;
-        let clocks = started.boottime_ns.map(|boottime_ns| Clocks {
+        let clocks = started.boottime_ns.zip(started.realtime_ns).map(|(boottime_ns, realtime_ns)| Clocks {
             monotonic_ns: started.monotonic_ns,
             boottime_ns,
-            realtime_ns: started.realtime_ns,
+            realtime_ns,
         });
+        let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let is_merged = !header.merged.is_empty();
+        let origin = Origin {
+            kind: "recording",
+            clock: header.clock.clone(),
+            is_monotonic: header.clock == "monotonic",
+            host: told(&header.host),
+            boot_id: told(&header.boot_id),
+            kernel: told(&header.kernel),
+            devices: header.devices.clone(),
+        };
         Input {
             drivers: header.gpus.clone(),
             coverage: header.coverage(),
-            settings: Some(header.settings.clone()),
+            // Of what was merged, some may not tell.
+            settings: Some(header.settings.clone())
+                .filter(|words| !words.is_empty() || header.merged.iter().all(|of| of.tells_settings)),
             no_gpu: no_gpu(header),
             clocks,
-            started: Some((started.monotonic_ns, started.realtime_ns)),
-            tells_waits: Some(recording.formats().iter().any(|format| {
-                ["drm_sched_job_add_dep", "drm_sched_job_unschedulable", "drm_sched_job_wait_dep"]
-                    .contains(&format.name.as_str())
-            })),
+            started: started.realtime_ns.map(|realtime_ns| (started.monotonic_ns, realtime_ns)),
+            // What was merged tells by its events alone.
+            tells_waits: (!is_merged).then(|| {
+                recording.formats().iter().any(|format| {
+                    ["drm_sched_job_add_dep", "drm_sched_job_unschedulable", "drm_sched_job_wait_dep"]
+                        .contains(&format.name.as_str())
+                })
+            }),
             from_ns: Some(started.monotonic_ns),
+            origin,
             source: Source::Recording(Box::new(recording)),
         }
     }
@@ -135,7 +169,14 @@ impl Input {
             "a trace.dat names threads: the numbers of processes are those of their threads",
         );
         coverage.push(SourceReport::absent("processes", None, why));
-        Input::foreign("trace.dat", coverage, Source::TraceDat(Box::new(file)))
+        let origin = Origin {
+            kind: "trace.dat",
+            clock: clocks.join(" and "),
+            is_monotonic: clocks.iter().all(|clock| *clock == "mono"),
+            kernel: file.uname().map(str::to_string),
+            ..Origin::default()
+        };
+        Input { origin, ..Input::foreign("trace.dat", coverage, Source::TraceDat(Box::new(file))) }
     }
 
     fn perf_data(file: PerfData) -> Input {
@@ -157,10 +198,21 @@ impl Input {
         }
         // A moment before perf began to record.
         let started = file.started();
-        Input { started, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
+        let origin = Origin {
+            kind: "perf.data",
+            clock: match file.clock() {
+                _ if file.is_monotonic() => "monotonic".into(),
+                None => "perf".into(),
+                Some(id) => format!("number {id}"),
+            },
+            is_monotonic: file.is_monotonic(),
+            kernel: file.release().map(str::to_string),
+            ..Origin::default()
+        };
+        Input { started, origin, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
     }
 
-    fn foreign(what: &str, mut coverage: Vec<SourceReport>, source: Source) -> Input {
+    fn foreign(what: &'static str, mut coverage: Vec<SourceReport>, source: Source) -> Input {
         let not_told = |source: &'static str, detail: String| {
             SourceReport::absent(source, None, Why::new(Reason::NotSupported, detail))
         };
@@ -185,6 +237,7 @@ impl Input {
             started: None,
             from_ns: None,
             tells_waits: None,
+            origin: Origin { kind: what, clock: "not named".into(), ..Origin::default() },
             source,
         }
     }
@@ -387,6 +440,10 @@ fn absent(source: &'static str, detail: String) -> SourceReport {
 
 /// Why records of a recording of ours name no GPU.
 fn no_gpu(header: &Header) -> Why {
+    if !header.merged.is_empty() {
+        let why = "the DRM scheduler's events name no device before Linux 6.17, and the traces that were merged have nothing else to tell it by";
+        return Why::not_supported(why);
+    }
     let detail = format!(
         "the DRM scheduler's events name no device before Linux 6.17 (this is {}), and records by {} have nothing else to tell it by",
         header.kernel, header.backend
