@@ -389,6 +389,24 @@ fn a_target_of_processor_time_thins_until_it_is_met() {
 
 #[test]
 #[ignore = "needs the testbed's guest"]
+fn a_target_of_processor_time_needs_a_right_of_its_own() {
+    let capabilities = "--inh-caps=-all,+bpf,+perfmon --ambient-caps=-all,+bpf,+perfmon";
+    let record = format!("{} trace record -o /var/tmp/no-right --max-cpu 1% --duration 1s", common::gpuscope());
+    let script = format!("setpriv --reuid=65534 --clear-groups {capabilities} {record}");
+    let out = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    println!("{}: {said}", kernel());
+    assert_eq!((out.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    for word in
+        ["BPF_ENABLE_STATS", "permission denied", "cap_sys_admin", "bpf_stats_enabled", "--max-events-per-second"]
+    {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!std::fs::exists("/var/tmp/no-right").unwrap());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
 fn only_slow_jobs_with_all_their_events() {
     let gpus = gpus();
     let settings = with(|s| s.sampling.slower_than_ns = Some(20_000_000));

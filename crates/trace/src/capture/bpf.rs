@@ -55,6 +55,12 @@ impl BpfCapture {
                 remedy: "ask for gpu_scheduler, or capture by tracefs".into(),
             });
         }
+        // Before programs are loaded, which takes longer.
+        let rights = Rights::read(roots);
+        let is_measured = settings.sampling.target_cpu_ratio.is_some();
+        if is_measured && !rights.has(Capability::SysAdmin) && !is_measured_anyway(roots) {
+            return Err(may_not_measure(&rights));
+        }
         let jobs =
             Jobs::open(roots, wanted.buffer_bytes, told(roots, settings)?).map_err(|error| explain(roots, error))?;
         let mut capture = BpfCapture {
@@ -81,11 +87,15 @@ impl BpfCapture {
     /// the kernel's answer: more than 8192 entries of lists. The settings before stay in force.
     pub fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
         let rules = told(&self.roots, settings)?;
-        self.measure(settings)?;
+        // Those before may need it until others are in force.
+        if settings.sampling.target_cpu_ratio.is_some() {
+            self.measure(settings)?;
+        }
         if has_followed(settings) {
             self.jobs.follow_children().map_err(failed)?;
         }
         self.jobs.set_rules(rules).map_err(failed)?;
+        self.measure(settings)?;
         self.give_up_after_ns = settings.sampling.give_up_after_ns;
         // Jobs that are in flight under settings for slow jobs are told of under those that follow.
         self.tells_late |= settings.sampling.slower_than_ns.is_some();
@@ -110,13 +120,7 @@ impl BpfCapture {
     fn measure(&mut self, settings: &Settings) -> Result<(), CaptureError> {
         match self.jobs.measure(settings.sampling.target_cpu_ratio.is_some()) {
             Err(BpfError::Permission { .. }) if is_measured_anyway(&self.roots) => Ok(()),
-            Err(error @ BpfError::Permission { .. }) => Err(CaptureError::Permission {
-                what: format!("measuring what the programs cost: {error}"),
-                remedy: format!(
-                    "{}; or have root set kernel.bpf_stats_enabled=1; or give a number of events instead (--max-events-per-second)",
-                    Rights::read(&self.roots).remedy_for(&[Capability::SysAdmin, Capability::Bpf, Capability::Perfmon])
-                ),
-            }),
+            Err(BpfError::Permission { .. }) => Err(may_not_measure(&Rights::read(&self.roots))),
             other => other.map_err(failed),
         }
     }
@@ -258,6 +262,17 @@ impl Capture for BpfCapture {
 /// Whether the kernel measures what programs take, whoever asks (Documentation/admin-guide/sysctl/kernel.rst, bpf_stats_enabled).
 fn is_measured_anyway(roots: &Roots) -> bool {
     read_text(roots.proc("sys/kernel/bpf_stats_enabled")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// What measuring takes, and what does without (`bpf_enable_stats` in kernel/bpf/syscall.c asks for CAP_SYS_ADMIN and nothing else).
+fn may_not_measure(rights: &Rights) -> CaptureError {
+    let remedy = rights.remedy_for(&[Capability::SysAdmin, Capability::Bpf, Capability::Perfmon]);
+    CaptureError::Permission {
+        what: "measuring what the programs cost (BPF_ENABLE_STATS)".into(),
+        remedy: format!(
+            "{remedy}; or have root set kernel.bpf_stats_enabled=1; or give a number of events instead (--max-events-per-second)"
+        ),
+    }
 }
 
 /// Whether there are processes whose children are listed with them.

@@ -69,7 +69,8 @@ pub(crate) struct Keep {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = HOW_MANY)]
     pub(crate) max_events_per_second: Option<u64>,
     /// Thin the jobs so that recording takes no more time in the kernel than this part of one processor's: what BPF programs take on all
-    /// processors together, some 20 ns a run for measuring it left out. Needs CAP_SYS_ADMIN (root)
+    /// processors together, some 20 ns a run for measuring it left out. Leaving jobs out takes time, too: where that alone is more, hardly
+    /// any is kept. Needs CAP_SYS_ADMIN (root)
     #[arg(long, value_name = "PERCENT", value_parser = parse_cpu, help_heading = HOW_MANY)]
     pub(crate) max_cpu: Option<f64>,
     /// Only jobs that take at least this long from submission to end, or fail: a number with us, ms or s. They come when they have ended, so
