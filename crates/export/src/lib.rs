@@ -1,4 +1,4 @@
-//! What gpuscope knows, written down: JSON, CSV, text, and traces for viewers.
+//! What gpuscope knows, written down: JSON, CSV, text, Parquet, and traces for viewers.
 //!
 //! Every function writes into the writer it is given and opens nothing; the time of day is an argument. Units and clamping are
 //! decided here: the model carries ratios, hertz and watts, the output carries percent, megahertz and watts with the unit in the
@@ -13,6 +13,7 @@ mod doctor;
 mod fence_errors;
 mod fields;
 pub mod json;
+pub mod parquet;
 pub mod perfetto;
 mod procs;
 mod procs_fields;

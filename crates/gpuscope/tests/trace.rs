@@ -347,6 +347,38 @@ fn same_in_csv(csv: &str, json: &str, jobs: &[serde_json::Value]) {
     assert_eq!(read, jobs.len());
 }
 
+/// The same in a Parquet file, read by the library that wrote it; and what belongs to the whole trace.
+fn same_in_parquet(path: &Path, json: &str, jobs: &[serde_json::Value]) {
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    let file = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
+    let rows: Vec<_> = file.get_row_iter(None).unwrap().map(|row| row.unwrap().into_columns()).collect();
+    assert_eq!(rows.len(), jobs.len());
+    for (row, job) in rows.iter().zip(jobs) {
+        assert_eq!(row.len() + 1, job.as_object().unwrap().len(), "all but the schema");
+        for (column, field) in row {
+            let told = match field {
+                parquet::record::Field::Null => serde_json::Value::Null,
+                parquet::record::Field::Str(text) => text.as_str().into(),
+                parquet::record::Field::Long(n) => (*n).into(),
+                parquet::record::Field::ULong(n) => (*n).into(),
+                other => panic!("{column}: {other:?}"),
+            };
+            assert_eq!(told, job[column], "{column} of {job}");
+        }
+    }
+    let first = json.lines().next().unwrap();
+    let places: Vec<_> = rows[0].iter().map(|(column, _)| first.find(&format!("\"{column}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{first}");
+    let metadata = file.metadata().file_metadata().key_value_metadata().unwrap();
+    let of = |key: &str| -> serde_json::Value {
+        let pair = metadata.iter().find(|pair| pair.key == key).unwrap();
+        serde_json::from_str(pair.value.as_ref().unwrap()).unwrap()
+    };
+    assert_eq!(of("gpuscope.dropped")["sampled_out"], 5);
+    assert_eq!(of("gpuscope.started")["realtime_ns"], 1_790_000_000_000_000_000_u64);
+    assert!(of("gpuscope.coverage").is_array());
+}
+
 #[test]
 fn an_export_holds_the_jobs() {
     let dir = tempfile::tempdir().unwrap();
@@ -370,6 +402,9 @@ fn an_export_holds_the_jobs() {
     let lost: Vec<_> =
         chrome["traceEvents"].as_array().unwrap().iter().filter(|row| row["name"] == "records lost").collect();
     assert_eq!((lost.len(), &lost[0]["args"]["sampled_out"], &lost[0]["s"]), (1, &5.into(), &"g".into()));
+    let columns = dir.path().join("t.parquet");
+    export(&["--to", "parquet", "-o", columns.to_str().unwrap()]);
+    same_in_parquet(&columns, &json, jobs);
     let perfetto = dir.path().join("t.pftrace");
     export(&["-o", perfetto.to_str().unwrap()]);
     let bytes = fs::read(&perfetto).unwrap();

@@ -32,6 +32,11 @@ fn line(w: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
     w.write_all(b"\n")
 }
 
+/// What each source gave or why it gave nothing, as reports list it.
+pub(crate) fn coverage(sources: &[gpuscope_model::SourceReport]) -> io::Result<String> {
+    Ok(serde_json::to_string(&each(sources, doctor::source))?)
+}
+
 /// A list written item by item, without a copy in between.
 struct Each<'a, T, W> {
     items: &'a [T],

@@ -23,7 +23,7 @@ pub(crate) enum Trace {
     Timeline(Timeline),
     /// Say what differs between two traces: times of rings and programs, with what can be told of the difference
     Compare(Compare),
-    /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line or a row of CSV for each job
+    /// Write a trace for another program: Perfetto's viewer, Chrome's JSON, or a JSON line, a row of CSV or one of Parquet for each job
     Export(Export),
     /// Make one recording of several traces, on one clock
     ///
@@ -276,6 +276,9 @@ pub(crate) enum ExportFormat {
     Json,
     /// A row for each job, with the columns of the JSON lines
     Csv,
+    /// The same columns as a Parquet file, for SQL engines and data frames; what was not recorded and could not be told stands in its
+    /// metadata
+    Parquet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

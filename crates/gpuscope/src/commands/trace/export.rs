@@ -4,18 +4,20 @@ use super::input::{Input, Rest, Seen};
 use crate::args::{Export as Args, ExportFormat};
 use anyhow::{Context as _, bail};
 use gpuscope_analysis::{Report, Subject};
-use gpuscope_export::{chrome, csv, json, perfetto};
+use gpuscope_export::{chrome, csv, json, parquet, perfetto};
+use gpuscope_model::SourceReport;
 use gpuscope_model::trace::{Dropped, Event, Job, TraceNames};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 /// A form in which a trace is written.
-enum Form<W: Write> {
+enum Form<W: Write + Send> {
     Perfetto(Box<perfetto::Writer<W>>),
     /// The first event says where its time begins.
     Chrome(Option<W>, Option<Box<chrome::Writer<W>>>),
     Jobs(W),
     Rows(W),
+    Parquet(Box<parquet::Writer<W>>),
 }
 
 /// Writes a trace for another program.
@@ -27,8 +29,8 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
         bail!("{}: is the trace itself; name another file with -o", args.output.display());
     }
     let create = || File::create(&args.output).with_context(|| args.output.display().to_string());
-    let out: BufWriter<Box<dyn Write>> = match args.output.as_os_str() == "-" {
-        true => BufWriter::new(Box::new(io::stdout().lock())),
+    let out: BufWriter<Box<dyn Write + Send>> = match args.output.as_os_str() == "-" {
+        true => BufWriter::with_capacity(64 << 10, Box::new(io::stdout())),
         false => BufWriter::with_capacity(256 << 10, Box::new(create()?)),
     };
     let subject = Subject { drivers: input.drivers.clone(), ..Subject::default() };
@@ -44,7 +46,9 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
             csv::job_header(&mut out)?;
             Form::Rows(out)
         }
+        ExportFormat::Parquet => Form::Parquet(Box::new(parquet::Writer::new(out)?)),
     };
+    let (mut coverage, started) = (input.coverage.clone(), input.started());
     let mut report = Report::new(subject);
     let (mut jobs, mut last_ns) = (Vec::new(), 0);
     let Rest { names, dropped, to_ns, damage, .. } = input.read(|seen| match seen {
@@ -64,7 +68,8 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
     jobs.clear();
     report.finish(to_ns, &names, dropped, |job| jobs.push(*job));
     jobs.iter().try_for_each(|job| form.job(job, &names))?;
-    form.finish(last_ns.max(to_ns.unwrap_or(0)), &dropped)?;
+    coverage.extend(damage.iter().cloned());
+    form.finish(last_ns.max(to_ns.unwrap_or(0)), &dropped, &coverage, started)?;
     let lost: Vec<String> =
         dropped.each().iter().filter(|(_, n)| *n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();
     if !lost.is_empty() {
@@ -76,7 +81,7 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl<W: Write> Form<W> {
+impl<W: Write + Send> Form<W> {
     fn event(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
         match self {
             Form::Perfetto(writer) => writer.event(event, names),
@@ -86,7 +91,7 @@ impl<W: Write> Form<W> {
                 }
                 writer.as_mut().map_or(Ok(()), |writer| writer.event(event, names))
             }
-            Form::Jobs(_) | Form::Rows(_) => Ok(()),
+            Form::Jobs(_) | Form::Rows(_) | Form::Parquet(_) => Ok(()),
         }
     }
 
@@ -96,10 +101,17 @@ impl<W: Write> Form<W> {
             Form::Chrome(_, writer) => writer.as_mut().map_or(Ok(()), |writer| writer.job(job, names)),
             Form::Jobs(out) => json::job_line(out, job, names),
             Form::Rows(out) => csv::job_row(out, job, names),
+            Form::Parquet(writer) => writer.job(job, names),
         }
     }
 
-    fn finish(self, last_ns: u64, dropped: &Dropped) -> io::Result<()> {
+    fn finish(
+        self,
+        last_ns: u64,
+        dropped: &Dropped,
+        coverage: &[SourceReport],
+        started: Option<(u64, u64)>,
+    ) -> io::Result<()> {
         let mut out = match self {
             Form::Perfetto(mut writer) => {
                 if *dropped != Dropped::default() {
@@ -124,6 +136,7 @@ impl<W: Write> Form<W> {
                 out
             }
             Form::Rows(out) => out,
+            Form::Parquet(writer) => writer.finish(&parquet::About { dropped: *dropped, coverage, started })?,
         };
         out.flush()
     }
