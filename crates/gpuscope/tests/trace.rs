@@ -8,6 +8,7 @@ use gpuscope_model::trace::Dropped;
 use gpuscope_sys::Roots;
 use gpuscope_testkit::golden;
 use gpuscope_trace::capture::Backend;
+use gpuscope_trace::foreign::perfetto::{Item as PerfettoItem, PerfettoTrace};
 use gpuscope_trace::recording::{CreateOptions, Header, RecordingFile};
 use gpuscope_trace::{EventFormat, RawRecord, RecordSink as _};
 use std::fs;
@@ -411,6 +412,97 @@ fn an_export_holds_the_jobs() {
     // `Trace.packet`, field 1, with a length.
     assert!(bytes.len() > 500 && bytes[0] == 0x0a, "{} bytes", bytes.len());
     assert!(bytes.windows(12).any(|w| w == b"0000:04:00.0"));
+}
+
+/// Rounds of jobs on two GPUs with rings of one name, by two processes; some fail, some do not end.
+fn recording_of_many(dir: &Path) -> PathBuf {
+    let path = dir.join("many");
+    let [queue, run, done] = formats();
+    let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
+    header.started.monotonic_ns = 1_000_000_000;
+    header.started.boottime_ns = Some(4_000_000_000);
+    header.gpus = vec![("0000:03:00.0".into(), "amdgpu".into()), ("0000:04:00.0".into(), "xe".into())];
+    let formats = [queue.clone(), run.clone(), done.clone()];
+    let mut file = RecordingFile::create(&path, header, &formats, CreateOptions::default()).unwrap();
+    for job in 0..600_u64 {
+        let gpu = ["gfx", if job % 3 == 0 { "0000:04:00.0" } else { "0000:03:00.0" }];
+        let (context, at_us) = (20 + job % 3, 100 * job);
+        let mut put = |after_us: u64, data: Vec<u8>| {
+            file.record(RawRecord {
+                at_ns: 1_000_000_000 + (at_us + after_us) * 1_000,
+                cpu: (job % 4) as u16,
+                data: &data,
+            });
+        };
+        put(0, record(&queue, &[context, job, 4 + context, 10], &[gpu[0], gpu[1], "game"]));
+        put(3 + job % 7, record(&run, &[context, job, 4 + context], &gpu));
+        if job % 50 != 49 {
+            let error = if job % 40 == 7 { -125_i64 } else { 0 };
+            put(60 + job % 30, record(&done, &[context, job, error.cast_unsigned()], &[]));
+        }
+    }
+    file.dropped(1_050_000_000, Dropped { ring_full: 3, ..Dropped::default() }).unwrap();
+    file.round(2_000_000_000).unwrap();
+    file.finish().unwrap();
+    path
+}
+
+/// The recording as a Perfetto trace. What was not recorded is told on stderr.
+fn for_perfetto(dir: &Path, file: &Path) -> PathBuf {
+    let perfetto = dir.join("t.pftrace");
+    let out = gpuscope().args(["trace", "export", "-o"]).arg(&perfetto).arg(file).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    perfetto
+}
+
+/// What a Perfetto trace does not carry is left out of the comparison: what could be captured, settings and notes.
+#[test]
+fn a_perfetto_trace_of_a_recording_gives_the_same_report() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in [recording(dir.path()), recording_of_many(dir.path())] {
+        let perfetto = for_perfetto(dir.path(), &file);
+        let report = |path: &Path| {
+            let mut lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--jobs", "--json"]).arg(path)));
+            let report = lines.last_mut().unwrap().as_object_mut().unwrap();
+            for of in ["sources", "unavailable", "settings", "notes", "note_count"] {
+                report.remove(of);
+            }
+            lines
+        };
+        let (ours, theirs) = (report(&file), report(&perfetto));
+        assert!(ours.len() > 3);
+        assert_eq!(ours.len(), theirs.len(), "{:#}", theirs.last().unwrap());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert_eq!(ours, theirs);
+        }
+    }
+}
+
+#[test]
+fn a_perfetto_trace_that_was_cut_off_gives_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let perfetto = for_perfetto(dir.path(), &recording_of_many(dir.path()));
+    let bytes = fs::read(&perfetto).unwrap();
+    fs::write(&perfetto, &bytes[..bytes.len() - 9]).unwrap();
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(&perfetto)));
+    assert!(lines[0]["events"]["SUBMIT"].as_u64().unwrap() > 300, "{:#}", lines[0]["events"]);
+    let sources = lines[0]["sources"].as_array().unwrap();
+    let is_said =
+        |of: &serde_json::Value| of["detail"].as_str().is_some_and(|detail| detail.contains("cut off at byte"));
+    assert!(sources.iter().any(is_said), "{sources:#?}");
+    let mut random = 88_172_645_463_325_252_u64;
+    for _ in 0..200 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let length = 64 + (random % (bytes.len() as u64 - 64)) as usize;
+        let mut cut = PerfettoTrace::read(Path::new("cut"), Box::new(bytes[..length].to_vec())).unwrap();
+        let mut records = 0;
+        while let Some(item) = cut.next_item() {
+            records += u64::from(matches!(item, PerfettoItem::Record(_)));
+        }
+        assert!(records <= 600 * 3 && cut.faults().iter().all(|fault| fault.is_cut), "{length}: {:?}", cut.faults());
+    }
 }
 
 #[test]

@@ -104,7 +104,8 @@ struct Plan {
     ring: RingPlan,
     gpu: Option<Words>,
     gpu_number: Option<(Number, &'static str)>,
-    fence: Option<(Words, Words)>,
+    /// The driver's name, which some traces lack, and the timeline.
+    fence: Option<(Option<Words>, Words)>,
     client: Option<Number>,
     value: Option<Number>,
     quick: Option<Quick>,
@@ -225,7 +226,7 @@ impl Plan {
             gpu,
             gpu_number,
             fence: spec.fence.and_then(|(driver, timeline)| {
-                Some((Words::find(format, &[driver])?, Words::find(format, &[timeline])?))
+                Some((Words::find(format, &[driver]), Words::find(format, &[timeline])?))
             }),
             client: spec.client.and_then(number),
             value: spec.value.and_then(number),
@@ -406,7 +407,12 @@ impl Plan {
         };
         let mut kind = self.kind;
         if let (Some((driver, timeline)), Some(JobKey::FenceLow { context, .. })) = (self.fence, key) {
-            let of = seen.fences.see(context, driver.get(data)?, timeline.get(data)?, &mut seen.names);
+            let of = seen.fences.see(
+                context,
+                driver.map_or(Some(&[][..]), |driver| driver.get(data))?,
+                timeline.get(data)?,
+                &mut seen.names,
+            );
             ring = of.ring;
             if of.is_job && kind == EventKind::FenceInit {
                 kind = EventKind::SubmitCommit;

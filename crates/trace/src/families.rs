@@ -148,6 +148,11 @@ pub(crate) fn find(system: &str, name: &str) -> Option<(Family, &'static Spec)> 
         .find(|(_, spec)| spec.name == name)
 }
 
+/// The system of a tracepoint that is understood, by its name alone: no two of them are called the same.
+pub(crate) fn system_of(name: &str) -> Option<&'static str> {
+    FAMILIES.iter().find(|(.., specs)| specs.iter().any(|spec| spec.name == name)).map(|(system, ..)| *system)
+}
+
 /// Every tracepoint of these families that is understood: its system, its family, and what it says. Which of them a kernel has is for
 /// the kernel to say.
 pub(crate) fn events_of(families: &[Family]) -> impl Iterator<Item = (&'static str, Family, &'static Spec)> {

@@ -2,6 +2,7 @@
 
 mod cursor;
 pub mod perf_data;
+pub mod perfetto;
 pub mod text;
 pub mod trace_dat;
 
@@ -88,7 +89,7 @@ fn is_perfetto(head: &[u8]) -> bool {
     let Some(length) = rest.iter().take(4).position(|byte| byte & 0x80 == 0) else { return false };
     let Some(field) = rest.get(length.saturating_add(1)) else { return false };
     // A number of a field above 0, and a wire type that protobuf has: 0, 1, 2 or 5.
-    field >> 3 != 0 && matches!(field & 7, 0 | 1 | 2 | 5) && !field.is_ascii_whitespace()
+    field >> 3 != 0 && matches!(field & 7, 0 | 1 | 2 | 5)
 }
 
 /// Why a file is not read at all.

@@ -5,7 +5,7 @@
 //! name share a track, and it ends the oldest job whichever ended. Our own tracks stand beside them for that reason.
 
 use super::proto::Message;
-use gpuscope_model::trace::{Event, EventKind, Family, JobKey, TraceNames};
+use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, TraceNames};
 use std::collections::BTreeMap;
 use std::mem;
 
@@ -57,6 +57,19 @@ fn begun(cpu: u16) -> Message {
     bundle
 }
 
+/// Who submits, in fields that Perfetto does not know and passes over: its own messages name the thread, whose process and name it takes
+/// from elsewhere and holds to be the same all the time.
+fn own_names(event: &Event, names: &TraceNames, of: &mut Message) {
+    if event.kind == EventKind::Submit {
+        if event.pid != 0 {
+            of.uint(1001, u64::from(event.pid));
+        }
+        if event.comm != NameId::default() {
+            of.text(1002, names.get(event.comm));
+        }
+    }
+}
+
 /// The number of an event's field in `FtraceEvent`, and its message. Fields that the event does not carry are left out.
 fn body(event: &Event, names: &TraceNames) -> Option<(u32, Message)> {
     let mut of = Message::default();
@@ -77,6 +90,7 @@ fn body(event: &Event, names: &TraceNames) -> Option<(u32, Message)> {
             if let Some(client) = event.client {
                 of.uint(7, client);
             }
+            own_names(event, names, &mut of);
             // drm_sched_job_queue, drm_sched_job_run
             if event.kind == EventKind::Submit { 593 } else { 594 }
         }
@@ -90,12 +104,17 @@ fn body(event: &Event, names: &TraceNames) -> Option<(u32, Message)> {
             if let Some(ring) = ring {
                 of.text(6, &ring.name);
             }
+            own_names(event, names, &mut of);
             // drm_sched_job, drm_run_job
             if event.kind == EventKind::Submit { 411 } else { 412 }
         }
         (Family::DrmSched, EventKind::Complete, JobKey::Fence { context, seqno }) => {
             of.uint(1, context);
             of.uint(2, seqno);
+            // Perfetto's message has no error. A field that it does not know is passed over.
+            if let Some(error) = event.value {
+                of.int(1000, error);
+            }
             // drm_sched_job_done
             592
         }

@@ -42,6 +42,17 @@ pub struct Clocks {
     pub realtime_ns: u64,
 }
 
+/// What a trace says of itself, for `gpuscope trace report`: in a field of `TracePacket` that Perfetto leaves to extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// Names of the drivers, by GPU.
+    pub drivers: &'a [(String, String)],
+    /// What was not recorded, by cause.
+    pub dropped: &'a Dropped,
+    /// Until when everything was recorded, where that is known.
+    pub to_ns: Option<u64>,
+}
+
 /// What is written, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -228,6 +239,32 @@ impl<W: Write> Writer<W> {
         let name = Name::Word(Word::RecordsLost);
         self.packets.begin(Phase::Instant, at_ns, track, name, &names, &[], &[], |notes| {
             dropped.each().into_iter().filter(|(_, n)| *n > 0).for_each(|(cause, n)| notes.other(cause, n));
+        })
+    }
+
+    /// Says what Perfetto has no message for, so that the trace read back says it, too.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn about(&mut self, about: &About<'_>) -> io::Result<()> {
+        self.packets.packet(|packet| {
+            packet.message(1900, |of| {
+                for (gpu, driver) in about.drivers {
+                    of.message(1, |of| {
+                        of.text(1, gpu);
+                        of.text(2, driver);
+                    });
+                }
+                for (cause, count) in about.dropped.each().into_iter().filter(|(_, count)| *count > 0) {
+                    of.message(2, |of| {
+                        of.text(1, cause);
+                        of.uint(2, count);
+                    });
+                }
+                if let Some(to_ns) = about.to_ns {
+                    of.uint(3, to_ns);
+                }
+            });
         })
     }
 

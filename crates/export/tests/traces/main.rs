@@ -210,7 +210,8 @@ fn counters_are_those_of_the_analysis() {
     }
 }
 
-/// The events for Perfetto's own parser are those that went in, in CLOCK_BOOTTIME; and nothing is in the trace that the schema lacks.
+/// The events for Perfetto's own parser are those that went in, in CLOCK_BOOTTIME; and nothing is in the trace that the schema lacks but the
+/// submitter's process and name and the job's error, in fields that it passes over (numbers from 1000 on).
 #[test]
 fn ftrace_events_are_the_events() {
     let stream = random(3, 500);
@@ -233,6 +234,18 @@ fn ftrace_events_are_the_events() {
     let queued: Vec<&schema::Queued> = read.ftrace.iter().filter_map(|(_, e)| e.drm_sched_job_queue.as_ref()).collect();
     assert!(queued.iter().any(|queued| queued.dev.as_deref() == Some("0000:03:00.0")));
     assert!(queued.iter().any(|queued| queued.dev.is_none()));
+    // Each processor's stand together.
+    let sorted = |mut pids: Vec<u64>| {
+        pids.sort_unstable();
+        pids
+    };
+    let submitted = stream.events.iter().filter(|event| event.kind == EventKind::Submit && event.pid != 0);
+    let submitters = sorted(submitted.map(|event| u64::from(event.pid)).collect());
+    assert!(!submitters.is_empty());
+    assert_eq!(sorted(queued.iter().filter_map(|queued| queued.pid).collect()), submitters);
+    let ended = stream.events.iter().filter(|event| event.kind == EventKind::Complete && event.value.is_some()).count();
+    let errors = read.ftrace.iter().filter_map(|(_, e)| e.drm_sched_job_done.as_ref()?.error).count();
+    assert!(errors == ended && ended > 0, "{errors} of {ended}");
     assert!(read.ftrace.iter().any(|(cpu, _)| *cpu == 3));
 }
 

@@ -250,6 +250,9 @@ pub(crate) struct Done {
     pub(crate) fence_context: Option<u64>,
     #[prost(uint64, optional, tag = "2")]
     pub(crate) fence_seqno: Option<u64>,
+    /// Ours.
+    #[prost(int64, optional, tag = "1000")]
+    pub(crate) error: Option<i64>,
 }
 
 /// DrmSchedJobQueueFtraceEvent and DrmSchedJobRunFtraceEvent.
@@ -267,6 +270,12 @@ pub(crate) struct Queued {
     pub(crate) fence_seqno: Option<u64>,
     #[prost(uint64, optional, tag = "7")]
     pub(crate) client_id: Option<u64>,
+    /// Ours.
+    #[prost(uint64, optional, tag = "1001")]
+    pub(crate) pid: Option<u64>,
+    /// Ours.
+    #[prost(string, optional, tag = "1002")]
+    pub(crate) comm: Option<String>,
 }
 
 /// ftrace/dma_fence.proto

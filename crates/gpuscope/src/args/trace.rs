@@ -133,7 +133,8 @@ fn parse_totals_window(text: &str) -> Result<Duration, String> {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Report {
-    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, or text of tracefs
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, a Perfetto trace, or text of
+    /// tracefs
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// A line for each job, before the report
@@ -174,7 +175,8 @@ fn parse_job(text: &str) -> Result<Which, String> {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Compare {
-    /// The first trace: a recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    /// The first trace: a recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, a Perfetto trace, or text of
+    /// tracefs
     #[arg(value_name = "A")]
     pub(crate) a: PathBuf,
     /// The second
@@ -184,7 +186,8 @@ pub(crate) struct Compare {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Timeline {
-    /// A recording, trace-cmd's trace.dat (versions 6 and 7), or text of tracefs
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, a Perfetto trace, or text of
+    /// tracefs
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// From this time of the trace on: a number with us, ms or s [default: its begin]
@@ -255,7 +258,8 @@ fn parse_offset(text: &str) -> Result<(String, i64), String> {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Export {
-    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, or text of tracefs
+    /// A recording, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, a Perfetto trace, or text of
+    /// tracefs
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// What to write

@@ -33,6 +33,7 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
         true => BufWriter::with_capacity(64 << 10, Box::new(io::stdout())),
         false => BufWriter::with_capacity(256 << 10, Box::new(create()?)),
     };
+    let drivers = input.drivers.clone();
     let subject = Subject { drivers: input.drivers.clone(), ..Subject::default() };
     let mut form = match args.to {
         ExportFormat::Perfetto => {
@@ -69,6 +70,9 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
     report.finish(to_ns, &names, dropped, |job| jobs.push(*job));
     jobs.iter().try_for_each(|job| form.job(job, &names))?;
     coverage.extend(damage.iter().cloned());
+    if let Form::Perfetto(writer) = &mut form {
+        writer.about(&perfetto::About { drivers: &drivers, dropped: &dropped, to_ns })?;
+    }
     form.finish(last_ns.max(to_ns.unwrap_or(0)), &dropped, &coverage, started)?;
     let lost: Vec<String> =
         dropped.each().iter().filter(|(_, n)| *n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();

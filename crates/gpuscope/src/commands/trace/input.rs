@@ -1,4 +1,4 @@
-//! The traces that can be read, all in one way: our recordings, files of trace-cmd and perf, tracefs' text.
+//! The traces that can be read, all in one way: our recordings, files of trace-cmd, perf and Perfetto, tracefs' text.
 
 use anyhow::{Context as _, bail};
 use gpuscope_export::perfetto::Clocks;
@@ -6,6 +6,7 @@ use gpuscope_model::trace::{Dropped, Event, Note, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::perf_data::{Item as PerfItem, PerfData};
+use gpuscope_trace::foreign::perfetto::{Item as PerfettoItem, PerfettoTrace};
 use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
@@ -57,8 +58,13 @@ enum Source {
     Recording(Box<Recording>),
     TraceDat(Box<TraceDat>),
     PerfData(Box<PerfData>),
+    Perfetto(Box<PerfettoTrace>),
     Text(BufReader<File>),
 }
+
+/// What a trace that Perfetto or our own export wrote may lack beside what it was recorded with.
+const NOT_IN_PERFETTO: &str = "our own export writes those of the DRM scheduler and of fences, for which Perfetto has messages; others \
+                               (of i915, xe and so on, errors of fences that are of no job, notes, settings) are not in what it writes";
 
 /// What comes out of a trace, in order of time.
 pub(super) enum Seen<'a> {
@@ -103,6 +109,7 @@ impl Input {
         match foreign::detect(head.get(..length).unwrap_or_default()) {
             Some(Kind::TraceDat) => Ok(Input::trace_dat(TraceDat::open(path)?)),
             Some(Kind::PerfData) => Ok(Input::perf_data(PerfData::open(path)?)),
+            Some(Kind::Perfetto) => Ok(Input::perfetto(PerfettoTrace::open(path)?)),
             Some(Kind::Text) => {
                 let file = File::open(path).with_context(|| path.display().to_string())?;
                 let detail = "a text does not name its clock: its times are perhaps not on CLOCK_MONOTONIC";
@@ -212,6 +219,63 @@ impl Input {
         Input { started, origin, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
     }
 
+    fn perfetto(trace: PerfettoTrace) -> Input {
+        let packets = trace.packets();
+        let how = format!(
+            "{} packets, of which {} are of kinds that hold no events of the kernel",
+            packets.all, packets.others
+        );
+        let mut coverage = vec![SourceReport::works("Perfetto trace", None, how)];
+        let mut lacks = |source: &'static str, detail: String, remedy: &'static str| {
+            coverage.push(SourceReport::absent(source, None, Why::new(Reason::NotSupported, detail).remedy(remedy)));
+        };
+        if !trace.has_events() {
+            lacks(
+                "tracepoints",
+                "it holds no events of the kernel, and nothing else in it tells of jobs".into(),
+                "record them: the data source linux.ftrace with ftrace_events \"gpu_scheduler/*\"",
+            );
+        } else if !trace.is_monotonic() {
+            lacks(
+                "CLOCK_MONOTONIC",
+                "its times are on another clock, and no snapshot of it brings them to CLOCK_MONOTONIC".into(),
+                "record with Perfetto's own tracer, which writes snapshots of the clocks",
+            );
+        }
+        if packets.other_machines > 0 {
+            lacks(
+                "other machines",
+                format!("{} packets are of other machines than the one that recorded", packets.other_machines),
+                "record on each machine",
+            );
+        }
+        let clocks = trace.clocks().map(|(monotonic_ns, boottime_ns, realtime_ns)| Clocks {
+            monotonic_ns,
+            boottime_ns,
+            realtime_ns,
+        });
+        let started = trace.clocks().map(|(monotonic_ns, _, realtime_ns)| (monotonic_ns, realtime_ns));
+        let drivers = trace.own().drivers.clone();
+        // Our own export tells the drivers, and its first snapshot is of when the recording began.
+        let from_ns = match trace.own().is_there {
+            true => trace.clocks().map(|(monotonic_ns, ..)| monotonic_ns),
+            false => trace.from_ns(),
+        };
+        let is_monotonic = trace.is_monotonic();
+        let clock = if is_monotonic { "monotonic" } else { "not named" };
+        let origin = Origin { kind: "Perfetto trace", clock: clock.into(), is_monotonic, ..Origin::default() };
+        let mut input = Input::foreign("Perfetto trace", coverage, Source::Perfetto(Box::new(trace)));
+        if !drivers.is_empty() {
+            input.coverage.retain(|source| source.source.as_str() != "drivers");
+        }
+        input.coverage.push(SourceReport::absent(
+            "events without a message",
+            None,
+            Why::new(Reason::NotSupported, NOT_IN_PERFETTO),
+        ));
+        Input { drivers, clocks, started, from_ns, origin, ..input }
+    }
+
     fn foreign(what: &'static str, mut coverage: Vec<SourceReport>, source: Source) -> Input {
         let not_told = |source: &'static str, detail: String| {
             SourceReport::absent(source, None, Why::new(Reason::NotSupported, detail))
@@ -267,6 +331,7 @@ impl Input {
             Source::Recording(recording) => read_recording(*recording, &mut each),
             Source::TraceDat(file) => Ok(read_trace_dat(*file, &mut each)?),
             Source::PerfData(file) => Ok(read_perf_data(*file, &mut each)?),
+            Source::Perfetto(trace) => Ok(read_perfetto(*trace, &mut each)?),
             Source::Text(text) => Ok(read_text(text, &mut each)?),
         }
     }
@@ -404,6 +469,45 @@ fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
     let unreadable = lost.unreadable.saturating_add(decoder.unreadable()).saturating_add(without);
     let dropped = Dropped { ring_full: lost.ring_full, filtered: lost.filtered, unreadable, ..Dropped::default() };
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })
+}
+
+fn read_perfetto(mut trace: PerfettoTrace, each: Each<'_>) -> io::Result<Rest> {
+    let mut decoder = Decoder::new();
+    let mut not_decoded = 0_u64;
+    while let Some(item) = trace.next_item() {
+        match item {
+            PerfettoItem::Format(format) => {
+                decoder.add_format(format);
+            }
+            PerfettoItem::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
+            PerfettoItem::Record(record) => match decoder.decode(record) {
+                Some(event) => each(Seen::Event(&event, decoder.names()))?,
+                None => not_decoded = not_decoded.saturating_add(1),
+            },
+            PerfettoItem::Lost => each(Seen::Lost(decoder.names()))?,
+        }
+    }
+    let mut damage: Vec<SourceReport> =
+        trace.faults().iter().map(|fault| absent("Perfetto trace", fault.to_string())).collect();
+    let lost = trace.lost();
+    for (count, what) in [
+        (lost.late, "records came out of order"),
+        (lost.errors, "parts of the kernel's buffers could not be read by Perfetto"),
+        (lost.gaps, "places in which events were lost, how many in each it does not say"),
+    ] {
+        if count > 0 {
+            damage.push(absent("Perfetto trace", format!("{count} {what}")));
+        }
+    }
+    let own = trace.own();
+    // What a message lacks without which an event says nothing, makes it one that cannot be read.
+    let unreadable = lost.unreadable.saturating_add(not_decoded);
+    let dropped = Dropped {
+        ring_full: own.dropped.ring_full.saturating_add(lost.counted.unwrap_or(0)),
+        unreadable: own.dropped.unreadable.saturating_add(unreadable),
+        ..own.dropped
+    };
+    Ok(Rest { names: decoder.names().clone(), dropped, to_ns: own.to_ns, damage, notes: Notes::default() })
 }
 
 fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
