@@ -1,16 +1,17 @@
 //! Reading of a large recording: events a second on one core, and the memory it takes.
 //!
-//! `cargo bench -p gpuscope-trace --bench recording -- write FILE MB cpus|ring|dat` makes one, `-- read FILE` reads it. The recording is
+//! `cargo bench -p gpuscope-trace --bench recording -- write FILE MB cpus|ring|bpf|dat` makes one, `-- read FILE` reads it. The recording is
 //! synthetic: jobs of a simulation, in records laid out as Linux 6.17 and later lay them out. With `cpus` the records of a round stand
-//! processor by processor, as tracefs gives them; with `ring` in order of time, as a BPF ring buffer gives them. With `dat` the same
-//! events are written as a trace.dat of version 6, for trace-cmd to read.
+//! processor by processor, as tracefs gives them; with `ring` in order of time, as a BPF ring buffer gives them; with `bpf` they are laid
+//! out as our own BPF programs lay them out, too. With `dat` the same events are written as a trace.dat of version 6, for trace-cmd to
+//! read.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
-use gpuscope_model::trace::EventKind;
+use gpuscope_model::trace::{EventKind, JobKey};
 use gpuscope_sys::Roots;
 use gpuscope_trace::capture::Backend;
-use gpuscope_trace::recording::{CreateOptions, Header, Item, Recording, RecordingFile};
+use gpuscope_trace::recording::{CreateOptions, Header, Item, ItemSink, Recording, RecordingFile};
 use gpuscope_trace::{Decoder, EventFormat, RawRecord, RecordSink};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -43,17 +44,18 @@ fn main() {
     // cargo bench passes `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["write", path, megabytes, layout @ ("cpus" | "ring" | "dat")] => {
+        ["write", path, megabytes, layout @ ("cpus" | "ring" | "bpf" | "dat")] => {
             let bytes = megabytes.parse::<u64>().unwrap() * 1_000_000;
-            let by_cpu = *layout != "ring";
+            let by_cpu = matches!(*layout, "cpus" | "dat");
             match *layout {
-                "dat" => write(path, bytes, by_cpu, &mut Dat::default()),
-                _ => write(path, bytes, by_cpu, &mut create(path)),
+                "dat" => write(path, bytes, by_cpu, record, &mut Dat::default()),
+                "bpf" => write(path, bytes, by_cpu, bpf_record, &mut create(path, Backend::Bpf)),
+                _ => write(path, bytes, by_cpu, record, &mut create(path, Backend::Tracefs)),
             }
         }
         ["read", path] => read(path),
-        [] => println!("usage: write FILE MB cpus|ring|dat, or read FILE"),
-        other => panic!("{other:?}: write FILE MB cpus|ring|dat, or read FILE"),
+        [] => println!("usage: write FILE MB cpus|ring|bpf|dat, or read FILE"),
+        other => panic!("{other:?}: write FILE MB cpus|ring|bpf|dat, or read FILE"),
     }
 }
 
@@ -122,9 +124,15 @@ REC->fence_context, REC->fence_seqno, __get_str(name), REC->job_count, REC->hw_j
 /// A recording of ours.
 struct Own(Option<RecordingFile>);
 
-fn create(path: &str) -> Own {
-    let header = Header::begin(&Roots::host(), "synthetic input of a benchmark", Backend::Tracefs);
-    let mut file = RecordingFile::create(path, header, &formats(), CreateOptions::default()).unwrap();
+fn create(path: &str, backend: Backend) -> Own {
+    let header = Header::begin(&Roots::host(), "synthetic input of a benchmark", backend);
+    let own = backend == Backend::Bpf;
+    let formats = if own { bpf_formats() } else { formats() };
+    let mut file = RecordingFile::create(path, header, &formats, CreateOptions::default()).unwrap();
+    // Records of our programs name their threads themselves.
+    if own {
+        return Own(Some(file));
+    }
     let names: Vec<String> = (0..THREADS).map(|thread| format!("worker-{thread}")).collect();
     file.tasks((0..THREADS).map(|thread| (tid(thread), tid(thread / 4 * 4), names[thread as usize].as_str()))).unwrap();
     Own(Some(file))
@@ -149,7 +157,7 @@ impl RecordSink for Own {
     }
 }
 
-fn write(path: &str, bytes: u64, by_cpu: bool, file: &mut impl Out) {
+fn write(path: &str, bytes: u64, by_cpu: bool, record: LayOut, file: &mut impl Out) {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut rings: Vec<RingState> = (0..GPUS.len() * RINGS.len()).map(|_| RingState::default()).collect();
     let mut coming = BinaryHeap::new();
@@ -219,6 +227,9 @@ fn submission(chance: &mut Chance, after_ns: u64, ring: usize, seqno: u64) -> Mo
     Moment { at_ns: after_ns + 10_000 + chance.below(180_000), what: What::Queue, ring, seqno, thread, cpu }
 }
 
+/// Lays out a record: what happened, jobs in the queue, and the worker that ran.
+type LayOut = fn(&Moment, u32, u64) -> Vec<u8>;
+
 /// The record's bytes: common fields, fields, texts.
 fn record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
     let (id, tid) = match moment.what {
@@ -250,6 +261,70 @@ fn record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
         data.push(0);
     }
     data.resize(data.len().next_multiple_of(4), 0);
+    data
+}
+
+/// As src/capture/bpf/formats.rs tells of them, on a kernel that has all that is told.
+fn bpf_formats() -> [EventFormat; 3] {
+    let job = "u64 fence_context 8 u64 fence_seqno 8 ";
+    let texts = "char name[24] 24 char dev[32] 32 ";
+    [
+        (
+            1,
+            "drm_sched_job_queue",
+            format!("{job}u64 client_id 8 u64 cgroup 8 u32 tgid 4 u32 uid 4 u32 job_count 4 {texts}char comm[16] 16"),
+        ),
+        (2, "drm_sched_job_run", format!("{job}u64 client_id 8 u32 job_count 4 {texts}")),
+        (7, "drm_sched_job_done", job.into()),
+    ]
+    .map(|(id, name, fields)| {
+        let (mut text, mut offset) = (format!("name: {name}\nID: {id}\nformat:\n{COMMON}"), 8);
+        let words: Vec<&str> = fields.split_whitespace().collect();
+        for field in words.chunks(3) {
+            let size: usize = field[2].parse().unwrap();
+            text += &format!("\tfield:{} {};\toffset:{offset};\tsize:{size};\tsigned:0;\n", field[0], field[1]);
+            offset += size;
+        }
+        EventFormat::parse("gpu_scheduler", &text).unwrap()
+    })
+}
+
+/// The structures of crates/sys/bpf/jobs.h, behind their heads.
+fn bpf_record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
+    let (id, tid) = match moment.what {
+        What::Queue => (1u16, tid(moment.thread)),
+        What::Run => (2, 60 + worker as u32),
+        What::Done => (7, 0),
+    };
+    let mut data = Vec::with_capacity(128);
+    data.extend(id.to_ne_bytes());
+    data.extend([0, 0]);
+    data.extend(tid.to_ne_bytes());
+    data.extend((100 + moment.ring as u64 * 3).to_ne_bytes());
+    data.extend(moment.seqno.to_ne_bytes());
+    if moment.what == What::Done {
+        // No error.
+        data.extend([0; 8]);
+        return data;
+    }
+    let client = moment.thread / 4 + 1;
+    data.extend(client.to_ne_bytes());
+    if moment.what == What::Queue {
+        data.extend((4000 + client).to_ne_bytes());
+        data.extend((tid / 4 * 4).to_ne_bytes());
+        data.extend(1000u32.to_ne_bytes());
+    }
+    data.extend(queued.to_ne_bytes());
+    let mut text = |text: &str, size: usize| {
+        data.extend(text.as_bytes());
+        data.resize(data.len() + size - text.len(), 0);
+    };
+    text(RINGS[moment.ring % RINGS.len()], 24);
+    text(GPUS[moment.ring / RINGS.len()], 32);
+    if moment.what == What::Queue {
+        text(&format!("worker-{}", moment.thread), 16);
+    }
+    data.extend([0; 4]);
     data
 }
 
@@ -360,47 +435,63 @@ fn cpu_ns() -> u64 {
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-fn read(path: &str) {
-    let mut decoder = Decoder::new();
-    let (mut events, mut submitted, mut completed, mut last_ns, mut sum) = (0u64, 0u64, 0u64, 0, 0u64);
-    let (mut rounds, mut anonymous) = (0u64, 0);
-    let start = cpu_ns();
-    let summary = Recording::open(path)
-        .unwrap()
-        .items(|item| match item {
-            Item::Record(record) => {
-                let Some(event) = decoder.decode(record) else { return };
-                events += 1;
-                submitted += u64::from(event.kind == EventKind::Submit);
-                completed += u64::from(event.kind == EventKind::Complete);
-                assert!(event.at_ns >= last_ns, "out of order");
-                last_ns = event.at_ns;
-                // So that no part of an event is left out by the compiler.
-                sum = sum.wrapping_add(event.key.map_or(0, |key| match key {
-                    gpuscope_model::trace::JobKey::Fence { context, seqno } => context ^ seqno,
-                    _ => 0,
-                }));
-                sum ^= event.ring.map_or(0, |ring| u64::from(ring.0)) ^ u64::from(event.comm.0) ^ u64::from(event.pid);
-                sum ^= event.client.unwrap_or(0) ^ event.value.unwrap_or(0).cast_unsigned();
-            }
-            Item::Format(format) => assert!(decoder.add_format(format)),
-            Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
+/// What was read, added up so that no part of an event is left out by the compiler.
+#[derive(Default)]
+struct Sums {
+    decoder: Decoder,
+    events: u64,
+    submitted: u64,
+    completed: u64,
+    last_ns: u64,
+    sum: u64,
+    rounds: u64,
+    anonymous: u64,
+}
+
+impl ItemSink for Sums {
+    #[inline(always)]
+    fn record(&mut self, record: RawRecord<'_>) {
+        let Some((event, _)) = self.decoder.decode_here(record) else { return };
+        self.events += 1;
+        self.submitted += u64::from(event.kind == EventKind::Submit);
+        self.completed += u64::from(event.kind == EventKind::Complete);
+        assert!(event.at_ns >= self.last_ns, "out of order");
+        self.last_ns = event.at_ns;
+        let mut sum = self.sum.wrapping_add(event.key.map_or(0, |key| match key {
+            JobKey::Fence { context, seqno } => context ^ seqno,
+            _ => 0,
+        }));
+        sum ^= event.ring.map_or(0, |ring| u64::from(ring.0)) ^ u64::from(event.comm.0) ^ u64::from(event.pid);
+        self.sum = sum ^ event.client.unwrap_or(0) ^ event.value.unwrap_or(0).cast_unsigned();
+    }
+
+    fn item(&mut self, item: Item<'_>) {
+        match item {
+            Item::Format(format) => assert!(self.decoder.add_format(format)),
+            Item::Task { tid, pid, comm } => self.decoder.set_task(tid, pid, comm),
             Item::Round(_) => {
-                rounds += 1;
-                if rounds % 64 == 1 {
-                    anonymous = anonymous.max(status("RssAnon"));
+                self.rounds += 1;
+                if self.rounds % 64 == 1 {
+                    self.anonymous = self.anonymous.max(status("RssAnon"));
                 }
             }
-            Item::Dropped { .. } | Item::Mark { .. } => {}
-        })
-        .unwrap();
+            Item::Record(_) | Item::Dropped { .. } | Item::Mark { .. } => {}
+        }
+    }
+}
+
+fn read(path: &str) {
+    let mut sums = Sums::default();
+    let start = cpu_ns();
+    let summary = Recording::open(path).unwrap().read(&mut sums).unwrap();
     let seconds = (cpu_ns() - start) as f64 / 1e9;
-    anonymous = anonymous.max(status("RssAnon"));
-    assert_eq!((summary.records, summary.late, summary.lost, decoder.unreadable()), (events, 0, 0, 0), "{summary:?}");
-    assert!(completed <= submitted && completed > 0, "{completed} of {submitted} jobs done");
+    let Sums { decoder, events, submitted, completed, sum, .. } = &sums;
+    let anonymous = sums.anonymous.max(status("RssAnon"));
+    assert_eq!((summary.records, summary.late, summary.lost, decoder.unreadable()), (*events, 0, 0, 0), "{summary:?}");
+    assert!(completed <= submitted && *completed > 0, "{completed} of {submitted} jobs done");
     println!(
         "{{\"events\":{events},\"rings\":{},\"cpu_seconds\":{seconds:.3},\"million_events_per_second\":{:.1},\"rss_anon_kib\":{anonymous},\"sum\":{sum}}}",
         decoder.names().rings().len(),
-        events as f64 / seconds / 1e6,
+        *events as f64 / seconds / 1e6,
     );
 }

@@ -1,24 +1,32 @@
 //! From records to events.
 
 use crate::families::{self, Key, RingFields, Spec};
-use crate::record::{Load, Number, Words, until_zero};
+use crate::record::{Number, Words, until_zero};
 use crate::{EventFormat, RawRecord, retold};
 use fences::Fences;
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
 use memo::{Memo, Recent, Short};
+use quick::{
+    BPF_DONE, BPF_QUEUE, BPF_RUN, CommsByArrays, FENCE, Kind, Numbers, Quick, RingText, RingsByArrays, RingsByTails,
+    Shape, TRACEFS_JOB,
+};
 use rings::{RingPlan, Rings};
 use rustc_hash::FxHashMap;
 
 mod fences;
 mod memo;
+mod quick;
 mod rings;
 
 /// Turns records into [`Event`]s. It is told the formats first, and of threads as they become known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
-    /// By format number.
+    /// By format number, as what follows.
+    kinds: Vec<Kind>,
     plans: Vec<Option<Plan>>,
     seen: Seen,
+    /// The last one.
+    event: Event,
     unreadable: u64,
 }
 
@@ -30,10 +38,9 @@ struct Seen {
     texts: Memo<Short, NameId>,
     /// By the bytes of the device's field and of the ring's.
     rings: Memo<(Short, Short), RingId>,
-    /// The ring that records of a context named last, by what they named it with.
-    ring_of: Recent<RingTexts, RingId>,
-    /// The name that records of a thread had last.
-    comm_of: Recent<[u64; 2], NameId>,
+    tails: RingsByTails,
+    arrays: RingsByArrays,
+    comm_of: CommsByArrays,
     tasks: FxHashMap<u32, Task>,
     /// What is known of a thread, by its number.
     task_of: Recent<u32, Task>,
@@ -47,18 +54,6 @@ struct Seen {
 struct Task {
     pid: u32,
     comm: NameId,
-}
-
-/// The bytes of a record that name its device and its ring, as words.
-#[derive(Clone, Copy, Debug)]
-struct RingTexts([u64; 8]);
-
-impl PartialEq for RingTexts {
-    /// All words at once: a comparison of arrays is a call, and is left at the first difference.
-    #[inline(always)]
-    fn eq(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-    }
 }
 
 /// Addresses of jobs by their number in their ring, while they are in flight.
@@ -111,59 +106,6 @@ struct Plan {
     quick: Option<Quick>,
 }
 
-/// The numbers of events that name a job by its whole fence and nothing else: nearly all of a recording.
-#[derive(Clone, Copy, Debug)]
-struct Quick {
-    tid: Load,
-    pid: Load,
-    context: Load,
-    seqno: Load,
-    client: Load,
-    value: Load,
-    ring: QuickRing,
-    comm: Option<Words>,
-}
-
-/// How a ring's texts are taken out of a record as words, without looking for their ends.
-#[derive(Clone, Copy, Debug)]
-enum QuickRing {
-    /// It names none.
-    None,
-    /// Device and ring behind the fields, as tracefs has them.
-    Tails(Words, Words),
-    /// In fields as long as those of our own programs.
-    Arrays(Words, Words),
-    /// In another way.
-    Other,
-}
-
-impl QuickRing {
-    fn of(gpu: Option<Words>, ring: RingPlan) -> QuickRing {
-        match (gpu, ring) {
-            (_, RingPlan::None) => QuickRing::None,
-            (Some(gpu), RingPlan::Named(name)) if gpu.has_tail() && name.has_tail() => QuickRing::Tails(gpu, name),
-            (Some(gpu), RingPlan::Named(name)) if gpu.is_array(32) && name.is_array(24) => QuickRing::Arrays(gpu, name),
-            _ => QuickRing::Other,
-        }
-    }
-
-    /// The same for records that name the same; none where the texts have to be looked at.
-    #[inline(always)]
-    fn texts(self, data: &[u8]) -> Option<RingTexts> {
-        Some(RingTexts(match self {
-            QuickRing::Tails(gpu, name) => {
-                let (([a, b], gpu_length), ([c, d], name_length)) = (gpu.get_tail(data)?, name.get_tail(data)?);
-                [a, b, c, d, u64::from(gpu_length) << 32 | u64::from(name_length), 0, 0, 0]
-            }
-            QuickRing::Arrays(gpu, name) => {
-                let ([a, b, c, d], [e, f, g]) = (gpu.get_words(data)?, name.get_words(data)?);
-                [a, b, c, d, e, f, g, 1]
-            }
-            QuickRing::None | QuickRing::Other => return None,
-        }))
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 enum KeyPlan {
     None,
@@ -196,29 +138,23 @@ impl Plan {
         let gpu_number = spec.gpu_number.and_then(|(name, before)| Some((number(name)?, before)));
         let ring = RingPlan::new(spec.ring, format);
         let tid = Number::find(format, &[spec.tid.unwrap_or("common_pid")]);
-        let load = |number: Option<Number>| number.map_or(Load::ZERO, Load::of);
         let gpu = spec.gpu.and_then(|name| Words::find(format, &[name]));
         let comm = Words::find(format, &["comm"]);
-        let quick = match key {
-            KeyPlan::Fence(context, seqno) if is_plain(spec) => Some(Quick {
-                tid: load(tid),
-                pid: load(number("tgid")),
-                context: Load::of(context),
-                seqno: Load::of(seqno),
-                client: load(spec.client.and_then(number)),
-                value: load(spec.value.and_then(number)),
-                ring: QuickRing::of(gpu, ring),
-                comm: comm.filter(|comm| comm.is_array(16)),
-            }),
+        let (pid, client, value) = (number("tgid"), spec.client.and_then(number), spec.value.and_then(number));
+        let named = match ring {
+            RingPlan::Named(name) => Some(name),
             _ => None,
         };
+        let quick = is_plain(spec)
+            .then(|| Quick::new(key, &Numbers { tid, pid, client, value }, RingText::of(gpu, named), comm))
+            .flatten();
         Some(Plan {
             family,
             kind,
             spec,
             tid,
             quick,
-            pid: number("tgid"),
+            pid,
             comm,
             key,
             other: spec.other.and_then(|(context, seqno)| Some((number(context)?, number(seqno)?))),
@@ -228,8 +164,8 @@ impl Plan {
             fence: spec.fence.and_then(|(driver, timeline)| {
                 Some((Words::find(format, &[driver]), Words::find(format, &[timeline])?))
             }),
-            client: spec.client.and_then(number),
-            value: spec.value.and_then(number),
+            client,
+            value,
         })
     }
 }
@@ -238,6 +174,28 @@ impl Plan {
 fn is_plain(spec: &Spec) -> bool {
     let is_named = matches!(spec.ring, RingFields::None | RingFields::Named(_));
     is_named && spec.other.is_none() && spec.value_as.is_none() && spec.fence.is_none()
+}
+
+/// What is written over.
+const NO_EVENT: Event = Event {
+    at_ns: 0,
+    kind: EventKind::Test,
+    family: Family::Machine,
+    cpu: 0,
+    tid: 0,
+    pid: 0,
+    comm: NameId(0),
+    ring: None,
+    key: None,
+    other: None,
+    client: None,
+    value: None,
+};
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder { kinds: Vec::new(), plans: Vec::new(), seen: Seen::default(), event: NO_EVENT, unreadable: 0 }
+    }
 }
 
 impl Decoder {
@@ -255,10 +213,17 @@ impl Decoder {
         let plan = found.and_then(|(family, kind, spec)| Plan::new(family, kind, spec, format));
         let at = usize::from(format.id);
         if self.plans.len() <= at {
+            let none = Kind { shape: Shape::None, kind: NO_EVENT.kind, family: NO_EVENT.family };
             self.plans.resize_with(at.saturating_add(1), || None);
+            self.kinds.resize(at.saturating_add(1), none);
         }
         let is_understood = plan.is_some();
-        if let Some(place) = self.plans.get_mut(at) {
+        if let (Some(place), Some(kind)) = (self.plans.get_mut(at), self.kinds.get_mut(at)) {
+            if let Some(plan) = &plan {
+                *kind = Kind { shape: Shape::of(plan.quick.as_ref()), kind: plan.kind, family: plan.family };
+            } else {
+                kind.shape = Shape::None;
+            }
             *place = plan;
         }
         is_understood
@@ -288,72 +253,60 @@ impl Decoder {
     /// The event that a record tells of; none for a kind that is not understood, and for a record that is too short, which is counted.
     #[inline]
     pub fn decode(&mut self, record: RawRecord<'_>) -> Option<Event> {
+        self.decode_here(record).map(|(event, _)| *event)
+    }
+
+    /// The same, left where it was made, with the names that it refers to: for a single place that takes tens of millions of records.
+    #[inline(always)]
+    pub fn decode_here(&mut self, record: RawRecord<'_>) -> Option<(&Event, &TraceNames)> {
+        let id = record.id().unwrap_or(u16::MAX);
+        let (seen, event) = (&mut self.seen, &mut self.event);
+        // Each constant is code of its own.
+        let is_done = match self.kinds.get(usize::from(id)) {
+            None => None,
+            Some(kind) => match kind.shape {
+                Shape::TracefsJob => TRACEFS_JOB.decode(kind, record, seen, event),
+                Shape::Fence => FENCE.decode(kind, record, seen, event),
+                Shape::BpfQueue => BPF_QUEUE.decode(kind, record, seen, event),
+                Shape::BpfRun => BPF_RUN.decode(kind, record, seen, event),
+                Shape::BpfDone => BPF_DONE.decode(kind, record, seen, event),
+                Shape::None | Shape::Other => None,
+            },
+        };
+        if is_done.is_none() {
+            self.decode_otherwise(record)?;
+        }
+        Some((&self.event, &self.seen.names))
+    }
+
+    /// Of layouts that are not among the most common, and of records that are too short for the quick way.
+    #[inline(never)]
+    fn decode_otherwise(&mut self, record: RawRecord<'_>) -> Option<()> {
         let Some(id) = record.id() else { return self.not_readable() };
         let plan = self.plans.get(usize::from(id))?.as_ref()?;
-        // What is too short for the quick way may be whole all the same, at the end of its last field.
         if let Some(quick) = &plan.quick
-            && let Some(event) = plan.quick_event(quick, record, &mut self.seen)
+            && let Some(kind) = self.kinds.get(usize::from(id))
+            && let Some(()) = quick.decode(kind, record, &mut self.seen, &mut self.event)
         {
-            return Some(event);
+            return Some(());
         }
         match plan.event(record, &mut self.seen) {
             None => self.not_readable(),
-            event => event,
+            Some(event) => {
+                self.event = event;
+                Some(())
+            }
         }
     }
 
     #[cold]
-    fn not_readable(&mut self) -> Option<Event> {
+    fn not_readable(&mut self) -> Option<()> {
         self.unreadable = self.unreadable.saturating_add(1);
         None
     }
 }
 
 impl Plan {
-    #[inline(always)]
-    fn quick_event(&self, quick: &Quick, record: RawRecord<'_>, seen: &mut Seen) -> Option<Event> {
-        let data = record.data;
-        let (context, seqno) = (quick.context.get(data)?, quick.seqno.get(data)?);
-        let (client, value, pid) = (quick.client.get(data)?, quick.value.get(data)?, quick.pid.get(data)? as u32);
-        let tid = quick.tid.get(data)? as u32;
-        let task = seen.task(tid);
-        let ring = match quick.ring {
-            QuickRing::None => None,
-            texts => Some(match texts.texts(data) {
-                Some(texts) => match seen.ring_of.get(context, &texts) {
-                    Some(ring) => ring,
-                    None => self.new_ring(data, context, texts, seen)?,
-                },
-                None => self.ring(data, 0, seen)??,
-            }),
-        };
-        let comm = match (quick.comm, self.comm) {
-            (Some(words), _) => {
-                let text = words.get_words(data)?;
-                match seen.comm_of.get(tid.into(), &text) {
-                    Some(comm) => comm,
-                    None => seen.new_comm(words.get(data)?, tid, text),
-                }
-            }
-            (None, Some(words)) => seen.text(words.get(data)?),
-            (None, None) => task.comm,
-        };
-        Some(Event {
-            at_ns: record.at_ns,
-            kind: self.kind,
-            family: self.family,
-            cpu: record.cpu,
-            tid,
-            pid: if self.pid.is_some() { pid } else { task.pid },
-            comm,
-            ring,
-            key: Some(JobKey::Fence { context, seqno }),
-            other: None,
-            client: self.client.is_some().then_some(client),
-            value: self.value.is_some().then_some(value.cast_signed()),
-        })
-    }
-
     fn event(&self, record: RawRecord<'_>, seen: &mut Seen) -> Option<Event> {
         let data = record.data;
         let number = |field: Option<Number>| match field {
@@ -448,14 +401,6 @@ impl Plan {
         };
         Some(Some(seen.ring(gpu, name.get(data)?)))
     }
-
-    /// The same, to be remembered for records of this context.
-    #[cold]
-    fn new_ring(&self, data: &[u8], context: u64, texts: RingTexts, seen: &mut Seen) -> Option<RingId> {
-        let ring = self.ring(data, 0, seen)??;
-        seen.ring_of.put(context, texts, ring);
-        Some(ring)
-    }
 }
 
 impl Seen {
@@ -472,13 +417,6 @@ impl Seen {
         let task = self.tasks.get(&tid).copied().unwrap_or_default();
         self.task_of.put(tid.into(), tid, task);
         task
-    }
-
-    #[cold]
-    fn new_comm(&mut self, field: &[u8], tid: u32, text: [u64; 2]) -> NameId {
-        let id = self.text(field);
-        self.comm_of.put(tid.into(), text, id);
-        id
     }
 
     fn set_task(&mut self, tid: u32, task: Task) {

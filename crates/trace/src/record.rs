@@ -41,6 +41,11 @@ pub(crate) struct Number {
 }
 
 impl Number {
+    /// A number that stands there.
+    pub(crate) const fn at(offset: u16, size: u8, is_signed: bool) -> Number {
+        Number { offset, size, is_signed }
+    }
+
     /// The first of `names` that is a number of this format.
     pub(crate) fn find(format: &EventFormat, names: &[&str]) -> Option<Number> {
         let field = names.iter().find_map(|name| format.field(name))?;
@@ -69,7 +74,7 @@ impl Number {
 }
 
 /// A number, ready to be taken out without a branch: eight bytes are read, and what is not the field's is shifted and masked away.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     offset: u16,
     unused: u8,
@@ -80,10 +85,15 @@ impl Load {
     /// Of no field at all: 0 in every record that has eight bytes.
     pub(crate) const ZERO: Load = Load { offset: 0, unused: 0, mask: 0 };
 
-    pub(crate) fn of(number: Number) -> Load {
+    pub(crate) const fn of(number: Number) -> Load {
         let unused = 64_u8.saturating_sub(number.size.saturating_mul(8));
         let mask = if number.is_signed { u64::MAX } else { u64::MAX >> unused };
         Load { offset: number.offset, unused, mask }
+    }
+
+    /// How long a record is that has these eight bytes.
+    pub(crate) const fn end(self) -> usize {
+        self.offset as usize + 8
     }
 
     /// Its value; none where there are no eight bytes from there on, though the field may be whole.
@@ -119,34 +129,48 @@ impl Words {
         })
     }
 
-    /// Whether it stands behind the fields.
-    pub(crate) fn has_tail(self) -> bool {
-        self.kind == FieldKind::DataLoc
+    /// Text behind the fields, told of there.
+    pub(crate) const fn tail(offset: u16) -> Words {
+        Words { offset, size: 4, kind: FieldKind::DataLoc }
     }
 
-    /// Whether it is a field of so many bytes.
-    pub(crate) fn is_array(self, bytes: u16) -> bool {
-        self.kind == FieldKind::Array && self.size == bytes
+    /// Text in a field of so many bytes.
+    pub(crate) const fn array(offset: u16, size: u16) -> Words {
+        Words { offset, size, kind: FieldKind::Array }
     }
 
-    /// The words of a field of so many, whatever stands behind the text included.
+    /// How long a record is that has the field.
+    pub(crate) const fn end(self) -> usize {
+        self.offset as usize + self.size as usize
+    }
+
+    /// So many bytes from where it stands on.
     #[inline(always)]
-    pub(crate) fn get_words<const N: usize>(self, data: &[u8]) -> Option<[u64; N]> {
-        let words = data.get(usize::from(self.offset)..)?.as_chunks::<8>().0;
-        Some(words.first_chunk::<N>()?.map(u64::from_ne_bytes))
+    pub(crate) fn get_bytes<const N: usize>(self, data: &[u8]) -> Option<&[u8; N]> {
+        data.get(usize::from(self.offset)..)?.first_chunk()
     }
 
-    /// The text with all that belongs to it as words, and its length, if it stands behind the fields and is no longer than 16 bytes. Equal
-    /// ones are of equal texts.
+    /// What the field says of a text behind the fields.
     #[inline(always)]
-    pub(crate) fn get_tail(self, data: &[u8]) -> Option<([u64; 2], u32)> {
-        let place = u32::from_ne_bytes(*data.get(usize::from(self.offset)..)?.first_chunk()?);
-        let (at, length) = (place & 0xffff, place >> 16);
-        // The 16 bytes that end where it ends, less those ahead of it: this needs no loop, and none of an unknown length.
-        let bytes: &[u8; 16] = data.get(..at.saturating_add(length) as usize)?.last_chunk()?;
-        let unused = 16_u32.checked_sub(length)?.saturating_mul(8);
-        let text = u128::from_le_bytes(*bytes).checked_shr(unused).unwrap_or(0);
-        Some(([text as u64, (text >> 64) as u64], length))
+    pub(crate) fn get_place(self, data: &[u8]) -> Option<u32> {
+        Some(u32::from_ne_bytes(*data.get(usize::from(self.offset)..)?.first_chunk()?))
+    }
+
+    /// Where a text behind the fields begins and ends.
+    pub(crate) fn range(self, data: &[u8]) -> Option<(usize, usize)> {
+        let place = self.get_place(data)?;
+        let (at, length) = ((place & 0xffff) as usize, (place >> 16) as usize);
+        Some((at, at + length))
+    }
+
+    /// Where the field stands, if the text itself stands behind the fields.
+    pub(crate) fn tail_at(self) -> Option<u16> {
+        (self.kind == FieldKind::DataLoc).then_some(self.offset)
+    }
+
+    /// Where it stands, if it is a field of so many bytes.
+    pub(crate) fn array_at(self, bytes: u16) -> Option<u16> {
+        (self.kind == FieldKind::Array && self.size == bytes).then_some(self.offset)
     }
 
     /// All its bytes: the text, a zero, and whatever stands behind that.

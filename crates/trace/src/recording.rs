@@ -17,7 +17,7 @@ mod writer;
 
 pub use file::{CreateOptions, RecordingFile};
 pub use header::{Header, Instant, MergedTrace};
-pub use reader::{Ended, Item, Recording, Step, Summary};
+pub use reader::{Ended, Item, ItemSink, Recording, Step, Summary};
 pub use scan::Damage;
 pub use writer::RecordingWriter;
 

@@ -7,7 +7,7 @@
 
 mod adaptive;
 mod descendants;
-mod formats;
+pub(crate) mod formats;
 mod rules;
 mod totals;
 

@@ -252,3 +252,103 @@ fn a_thread_renamed_is_called_so_from_then_on() {
         }
     }
 }
+
+/// The same format and record with so many bytes more behind the common fields.
+fn moved(format: &EventFormat, data: &[u8], by: u16) -> (EventFormat, Vec<u8>) {
+    let mut format = format.clone();
+    let mut moved = data.to_vec();
+    if data.len() >= 8 {
+        moved.splice(8..8, std::iter::repeat_n(0xee, usize::from(by)));
+    }
+    for field in format.fields.iter_mut().filter(|field| field.offset >= 8) {
+        if field.kind == crate::FieldKind::DataLoc && moved.len() >= usize::from(field.offset + by) + 4 {
+            let place = &mut moved[usize::from(field.offset + by)..][..4];
+            let at = u32::from_ne_bytes(place.try_into().unwrap()) + u32::from(by);
+            place.copy_from_slice(&at.to_ne_bytes());
+        }
+        field.offset += by;
+    }
+    (format, moved)
+}
+
+#[test]
+fn a_common_layout_says_the_same_as_any_other_with_the_same_fields() {
+    let done = "\tfield:u64 fence_context;\toffset:8;\tsize:8;\tsigned:0;\n\
+                \tfield:u64 fence_seqno;\toffset:16;\tsize:8;\tsigned:0;\n";
+    let done = format(12, "drm_sched_job_done", done);
+    says_the_same([(new_queue(), Shape::TracefsJob), (done, Shape::Fence)]);
+}
+
+#[cfg(feature = "bpf")]
+#[test]
+fn a_layout_of_our_programs_says_the_same_as_any_other_with_the_same_fields() {
+    let has = gpuscope_sys::bpf::JobFields { client: true, queue_length: true, error: true };
+    let shapes = [
+        ("drm_sched_job_queue", Shape::BpfQueue),
+        ("drm_sched_job_run", Shape::BpfRun),
+        ("drm_sched_job_done", Shape::BpfDone),
+        ("fence_error", Shape::BpfDone),
+    ];
+    let formats = crate::capture::bpf::formats::of(has);
+    let of = |(name, shape)| (formats.iter().find(|format| format.name == name).unwrap().clone(), shape);
+    says_the_same(shapes.map(of));
+    let ended = formats.last().unwrap().clone();
+    says_the_same([(ended, Shape::Fence)]);
+}
+
+/// Makes records up, and reads each also from the same layout moved, for which there is no code of its own.
+fn says_the_same(layouts: impl IntoIterator<Item = (EventFormat, Shape)>) {
+    for (format, shape) in layouts {
+        let (mut here, mut there) = (Decoder::new(), Decoder::new());
+        let (elsewhere, _) = moved(&format, &[], 8);
+        assert!(here.add_format(&format) && there.add_format(&elsewhere));
+        let found = [&here, &there].map(|decoder| decoder.kinds[usize::from(format.id)].shape);
+        assert_eq!(found, [shape, Shape::Other], "{}", format.name);
+        for decoder in [&mut here, &mut there] {
+            decoder.set_task(77, 70, "glxgears");
+        }
+        let mut state = 1_u64;
+        let mut events = 0;
+        for round in 0..300 {
+            let mut next = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state >> 33
+            };
+            let mut texts = Vec::new();
+            let names = ["gfx", "sdma0", "a_ring_with_a_name", "worker"];
+            let has_tails = shape == Shape::TracefsJob;
+            if has_tails {
+                texts = vec![("dev", names[next() as usize % 4]), ("name", names[next() as usize % 4])];
+                if next() % 2 == 0 {
+                    texts.reverse();
+                }
+            }
+            let mut numbers = vec![("fence_context", next() % 3), ("fence_seqno", next() << 20)];
+            numbers.push(("common_pid", if next() % 2 == 0 { 77 } else { next() % 5 }));
+            for name in ["client_id", "job_count", "tgid", "error"] {
+                if format.field(name).is_some() {
+                    numbers.push((name, next()));
+                }
+            }
+            let mut data = record(&format, &numbers, &texts);
+            for field in format.fields.iter().filter(|field| field.kind == crate::FieldKind::Array) {
+                let text = names[next() as usize % 4].as_bytes();
+                let room = &mut data[usize::from(field.offset)..][..usize::from(field.size)];
+                let length = text.len().min(room.len());
+                room[..length].copy_from_slice(&text[..length]);
+            }
+            // What stands behind the fields is the record's, and says nothing.
+            data.resize(data.len() + next() as usize % 9, next() as u8);
+            if next() % 4 == 0 {
+                data.truncate(2 + next() as usize % data.len());
+            }
+            let (_, other) = moved(&format, &data, 8);
+            let (one, two) = (here.decode(at(round, &data)), there.decode(at(round, &other)));
+            assert_eq!(one, two, "{}: {data:?}", format.name);
+            events += u64::from(one.is_some());
+        }
+        assert_eq!(here.unreadable(), there.unreadable(), "{}", format.name);
+        assert_eq!((events + here.unreadable(), events > 200), (300, true), "{}: {events}", format.name);
+        assert_eq!(here.names().rings(), there.names().rings());
+    }
+}

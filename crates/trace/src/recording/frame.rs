@@ -110,7 +110,7 @@ pub(super) fn at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]>
 
 /// Length of a record with so much data: a whole number of eights.
 pub(super) fn record_length(data: usize) -> usize {
-    RECORD_HEAD.saturating_add(data).next_multiple_of(8)
+    (RECORD_HEAD + 7).saturating_add(data) & !7
 }
 
 /// What stands before a record's data.
@@ -122,6 +122,13 @@ pub(super) struct RecordHead {
 }
 
 impl RecordHead {
+    /// The time of a record and how far it is to the next one: all that tells their order.
+    #[inline(always)]
+    pub(super) fn time_and_length(bytes: &[u8]) -> Option<(u64, usize)> {
+        let head = RecordHead::parse(bytes)?;
+        Some((head.at_ns, record_length(usize::from(head.size))))
+    }
+
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Option<RecordHead> {
         let bytes: &[u8; RECORD_HEAD] = bytes.first_chunk()?;

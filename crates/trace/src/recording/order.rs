@@ -2,11 +2,16 @@
 //!
 //! A capture empties its buffers one after the other, so that records of one round stand in runs. Records wait here, where they were read,
 //! until a round says that nothing earlier can come.
+//!
+//! A BPF ring has the records of all processors nearly in order. Those wait in rows, as the bytes that they are, and are looked at one by
+//! one only to see that they are in order and to be given. What stands behind a later record waits beside them, record by record; where
+//! that is many of them, as in what tracefs and perf give, all do.
 
 use super::frame::{RECORD_HEAD, RecordHead, record_length};
 use super::merge::{MOST_RUNS, MOST_SPAN, Merge};
 use super::scan::{Blocks, Frame};
-use crate::RawRecord;
+use crate::{RawRecord, RecordSink};
+use std::collections::VecDeque;
 
 /// Memory that may wait for the end of a round: far more than a round of a tenth of a second has at millions of events a second.
 const MOST_BYTES: usize = 64 << 20;
@@ -23,6 +28,18 @@ const LINE: usize = 64;
 /// Records that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
+    /// In order of time and as they were read.
+    rows: VecDeque<Row>,
+    /// Records in rows, and the time of the last one.
+    in_rows: usize,
+    rows_last_ns: u64,
+    /// Whether records no longer go into rows.
+    is_mixed: bool,
+    /// Entries that were added since then or since a round's end, how many of them stood behind a later one, and the latest.
+    added: u64,
+    behind: u64,
+    latest_ns: u64,
+    /// The others, as they were read.
     entries: Vec<Entry>,
     /// For what is given or kept.
     ready: Vec<Entry>,
@@ -47,6 +64,19 @@ struct Entry {
     offset: u32,
 }
 
+/// Records that stand one behind the other, in order of time.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    block: u32,
+    start: usize,
+    end: usize,
+    count: usize,
+    last_ns: u64,
+}
+
+/// Of so many records, one at most may stand behind a later one where they are to wait in rows.
+const ONE_IN: u64 = 16;
+
 /// What becomes of the records of a frame that is cut off: those that are whole are taken as they stand, no checksum vouches for them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
@@ -62,7 +92,76 @@ impl Waiting {
         frame: &Frame,
         length: usize,
         cut: Option<Cut>,
-        each: &mut impl FnMut(RawRecord<'_>),
+        sink: &mut impl RecordSink,
+    ) -> u64 {
+        // At the end of all times there is nothing later than what was given.
+        if cut.is_none() && !self.is_mixed && self.until_ns < u64::MAX {
+            self.add_rows(blocks, frame, length, sink)
+        } else {
+            self.add_entries(blocks, frame, length, cut, sink)
+        }
+    }
+
+    fn add_rows(&mut self, blocks: &Blocks, frame: &Frame, length: usize, sink: &mut impl RecordSink) -> u64 {
+        let mut rest = blocks.from(frame.block, frame.start).get(..length).unwrap_or_default();
+        let end = frame.start.saturating_add(rest.len());
+        let most = frame.head.count as usize;
+        let (mut count, mut behind) = (0_usize, 0_u64);
+        let mut row = Row { block: frame.block, start: frame.start, end: 0, count: 0, last_ns: 0 };
+        let mut last_ns = self.rows_last_ns.max(self.until_ns.saturating_add(1));
+        // Where the row began, in records.
+        let mut begun = 0;
+        while count < most {
+            let Some((at_ns, length)) = RecordHead::time_and_length(rest) else { break };
+            let Some((record, after)) = rest.split_at_checked(length) else { break };
+            if at_ns < last_ns {
+                let at = end - rest.len();
+                self.push_row(Row { end: at, count: count - begun, last_ns, ..row });
+                self.behind(record, Entry { at_ns, block: frame.block, offset: at as u32 }, sink);
+                behind = behind.saturating_add(1);
+                (row.start, begun) = (at + length, count + 1);
+            } else {
+                last_ns = at_ns;
+            }
+            count += 1;
+            rest = after;
+        }
+        self.push_row(Row { end: end - rest.len(), count: count - begun, last_ns, ..row });
+        let missing = most.saturating_sub(count) as u64;
+        self.malformed = self.malformed.saturating_add(missing);
+        if behind.saturating_mul(ONE_IN) > count as u64 {
+            (self.is_mixed, self.added, self.behind, self.latest_ns) = (true, 0, 0, last_ns);
+        }
+        count as u64
+    }
+
+    fn push_row(&mut self, row: Row) {
+        if row.count > 0 {
+            self.in_rows = self.in_rows.saturating_add(row.count);
+            self.rows_last_ns = row.last_ns;
+            self.rows.push_back(row);
+        }
+    }
+
+    /// Takes a record that stands behind a later one, or behind the end of its round.
+    #[cold]
+    fn behind(&mut self, record: &[u8], entry: Entry, sink: &mut impl RecordSink) {
+        if entry.at_ns <= self.until_ns {
+            self.late = self.late.saturating_add(1);
+            self.given = self.given.saturating_add(1);
+            give(record, sink);
+        } else {
+            self.push(entry);
+        }
+    }
+
+    fn add_entries(
+        &mut self,
+        blocks: &Blocks,
+        frame: &Frame,
+        length: usize,
+        cut: Option<Cut>,
+        sink: &mut impl RecordSink,
     ) -> u64 {
         let mut rest = blocks.from(frame.block, frame.start).get(..length).unwrap_or_default();
         let mut offset = frame.start;
@@ -79,7 +178,7 @@ impl Waiting {
             if head.at_ns <= self.until_ns {
                 self.late = self.late.saturating_add(1);
                 self.given = self.given.saturating_add(1);
-                give(record, each);
+                give(record, sink);
             } else {
                 self.push(Entry { at_ns: head.at_ns, block: frame.block, offset: offset as u32 });
             }
@@ -93,11 +192,13 @@ impl Waiting {
 
     /// Whether so much waits that it cannot wait for the end of the round.
     pub(super) fn is_full(&self, blocks: &Blocks) -> bool {
-        self.entries.len() > MOST_RECORDS || (blocks.held() > MOST_BYTES && !self.entries.is_empty())
+        let waiting = self.entries.len().saturating_add(self.in_rows);
+        waiting > MOST_RECORDS || (blocks.held() > MOST_BYTES && waiting > 0)
     }
 
     /// Gives the earlier half of what waits before the end of the round: all that is not later than the middle one.
-    pub(super) fn hurry(&mut self, blocks: &mut Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+    pub(super) fn hurry(&mut self, blocks: &mut Blocks, sink: &mut impl RecordSink) {
+        self.leave_rows(blocks);
         let mut times: Vec<u64> = self.entries.iter().map(|entry| entry.at_ns).collect();
         let middle = times.len() / 2;
         if times.is_empty() {
@@ -105,7 +206,7 @@ impl Waiting {
         }
         let (_, middle, _) = times.select_nth_unstable(middle);
         let (middle, before) = (*middle, self.given);
-        self.give_until(middle, blocks, each);
+        self.give_until(middle, blocks, sink);
         self.hurried = self.hurried.saturating_add(self.given.saturating_sub(before));
     }
 
@@ -116,24 +217,115 @@ impl Waiting {
             self.runs.push(self.entries.len());
         }
         self.last_ns = entry.at_ns;
+        self.added = self.added.saturating_add(1);
+        self.behind = self.behind.saturating_add(u64::from(entry.at_ns < self.latest_ns));
+        self.latest_ns = self.latest_ns.max(entry.at_ns);
         self.entries.push(entry);
     }
 
     /// Gives what is not later than that, in order of time; records of one moment as they were written.
-    pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+    pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, sink: &mut impl RecordSink) {
         self.until_ns = self.until_ns.max(until_ns);
+        if self.entries.is_empty() {
+            self.give_rows(until_ns, blocks, sink);
+        } else if self.rows.is_empty() {
+            self.give_entries(until_ns, blocks, sink);
+        } else {
+            self.give_both(until_ns, blocks, sink);
+        }
+        // Either is in the order in which it was read: the first one is in the first block that is needed.
+        let row = self.rows.front().map(|row| row.block);
+        let entry = self.entries.first().map(|entry| entry.block);
+        let needed = row.into_iter().chain(entry).min_by_key(|block| blocks.age(*block));
+        blocks.release_before(needed.unwrap_or_else(|| blocks.last()));
+        if self.behind.saturating_mul(ONE_IN) <= self.added {
+            self.is_mixed = false;
+        }
+        (self.added, self.behind, self.latest_ns) = (0, 0, until_ns);
+    }
+
+    /// Gives what is not later than that out of rows.
+    fn give_rows(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+        while self.give_row(until_ns, blocks, sink) {}
+    }
+
+    /// The same of the first row; false where some of it stays, and where there is none.
+    fn give_row(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) -> bool {
+        let Some(row) = self.rows.front_mut() else { return false };
+        let mut rest = blocks.from(row.block, row.start).get(..row.end - row.start).unwrap_or_default();
+        let mut count = 0;
+        while let Some((record, after)) = split_record(rest) {
+            if record.at_ns > until_ns {
+                break;
+            }
+            sink.record(record);
+            rest = after;
+            count += 1;
+        }
+        let is_done = rest.is_empty();
+        row.start = row.end - rest.len();
+        row.count = row.count.saturating_sub(count);
+        self.in_rows = self.in_rows.saturating_sub(count);
+        self.given = self.given.saturating_add(count as u64);
+        if is_done {
+            self.rows.pop_front();
+        }
+        is_done
+    }
+
+    fn give_both(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+        self.take_ready(until_ns);
+        let ready = std::mem::take(&mut self.ready);
+        for entry in &ready {
+            // Of one moment, what was written first: a row ends where such a record stands.
+            let place = (blocks.age(entry.block), entry.offset as usize);
+            let is_before = |row: &Row| (blocks.age(row.block), row.start) < place;
+            while self.rows.front().is_some_and(is_before) && self.give_row(entry.at_ns, blocks, sink) {}
+            while !self.rows.front().is_some_and(is_before) && self.give_row(entry.at_ns - 1, blocks, sink) {}
+            each_place(std::slice::from_ref(entry), blocks, |bytes| give(bytes, sink));
+        }
+        self.given = self.given.saturating_add(ready.len() as u64);
+        self.ready = ready;
+        std::mem::swap(&mut self.entries, &mut self.ready);
+        self.keep_ready();
+        self.give_rows(until_ns, blocks, sink);
+    }
+
+    /// Takes all records out of rows, to wait with the others.
+    fn leave_rows(&mut self, blocks: &Blocks) {
+        if self.rows.is_empty() {
+            return;
+        }
+        self.is_mixed = true;
+        self.ready.clear();
+        self.ready.append(&mut self.entries);
+        for row in self.rows.drain(..) {
+            let mut rest = blocks.from(row.block, row.start).get(..row.end - row.start).unwrap_or_default();
+            while let Some((record, after)) = split_record(rest) {
+                let offset = (row.end - rest.len()) as u32;
+                self.ready.push(Entry { at_ns: record.at_ns, block: row.block, offset });
+                rest = after;
+            }
+        }
+        self.in_rows = 0;
+        self.ready.sort_by_key(|entry| (blocks.age(entry.block), entry.offset));
+        self.keep_ready();
+    }
+
+    /// Gives what is not later than that out of entries.
+    fn give_entries(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
         let before = self.entries.len();
         if self.runs.is_empty() {
             let end = self.entries.partition_point(|entry| entry.at_ns <= until_ns);
-            each_place(self.entries.get(..end).unwrap_or_default(), blocks, |bytes| give(bytes, each));
+            each_place(self.entries.get(..end).unwrap_or_default(), blocks, |bytes| give(bytes, sink));
             self.entries.drain(..end);
         } else {
             let base = self.entries.iter().map(|entry| entry.at_ns).min().unwrap_or(0);
             let last = self.entries.iter().map(|entry| entry.at_ns).max().unwrap_or(0).min(until_ns);
             if self.runs.len() < MOST_RUNS && last.saturating_sub(base) <= MOST_SPAN {
-                self.merge_until(until_ns, base, blocks, each);
+                self.merge_until(until_ns, base, blocks, sink);
             } else {
-                self.sort_until(until_ns, blocks, each);
+                self.sort_until(until_ns, blocks, sink);
             }
         }
         if self.entries.is_empty() {
@@ -141,12 +333,9 @@ impl Waiting {
             self.last_ns = 0;
         }
         self.given = self.given.saturating_add(before.saturating_sub(self.entries.len()) as u64);
-        // Entries stand as they were read: the first one is in the first block that is needed.
-        let needed = self.entries.first().map_or_else(|| blocks.last(), |entry| entry.block);
-        blocks.release_before(needed);
     }
 
-    fn merge_until(&mut self, until_ns: u64, base: u64, blocks: &Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+    fn merge_until(&mut self, until_ns: u64, base: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
         let starts = std::mem::take(&mut self.runs);
         let mut runs: Vec<&[Entry]> = Vec::with_capacity(starts.len().saturating_add(1));
         let mut later: Vec<&[Entry]> = Vec::with_capacity(runs.capacity());
@@ -177,14 +366,15 @@ impl Waiting {
                 break;
             }
             fetch(some, blocks);
-            each_place(some, blocks, |bytes| give(bytes, each));
+            each_place(some, blocks, |bytes| give(bytes, sink));
         }
         self.ready.clear();
         self.ready.extend(later.into_iter().flatten());
         self.keep_ready();
     }
 
-    fn sort_until(&mut self, until_ns: u64, blocks: &Blocks, each: &mut impl FnMut(RawRecord<'_>)) {
+    /// Takes what is not later than that out of entries, in order of time.
+    fn take_ready(&mut self, until_ns: u64) {
         self.ready.clear();
         let ready = &mut self.ready;
         self.entries.retain(|entry| {
@@ -195,9 +385,13 @@ impl Waiting {
             !is_ready
         });
         ready.sort_by_key(|entry| entry.at_ns);
+    }
+
+    fn sort_until(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+        self.take_ready(until_ns);
         for some in self.ready.chunks(AT_ONCE) {
             fetch(some, blocks);
-            each_place(some, blocks, |bytes| give(bytes, each));
+            each_place(some, blocks, |bytes| give(bytes, sink));
         }
         std::mem::swap(&mut self.entries, &mut self.ready);
         self.keep_ready();
@@ -240,11 +434,20 @@ fn each_place(entries: &[Entry], blocks: &Blocks, mut each: impl FnMut(&[u8])) {
     }
 }
 
-#[inline]
-fn give(bytes: &[u8], each: &mut impl FnMut(RawRecord<'_>)) {
-    if let Some(head) = RecordHead::parse(bytes)
-        && let Some(data) = bytes.get(RECORD_HEAD..).and_then(|rest| rest.get(..usize::from(head.size)))
-    {
-        each(RawRecord { at_ns: head.at_ns, cpu: head.cpu, data });
+/// Not where it is called: what takes records may be large.
+#[inline(never)]
+fn give(bytes: &[u8], sink: &mut impl RecordSink) {
+    if let Some((record, _)) = split_record(bytes) {
+        sink.record(record);
     }
+}
+
+/// The record that stands here, and what stands behind it.
+#[inline(always)]
+fn split_record(bytes: &[u8]) -> Option<(RawRecord<'_>, &[u8])> {
+    let head = RecordHead::parse(bytes)?;
+    let size = usize::from(head.size);
+    let after = bytes.get(record_length(size)..)?;
+    let data = bytes.get(RECORD_HEAD..RECORD_HEAD + size)?;
+    Some((RawRecord { at_ns: head.at_ns, cpu: head.cpu, data }, after))
 }

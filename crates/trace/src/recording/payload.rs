@@ -1,7 +1,7 @@
 //! What stands in frames of other kinds than records.
 
 use super::frame::at;
-use super::reader::Item;
+use super::reader::{Item, ItemSink};
 use crate::EventFormat;
 use gpuscope_model::trace::Dropped;
 
@@ -12,13 +12,13 @@ pub(super) fn parse_format(payload: &[u8]) -> Option<EventFormat> {
 }
 
 /// The tasks of a frame; false where one is not whole.
-pub(super) fn each_task(payload: &[u8], each: &mut impl FnMut(Item<'_>)) -> bool {
+pub(super) fn each_task(payload: &[u8], sink: &mut impl ItemSink) -> bool {
     let mut rest = payload;
     while !rest.is_empty() {
         let (Some(tid), Some(pid), Some(length)) = (at(rest, 0), at(rest, 4), rest.get(8)) else { return false };
         let length = usize::from(*length);
         let Some(comm) = rest.get(9..).and_then(|rest| rest.get(..length)) else { return false };
-        each(Item::Task {
+        sink.item(Item::Task {
             tid: u32::from_le_bytes(tid),
             pid: u32::from_le_bytes(pid),
             comm: &String::from_utf8_lossy(comm),

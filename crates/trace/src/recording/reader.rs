@@ -7,7 +7,7 @@ use super::order::{Cut, Waiting};
 use super::parts::{find_part, read_header};
 use super::payload::{each_task, parse_dropped, parse_format};
 use super::scan::{Damage, Frame, Frames};
-use crate::{Decoder, EventFormat, RawRecord};
+use crate::{Decoder, EventFormat, RawRecord, RecordSink};
 use gpuscope_model::trace::{Dropped, Event};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -105,6 +105,49 @@ pub struct Summary {
     pub dropped: Dropped,
     /// How it ends.
     pub ended: Ended,
+}
+
+/// Takes what a recording holds, records by themselves: of tens of millions, none is to be asked what it is.
+pub trait ItemSink {
+    /// A record. In order of time, but for late ones.
+    fn record(&mut self, record: RawRecord<'_>);
+    /// Anything else; never an [`Item::Record`].
+    fn item(&mut self, item: Item<'_>);
+}
+
+/// A closure that takes items of all kinds.
+struct Each<F>(F);
+
+impl<F: FnMut(Item<'_>)> ItemSink for Each<F> {
+    fn record(&mut self, record: RawRecord<'_>) {
+        (self.0)(Item::Record(record));
+    }
+
+    fn item(&mut self, item: Item<'_>) {
+        (self.0)(item);
+    }
+}
+
+/// The records of a sink of items.
+struct Records<'a, S>(&'a mut S);
+
+impl<S: ItemSink> RecordSink for Records<'_, S> {
+    #[inline(always)]
+    fn record(&mut self, record: RawRecord<'_>) {
+        self.0.record(record);
+    }
+}
+
+/// Those of a window.
+struct Within<'a, S>(&'a mut S, u64, u64);
+
+impl<S: ItemSink> RecordSink for Within<'_, S> {
+    #[inline(never)]
+    fn record(&mut self, record: RawRecord<'_>) {
+        if (self.1..=self.2).contains(&record.at_ns) {
+            self.0.record(record);
+        }
+    }
 }
 
 type FindPart<R> = fn(&Path, &Header, u64) -> Option<R>;
@@ -216,18 +259,24 @@ impl<R: Read + Seek> Recording<R> {
     /// # Errors
     /// As [`Recording::items`].
     pub fn events(self, decoder: &mut Decoder, mut each: impl FnMut(Event)) -> Result<Summary, RecordingError> {
-        self.items(|item| match item {
-            Item::Record(record) => {
-                if let Some(event) = decoder.decode(record) {
-                    each(event);
+        struct Events<'a, F>(&'a mut Decoder, F);
+        impl<F: FnMut(Event)> ItemSink for Events<'_, F> {
+            fn record(&mut self, record: RawRecord<'_>) {
+                if let Some(event) = self.0.decode(record) {
+                    (self.1)(event);
                 }
             }
-            Item::Format(format) => {
-                decoder.add_format(format);
+            fn item(&mut self, item: Item<'_>) {
+                match item {
+                    Item::Format(format) => {
+                        self.0.add_format(format);
+                    }
+                    Item::Task { tid, pid, comm } => self.0.set_task(tid, pid, comm),
+                    Item::Record(_) | Item::Dropped { .. } | Item::Mark { .. } | Item::Round(_) => {}
+                }
             }
-            Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
-            Item::Dropped { .. } | Item::Mark { .. } | Item::Round(_) => {}
-        })
+        }
+        self.read(&mut Events(decoder, &mut each))
     }
 
     /// Gives all that it holds.
@@ -235,20 +284,28 @@ impl<R: Read + Seek> Recording<R> {
     /// # Errors
     /// [`RecordingError::Io`] where the file cannot be read, [`RecordingError::Mixed`] where another recording begins in it. What is
     /// cut off or damaged is no error; the summary tells of it.
-    pub fn items(mut self, mut each: impl FnMut(Item<'_>)) -> Result<Summary, RecordingError> {
+    pub fn items(self, each: impl FnMut(Item<'_>)) -> Result<Summary, RecordingError> {
+        self.read(&mut Each(each))
+    }
+
+    /// The same, into a sink.
+    ///
+    /// # Errors
+    /// As [`Recording::items`].
+    pub fn read(mut self, sink: &mut impl ItemSink) -> Result<Summary, RecordingError> {
         loop {
-            match self.step(&mut each)? {
+            match self.step_into(sink)? {
                 Step::Round(_) => {}
                 Step::End => break,
                 Step::Idle => {
                     // The writer always ends a part before it begins another: this one was cut off.
                     let Some(next) = self.next_part() else { break };
-                    self.salvage(&mut each);
+                    self.salvage(sink);
                     self.frames.go_on_with(next);
                 }
             }
         }
-        Ok(self.finish(each))
+        Ok(self.finish_into(sink))
     }
 
     /// Gives what there is until the end of the next round. A recording that is being written is followed by calling this again some
@@ -256,7 +313,11 @@ impl<R: Read + Seek> Recording<R> {
     ///
     /// # Errors
     /// As [`Recording::items`].
-    pub fn step(&mut self, mut each: impl FnMut(Item<'_>)) -> Result<Step, RecordingError> {
+    pub fn step(&mut self, each: impl FnMut(Item<'_>)) -> Result<Step, RecordingError> {
+        self.step_into(&mut Each(each))
+    }
+
+    fn step_into(&mut self, sink: &mut impl ItemSink) -> Result<Step, RecordingError> {
         if self.read.ended.is_some() {
             return Ok(Step::End);
         }
@@ -271,14 +332,14 @@ impl<R: Read + Seek> Recording<R> {
                 }
                 return Ok(Step::Idle);
             };
-            if let Some(step) = self.take(&frame, &mut each)? {
+            if let Some(step) = self.take(&frame, sink)? {
                 return Ok(step);
             }
         }
     }
 
     /// One frame.
-    fn take(&mut self, frame: &Frame, each: &mut impl FnMut(Item<'_>)) -> Result<Option<Step>, RecordingError> {
+    fn take(&mut self, frame: &Frame, sink: &mut impl ItemSink) -> Result<Option<Step>, RecordingError> {
         let head = frame.head;
         let Some(kind) = Kind::of(head.kind).filter(|_| head.flags == 0 && head.version == VERSION) else {
             self.read.unknown_frames = self.read.unknown_frames.saturating_add(1);
@@ -297,17 +358,17 @@ impl<R: Read + Seek> Recording<R> {
                 }
                 Err(_) => false,
             },
-            Kind::Format => parse_format(bytes).map(|format| each(Item::Format(&format))).is_some(),
-            Kind::Tasks => each_task(bytes, each),
+            Kind::Format => parse_format(bytes).map(|format| sink.item(Item::Format(&format))).is_some(),
+            Kind::Tasks => each_task(bytes, sink),
             Kind::Records => {
-                self.take_records(frame, bytes.len(), None, each);
+                self.take_records(frame, bytes.len(), None, sink);
                 true
             }
             Kind::Round => {
                 let written = at(bytes, 0).map(u64::from_le_bytes);
                 self.account(written);
-                self.give_until(head.first_ns, each);
-                each(Item::Round(head.first_ns));
+                self.give_until(head.first_ns, sink);
+                sink.item(Item::Round(head.first_ns));
                 if self.frames.window.is_some_and(|(_, to)| to <= head.first_ns) {
                     self.read.ended = Some(Ended::Window);
                     return Ok(Some(Step::End));
@@ -317,13 +378,13 @@ impl<R: Read + Seek> Recording<R> {
             Kind::Dropped => match parse_dropped(bytes) {
                 Some(dropped) => {
                     self.read.dropped = dropped;
-                    each(Item::Dropped { at_ns: head.first_ns, dropped });
+                    sink.item(Item::Dropped { at_ns: head.first_ns, dropped });
                     true
                 }
                 None => false,
             },
             Kind::Mark => {
-                each(Item::Mark { at_ns: head.first_ns, text: &String::from_utf8_lossy(bytes) });
+                sink.item(Item::Mark { at_ns: head.first_ns, text: &String::from_utf8_lossy(bytes) });
                 true
             }
             Kind::End => {
@@ -344,28 +405,28 @@ impl<R: Read + Seek> Recording<R> {
         Ok(None)
     }
 
-    fn take_records(&mut self, frame: &Frame, length: usize, cut: Option<Cut>, each: &mut impl FnMut(Item<'_>)) -> u64 {
-        let window = self.frames.window;
-        let mut each = |record: RawRecord<'_>| {
-            if window.is_none_or(|(from, to)| (from..=to).contains(&record.at_ns)) {
-                each(Item::Record(record));
-            }
-        };
-        let count = self.waiting.add(&self.frames.blocks, frame, length, cut, &mut each);
+    fn take_records(&mut self, frame: &Frame, length: usize, cut: Option<Cut>, sink: &mut impl ItemSink) -> u64 {
+        match self.frames.window {
+            None => self.add_records(frame, length, cut, &mut Records(sink)),
+            Some((from, to)) => self.add_records(frame, length, cut, &mut Within(sink, from, to)),
+        }
+    }
+
+    fn add_records(&mut self, frame: &Frame, length: usize, cut: Option<Cut>, sink: &mut impl RecordSink) -> u64 {
+        let count = self.waiting.add(&self.frames.blocks, frame, length, cut, sink);
         self.read.records = self.read.records.saturating_add(count);
         while self.waiting.is_full(&self.frames.blocks) {
-            self.waiting.hurry(&mut self.frames.blocks, &mut each);
+            self.waiting.hurry(&mut self.frames.blocks, sink);
         }
         count
     }
 
-    fn give_until(&mut self, until_ns: u64, each: &mut impl FnMut(Item<'_>)) {
-        let window = self.frames.window;
-        self.waiting.give_until(until_ns, &mut self.frames.blocks, &mut |record| {
-            if window.is_none_or(|(from, to)| (from..=to).contains(&record.at_ns)) {
-                each(Item::Record(record));
-            }
-        });
+    fn give_until(&mut self, until_ns: u64, sink: &mut impl ItemSink) {
+        let blocks = &mut self.frames.blocks;
+        match self.frames.window {
+            None => self.waiting.give_until(until_ns, blocks, &mut Records(sink)),
+            Some((from, to)) => self.waiting.give_until(until_ns, blocks, &mut Within(sink, from, to)),
+        }
     }
 
     /// Compares the writer's count with what was read until here.
@@ -380,7 +441,7 @@ impl<R: Read + Seek> Recording<R> {
     }
 
     /// Takes the whole records of a frame that is cut off.
-    fn salvage(&mut self, each: &mut impl FnMut(Item<'_>)) {
+    fn salvage(&mut self, sink: &mut impl ItemSink) {
         let Some(head) = Head::parse(self.frames.rest()) else { return };
         if head.kind != Kind::Records as u8 || head.flags != 0 || head.version != VERSION {
             return;
@@ -389,16 +450,20 @@ impl<R: Read + Seek> Recording<R> {
         let (block, at) = self.frames.rest_at();
         let frame = Frame { head, block, start: at.saturating_add(HEAD), offset: self.frames.offset() };
         let cut = Cut { first_ns: head.first_ns, last_ns: head.last_ns };
-        let count = self.take_records(&frame, length, Some(cut), each);
+        let count = self.take_records(&frame, length, Some(cut), sink);
         self.read.unverified = self.read.unverified.saturating_add(count);
     }
 
     /// Gives what still waits, and says what reading came to.
-    pub fn finish(mut self, mut each: impl FnMut(Item<'_>)) -> Summary {
+    pub fn finish(self, each: impl FnMut(Item<'_>)) -> Summary {
+        self.finish_into(&mut Each(each))
+    }
+
+    fn finish_into(mut self, sink: &mut impl ItemSink) -> Summary {
         if self.read.ended.is_none() {
-            self.salvage(&mut each);
+            self.salvage(sink);
         }
-        self.give_until(u64::MAX, &mut each);
+        self.give_until(u64::MAX, sink);
         let offset = self.frames.offset();
         let ended = self.read.ended.take().unwrap_or_else(|| match self.frames.damaged_at() {
             Some(offset) => Ended::Cut { offset },

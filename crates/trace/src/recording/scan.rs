@@ -49,6 +49,11 @@ impl Blocks {
         found.and_then(|block| block.bytes.get(offset..block.filled)).unwrap_or_default()
     }
 
+    /// How many blocks that are held come before that one.
+    pub(super) fn age(&self, block: u32) -> u32 {
+        block.wrapping_sub(self.first)
+    }
+
     /// All that is held, in bytes.
     pub(super) fn held(&self) -> usize {
         self.bytes

@@ -587,3 +587,79 @@ fn an_error_of_the_disk_is_told_by_the_round() {
     assert_eq!(writer.round(1).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(writer.round(2).unwrap_err().kind(), std::io::ErrorKind::StorageFull, "and stays");
 }
+
+/// Rounds that differ in how far their records are from order, each with a promise that holds: all that comes is later.
+#[test]
+fn records_come_in_order_however_far_they_were_from_it() {
+    for seed in 0..12 {
+        let mut state = seed;
+        let mut rounds: Vec<Vec<Given>> = Vec::new();
+        let mut number = 0;
+        for round in 0..40_u64 {
+            let mut records = Vec::new();
+            // In order; now and then one behind the next; a few far behind; processor by processor.
+            let disorder = if seed < 4 { seed } else { next(&mut state) % 4 };
+            let count = if next(&mut state) % 8 == 0 { 9000 } else { next(&mut state) % 100 };
+            let mut at_ns = 1000 + round * 10_000;
+            for i in 0..count {
+                at_ns += next(&mut state) % 3;
+                if disorder == 3 && i % (count / 4 + 1) == 0 {
+                    at_ns = 1000 + round * 10_000 + next(&mut state) % 20;
+                }
+                let back = match disorder {
+                    1 if next(&mut state) % 30 == 0 => next(&mut state) % 4,
+                    2 if next(&mut state) % 100 == 0 => next(&mut state) % 9000,
+                    _ => 0,
+                };
+                records.push((at_ns.saturating_sub(back).max(1), (i % 5) as u16, number));
+                number += 1;
+            }
+            rounds.push(records);
+        }
+        let mut writer = RecordingWriter::new(Vec::new(), header(), &[done()]).unwrap();
+        for (i, records) in rounds.iter().enumerate() {
+            records.iter().for_each(|record| put(&mut writer, *record));
+            let later = rounds[i + 1..].iter().flatten().map(|(at_ns, ..)| *at_ns).min().unwrap_or(u64::MAX);
+            writer.round(later - 1).unwrap();
+        }
+        let (given, summary) = read(&writer.finish().unwrap()).unwrap();
+        let mut expected = rounds.concat();
+        expected.sort_by_key(|(at_ns, ..)| *at_ns);
+        assert!(given == expected, "seed {seed}: {} of {} records", given.len(), expected.len());
+        assert_eq!((summary.late, summary.hurried, summary.lost, summary.malformed), (0, 0, 0, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_row_that_is_cut_short_by_a_wrong_length_costs_the_rest_of_its_frame() {
+    let mut writer = RecordingWriter::new(Vec::new(), header(), &[done()]).unwrap();
+    (0..10).for_each(|n| put(&mut writer, (n + 1, 0, n)));
+    writer.round(20).unwrap();
+    let mut bytes = writer.finish().unwrap();
+    let (at, mut head) = frames(&bytes).into_iter().find(|(_, head)| head.kind == Kind::Records as u8).unwrap();
+    let payload = at + HEAD..at + HEAD + head.length as usize;
+    // The length of the eighth record's data, with right checksums.
+    bytes[payload.start + 7 * 40 + 10..][..2].copy_from_slice(&u16::MAX.to_le_bytes());
+    head.payload_crc = crc32c::crc32c(&bytes[payload]);
+    bytes[at..at + HEAD].copy_from_slice(&head.to_bytes());
+    let (given, summary) = read(&bytes).unwrap();
+    assert_eq!(given, (0..7).map(|n| (n + 1, 0, n)).collect::<Vec<_>>());
+    assert_eq!((summary.malformed, summary.lost), (3, 3));
+}
+
+#[test]
+fn of_one_moment_what_was_written_first_comes_first_though_it_waited_alone() {
+    let mut writer = RecordingWriter::new(Vec::new(), header(), &[done()]).unwrap();
+    put(&mut writer, (100, 0, 0));
+    put(&mut writer, (50, 1, 1));
+    // Ends the frame: after one that is half out of order, records wait one by one until a round is over.
+    writer.mark(0, "").unwrap();
+    put(&mut writer, (120, 0, 2));
+    writer.round(60).unwrap();
+    put(&mut writer, (120, 1, 3));
+    put(&mut writer, (130, 1, 4));
+    writer.round(200).unwrap();
+    let (given, summary) = read(&writer.finish().unwrap()).unwrap();
+    assert_eq!(given, [(50, 1, 1), (100, 0, 0), (120, 0, 2), (120, 1, 3), (130, 1, 4)]);
+    assert_eq!(summary.late, 0);
+}

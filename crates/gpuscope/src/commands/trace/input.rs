@@ -4,13 +4,13 @@ use anyhow::{Context as _, bail};
 use gpuscope_export::perfetto::Clocks;
 use gpuscope_model::trace::{Dropped, Event, Note, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
-use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::perf_data::{Item as PerfItem, PerfData};
 use gpuscope_trace::foreign::perfetto::{Item as PerfettoItem, PerfettoTrace};
 use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
-use gpuscope_trace::recording::{Ended, Header, Item, Recording, Summary};
+use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Recording, Summary};
+use gpuscope_trace::{Decoder, RawRecord};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -328,7 +328,7 @@ impl Input {
     /// Gives everything to `each`, until that fails.
     pub(super) fn read(self, mut each: impl FnMut(Seen<'_>) -> io::Result<()>) -> anyhow::Result<Rest> {
         match self.source {
-            Source::Recording(recording) => read_recording(*recording, &mut each),
+            Source::Recording(recording) => read_recording(*recording, each),
             Source::TraceDat(file) => Ok(read_trace_dat(*file, &mut each)?),
             Source::PerfData(file) => Ok(read_perf_data(*file, &mut each)?),
             Source::Perfetto(trace) => Ok(read_perfetto(*trace, &mut each)?),
@@ -339,51 +339,79 @@ impl Input {
 
 type Each<'a> = &'a mut dyn FnMut(Seen<'_>) -> io::Result<()>;
 
-fn read_recording(recording: Recording, each: Each<'_>) -> anyhow::Result<Rest> {
-    let (mut decoder, mut dropped, mut done) = (Decoder::new(), Dropped::default(), Ok(()));
-    for (own, gpu) in &recording.header().devices {
-        decoder.set_device(own, gpu);
+/// What a recording gives, decoded.
+struct Decoded<F> {
+    decoder: Decoder,
+    each: F,
+    done: io::Result<()>,
+    dropped: Dropped,
+    /// Losses are told ahead of the records of their round, which wait for its end.
+    lost_ns: Option<u64>,
+    to_ns: Option<u64>,
+    notes: Notes,
+}
+
+impl<F: FnMut(Seen<'_>) -> io::Result<()>> ItemSink for Decoded<F> {
+    #[inline(always)]
+    fn record(&mut self, record: RawRecord<'_>) {
+        if let Some((event, names)) = self.decoder.decode_here(record)
+            && self.done.is_ok()
+        {
+            self.done = (self.each)(Seen::Event(event, names));
+        }
     }
-    // Losses are told ahead of the records of their round, which wait for its end.
-    let (mut lost_ns, mut to_ns) = (None, None);
-    let mut notes = Notes::default();
-    let summary = recording.items(|item| {
-        if done.is_err() {
+
+    fn item(&mut self, item: Item<'_>) {
+        if self.done.is_err() {
             return;
         }
         match item {
+            Item::Record(record) => self.record(record),
             Item::Format(format) => {
-                decoder.add_format(format);
+                self.decoder.add_format(format);
             }
-            Item::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
-            Item::Record(record) => {
-                if let Some(event) = decoder.decode(record) {
-                    done = each(Seen::Event(&event, decoder.names()));
-                }
-            }
+            Item::Task { tid, pid, comm } => self.decoder.set_task(tid, pid, comm),
             Item::Dropped { dropped: now, at_ns } => {
                 // Of what is kept out on purpose whole jobs are missing; of what is lost, the end alone may be.
                 let lost = |of: &Dropped| (of.ring_full, of.missed, of.unreadable);
-                if lost(&now) != lost(&dropped) {
-                    lost_ns = Some(at_ns);
+                if lost(&now) != lost(&self.dropped) {
+                    self.lost_ns = Some(at_ns);
                 }
-                dropped = now;
+                self.dropped = now;
             }
             Item::Round(until_ns) => {
-                to_ns = to_ns.max(Some(until_ns));
-                if lost_ns.is_some_and(|lost_ns| lost_ns <= until_ns) {
-                    lost_ns = None;
-                    done = each(Seen::Lost(decoder.names()));
+                self.to_ns = self.to_ns.max(Some(until_ns));
+                if self.lost_ns.is_some_and(|lost_ns| lost_ns <= until_ns) {
+                    self.lost_ns = None;
+                    self.done = (self.each)(Seen::Lost(self.decoder.names()));
                 }
             }
             Item::Mark { at_ns, text } => {
-                notes.count = notes.count.saturating_add(1);
-                if notes.first.len() < MOST_NOTES {
-                    notes.first.push(Note { at_ns, text: text.to_string().into() });
+                self.notes.count = self.notes.count.saturating_add(1);
+                if self.notes.first.len() < MOST_NOTES {
+                    self.notes.first.push(Note { at_ns, text: text.to_string().into() });
                 }
             }
         }
-    })?;
+    }
+}
+
+fn read_recording(recording: Recording, each: impl FnMut(Seen<'_>) -> io::Result<()>) -> anyhow::Result<Rest> {
+    let mut decoder = Decoder::new();
+    for (own, gpu) in &recording.header().devices {
+        decoder.set_device(own, gpu);
+    }
+    let mut into = Decoded {
+        decoder,
+        each,
+        done: Ok(()),
+        dropped: Dropped::default(),
+        lost_ns: None,
+        to_ns: None,
+        notes: Notes::default(),
+    };
+    let summary = recording.read(&mut into)?;
+    let Decoded { decoder, mut each, done, mut dropped, lost_ns, to_ns, notes } = into;
     done?;
     if lost_ns.is_some() {
         each(Seen::Lost(decoder.names()))?;

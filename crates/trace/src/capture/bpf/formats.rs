@@ -53,7 +53,7 @@ impl Layout {
 }
 
 /// The formats, by number.
-pub(super) fn of(has: JobFields) -> Vec<EventFormat> {
+pub(crate) fn of(has: JobFields) -> Vec<EventFormat> {
     let queue = Layout::of_job()
         .number("client_id", 8)
         .only_if(has.client)
