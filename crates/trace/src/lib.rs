@@ -2,8 +2,8 @@
 //!
 //! Everything is a **record** first: bytes as the kernel (or a BPF program of ours) laid them out, with a description of that layout,
 //! an [`EventFormat`], beside them. Captures, recordings and foreign traces all give [`RawRecord`]s, and one [`Decoder`] turns these into
-//! [`Event`](gpuscope_model::trace::Event)s, by the names of the fields, never by offsets compiled in. A family of tracepoints is a folder in
-//! `families/`.
+//! [`Event`](gpuscope_model::trace::Event)s, by the names of the fields. Offsets are compiled in for a few common layouts alone, and used
+//! where the names are found at just those places. A family of tracepoints is a folder in `families/`.
 //!
 //! It does not put jobs together, and computes no times: that is `gpuscope-analysis`.
 #![forbid(unsafe_code)]

@@ -599,7 +599,7 @@ fn records_come_in_order_however_far_they_were_from_it() {
             let mut records = Vec::new();
             // In order; now and then one behind the next; a few far behind; processor by processor.
             let disorder = if seed < 4 { seed } else { next(&mut state) % 4 };
-            let count = if next(&mut state) % 8 == 0 { 9000 } else { next(&mut state) % 100 };
+            let count = if next(&mut state).is_multiple_of(8) { 9000 } else { next(&mut state) % 100 };
             let mut at_ns = 1000 + round * 10_000;
             for i in 0..count {
                 at_ns += next(&mut state) % 3;
@@ -607,8 +607,8 @@ fn records_come_in_order_however_far_they_were_from_it() {
                     at_ns = 1000 + round * 10_000 + next(&mut state) % 20;
                 }
                 let back = match disorder {
-                    1 if next(&mut state) % 30 == 0 => next(&mut state) % 4,
-                    2 if next(&mut state) % 100 == 0 => next(&mut state) % 9000,
+                    1 if next(&mut state).is_multiple_of(30) => next(&mut state) % 4,
+                    2 if next(&mut state).is_multiple_of(100) => next(&mut state) % 9000,
                     _ => 0,
                 };
                 records.push((at_ns.saturating_sub(back).max(1), (i % 5) as u16, number));
