@@ -864,7 +864,7 @@ fn totals_of_a_recording_are_those_of_its_jobs() {
 #[ignore = "needs the testbed's guest"]
 fn totals_come_window_by_window_of_the_jobs_that_are_wanted() {
     let gpus = gpus();
-    let mut other = Command::new(load_program()).args([&gpus[1].render, "gfx", "20", "500", "100"]).spawn().unwrap();
+    let mut other = Command::new(load_program()).args([&gpus[1].render, "gfx", "20", "500", "600"]).spawn().unwrap();
     let load =
         format!("{} jobs --count 120 --rings gfx --us 300 --gap 10000 --comm cmd {}", load_program(), gpus[0].render);
     let out = Command::new(common::gpuscope())

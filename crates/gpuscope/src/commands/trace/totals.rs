@@ -3,9 +3,9 @@
 use super::keep::{self, Asked, Watched};
 use super::record::{check_command, say, start};
 use super::source::{Ask, EVERY, Source};
-use crate::args::{Common, Format, Totals};
+use crate::args::{Common, Format, Keep, Totals};
 use crate::{stop, terminal};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use gpuscope_analysis::totals_window;
 use gpuscope_export::{json, text};
 use gpuscope_model::GpuId;
@@ -24,6 +24,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Writes a window after the other until the command ends, there are enough, the time is over, or a signal comes.
 pub(super) fn totals(common: &Common, args: &Totals) -> anyhow::Result<()> {
     check_command(&args.command)?;
+    if let Some(option) = of_events(&args.keep) {
+        bail!("{option}: it chooses among events, and none come: totals are of whole jobs; leave it out");
+    }
     let asked = Asked { keep: &args.keep, only_cmd: args.only_cmd, watched: Watched::Not };
     let settings = Settings { events: false, totals: true, ..keep::on_this_machine(common, &asked)? };
     let stop = if args.output.is_some() || !args.command.is_empty() { stop::watch_signals()? } else { stop::watch()? };
@@ -52,6 +55,17 @@ pub(super) fn totals(common: &Common, args: &Totals) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// An option that does nothing where no events come.
+fn of_events(keep: &Keep) -> Option<&'static str> {
+    let options = [
+        ("--event", !keep.event.is_empty()),
+        ("--not-event", !keep.not_event.is_empty()),
+        ("--max-events-per-second", keep.max_events_per_second.is_some()),
+        ("--slower-than", keep.slower_than.is_some()),
+    ];
+    options.into_iter().find(|(_, is)| *is).map(|(option, _)| option)
 }
 
 /// Where windows are written.
@@ -162,12 +176,25 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use super::of_events;
+    use crate::args::Keep;
     use gpuscope_analysis::totals_window;
     use gpuscope_export::json;
     use gpuscope_model::GpuId;
     use gpuscope_model::trace::{Dropped, RingSample, Stage, TimesSample, TotalsSample};
     use serde_json::Value;
     use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn options_that_would_do_nothing_are_named() {
+        assert_eq!(of_events(&Keep { pid: vec![1], max_cpu: Some(0.01), ..Keep::default() }), None);
+        assert_eq!(
+            of_events(&Keep { max_events_per_second: Some(1), ..Keep::default() }),
+            Some("--max-events-per-second")
+        );
+        let slow = Keep { slower_than: Some(Duration::from_millis(1)), ..Keep::default() };
+        assert_eq!(of_events(&slow), Some("--slower-than"));
+    }
 
     #[test]
     fn a_line_is_as_the_schema_has_it() {
