@@ -249,6 +249,14 @@ impl<R: Read + Seek> Recording<R> {
         self.frames.window = Some((from_ns, to_ns));
     }
 
+    /// The same for several times, the earliest first. Some records between them are given, too: those of frames that reach into one.
+    pub fn set_windows(&mut self, windows: &[(u64, u64)]) {
+        let (Some((from_ns, _)), Some((_, to_ns))) = (windows.first(), windows.last()) else { return };
+        self.set_window(*from_ns, *to_ns);
+        self.frames.gaps =
+            windows.iter().zip(windows.iter().skip(1)).map(|(before, after)| (before.1, after.0)).collect();
+    }
+
     /// Bytes of the present part that were read or passed over: for a progress bar.
     pub fn offset(&self) -> u64 {
         self.frames.offset()

@@ -106,6 +106,8 @@ pub(super) struct Frames<R> {
     expected: Option<u32>,
     /// Times outside of which frames of records are passed over by their heads.
     pub(super) window: Option<(u64, u64)>,
+    /// Times within it of which nothing is wanted either.
+    pub(super) gaps: Vec<(u64, u64)>,
     /// What was passed over that way.
     pub(super) skipped: u64,
 }
@@ -134,6 +136,7 @@ impl<R: Read + Seek> Frames<R> {
             damage: Damage::default(),
             expected: None,
             window: None,
+            gaps: Vec::new(),
             skipped: 0,
         }
     }
@@ -207,7 +210,8 @@ impl<R: Read + Seek> Frames<R> {
 
     fn is_outside(&self, head: &Head) -> bool {
         let Some((from, to)) = self.window else { return false };
-        head.kind == Kind::Records as u8 && (head.last_ns < from || head.first_ns > to)
+        let in_gap = |(from, to): &(u64, u64)| *from < head.first_ns && head.last_ns < *to;
+        head.kind == Kind::Records as u8 && (head.last_ns < from || head.first_ns > to || self.gaps.iter().any(in_gap))
     }
 
     fn found(&mut self, head: &Head) {

@@ -308,6 +308,30 @@ fn a_window_has_the_records_of_that_time_alone() {
 }
 
 #[test]
+fn of_several_windows_frames_between_are_not_read() {
+    let (bytes, all) = many();
+    let (windows, mut given) = ([(20_000, 21_000), (50_500, 60_500), (100_000, 100_500)], Vec::new());
+    let mut recording = Recording::from_reader(Cursor::new(&bytes), Path::new("t")).unwrap();
+    recording.set_windows(&windows);
+    let summary = recording
+        .items(|item| {
+            if let Item::Record(record) = item {
+                given.push(seen(record));
+            }
+        })
+        .unwrap();
+    let is_wanted = |at: u64| windows.iter().any(|(from, to)| (*from..=*to).contains(&at));
+    let mut expected: Vec<_> = all.iter().filter(|(at, ..)| is_wanted(*at)).copied().collect();
+    expected.sort_by_key(|(at, ..)| *at);
+    let read = given.len();
+    given.retain(|(at, ..)| is_wanted(*at));
+    assert_eq!(given, expected);
+    let hull = all.iter().filter(|(at, ..)| (20_000..=100_500).contains(at)).count();
+    assert!(read < hull / 2, "{read} of {hull}");
+    assert_eq!((summary.ended, summary.lost), (Ended::Window, 0));
+}
+
+#[test]
 fn a_file_is_read_while_it_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t");
