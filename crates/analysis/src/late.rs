@@ -213,6 +213,18 @@ impl Chain {
 }
 
 impl Explainer {
+    /// Of several stretches of one trace: how many jobs a ring has room for is told by all of them.
+    pub fn share_depths(of: &mut [Explainer]) {
+        let mut most: FxHashMap<Scheduler, u64> = FxHashMap::default();
+        for (scheduler, ring) in of.iter().flat_map(|of| &of.rings) {
+            let most = most.entry(*scheduler).or_default();
+            *most = ring.most.max(*most);
+        }
+        for (scheduler, ring) in of.iter_mut().flat_map(|of| &mut of.rings) {
+            ring.most = most.get(scheduler).copied().unwrap_or(ring.most);
+        }
+    }
+
     /// Jobs that are known, in the order of their ends.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.iter().map(|kept| &kept.job)

@@ -320,6 +320,13 @@ impl Input {
         }
     }
 
+    /// The same for several times, the earliest first. Some of what was between them is given, too.
+    pub(super) fn set_windows(&mut self, windows: &[(u64, u64)]) {
+        if let Source::Recording(recording) = &mut self.source {
+            recording.set_windows(windows);
+        }
+    }
+
     /// One moment on CLOCK_MONOTONIC and in the time of day.
     pub(super) fn started(&self) -> Option<(u64, u64)> {
         self.started

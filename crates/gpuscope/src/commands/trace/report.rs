@@ -61,8 +61,10 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         }
     })?;
     let mut written = Ok(());
+    let mut open_ns = None;
     let mut report = report.finish(to_ns, &names, dropped, |job| {
         look(job);
+        open_ns = [open_ns, job.submit_ns.or(job.run_ns)].into_iter().flatten().min();
         if args.jobs && written.is_ok() {
             written = write_job(&mut out, job, &names, format);
         }
@@ -84,7 +86,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
             args.file.display()
         );
     }
-    why::explain(&args.file, &mut report, &late)?;
+    why::explain(&args.file, &mut report, &late, open_ns)?;
     report.slowest.truncate(args.top);
     (report.notes, report.note_count) = (notes.first, notes.count);
     report.settings = settings;

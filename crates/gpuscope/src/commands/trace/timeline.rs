@@ -50,7 +50,7 @@ pub(super) fn timeline(args: &Args) -> anyhow::Result<()> {
         bail!("{}: nothing lies between --from and --to; the trace or --to ends at {length:?}", args.file.display());
     }
     input.set_window(from_ns.saturating_sub(before_ns), to_ns);
-    let looked = look(input, vec![(from_ns, to_ns)], to_ns, &no_starts)?;
+    let looked = look(input, (from_ns, to_ns), &no_starts)?;
     let Looked { explainer, names, left_out, unmatched_ends } = looked;
     let mut lanes = explainer.lanes(from_ns, to_ns);
     lanes.retain(|lane| is_asked(lane, &names, args));
