@@ -8,6 +8,8 @@ const SUB_BITS: u32 = 7;
 const HISTOGRAM_ERROR: f64 = 1.0 / (1 << SUB_BITS) as f64;
 /// Values in a piece. Pieces do not move when more come, so memory does not double on the way.
 const PIECE: usize = 8 << 10;
+/// Values that wait until they are put into a histogram together.
+const STAGE: usize = 512;
 
 /// How many more values all distributions together may keep.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,7 @@ impl Default for Pool {
 /// Times, in nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Distribution {
-    /// Values that came since the last ones were added up. Its room was taken from the pool.
+    /// Values that came since the last ones were added up. Its room was taken from the pool, but for that before a histogram.
     open: Vec<u32>,
     added: Added,
     /// Values that it may keep, whatever is left for all.
@@ -62,7 +64,8 @@ impl Added {
 
     fn and_all(self, values: &[u32]) -> Added {
         let (Some(min), Some(max)) = (values.iter().min(), values.iter().max()) else { return self };
-        let sum = values.iter().map(|v| u64::from(*v)).fold(0, u64::saturating_add);
+        // As many as fit a piece cannot exceed 64 bits, and a plain sum is added up several at a time.
+        let sum: u64 = values.iter().map(|v| u64::from(*v)).sum();
         self.and(values.len() as u64, sum.into(), (*min).into(), (*max).into())
     }
 }
@@ -126,9 +129,10 @@ impl Distribution {
             }
         }
         self.become_histogram(pool);
-        self.added = self.added.and(1, ns.into(), ns, ns);
         if let Kept::Histogram(histogram) = &mut self.kept {
-            count_in(histogram, ns);
+            self.added = self.added.and_all(&self.open).and(1, ns.into(), ns, ns);
+            self.open.iter().map(|v| u64::from(*v)).chain([ns]).for_each(|value| count_in(histogram, value));
+            self.open.clear();
         }
     }
 
@@ -141,7 +145,7 @@ impl Distribution {
         let room = pieces.iter().map(Vec::capacity).sum::<usize>().saturating_add(self.open.capacity());
         pool.left = pool.left.saturating_add(room).saturating_add(long.len().saturating_mul(2));
         self.added = self.added.and_all(&self.open);
-        self.open = Vec::new();
+        self.open = Vec::with_capacity(STAGE);
         self.kept = Kept::Histogram(histogram);
     }
 
@@ -163,26 +167,25 @@ impl Distribution {
         }
         let (percentiles, error) = match &self.kept {
             Kept::All { pieces, long } => {
-                let short = pieces.iter().flatten().chain(&self.open);
+                let short = pieces.iter().chain([&self.open]);
                 // Half the room, where all values are short.
                 if long.is_empty() {
                     let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
-                    pieces.iter().chain([&self.open]).for_each(|piece| all.extend_from_slice(piece));
+                    short.for_each(|piece| all.extend_from_slice(piece));
                     (nearest_ranks(all).map(u64::from), 0.0)
                 } else {
-                    (nearest_ranks(short.map(|v| u64::from(*v)).chain(long.iter().copied()).collect()), 0.0)
+                    let all = short.flatten().map(|v| u64::from(*v)).chain(long.iter().copied());
+                    (nearest_ranks(all.collect()), 0.0)
                 }
             }
             Kept::Histogram(histogram) => {
+                let mut histogram = histogram.clone();
+                self.open.iter().for_each(|value| count_in(&mut histogram, u64::from(*value)));
                 let at = |percent| {
-                    let (wanted, mut passed) = (rank(count, percent), 0_u64);
-                    let bucket = histogram.iter().position(|n| {
-                        passed = passed.saturating_add(*n);
-                        passed > wanted
-                    });
-                    bucket.map_or(max_ns, |b| highest(b).clamp(min_ns, max_ns))
+                    bucket_of_rank(&histogram, rank(count, percent))
+                        .map_or(max_ns, |b| highest(b).clamp(min_ns, max_ns))
                 };
-                ([50, 90, 99].map(at), HISTOGRAM_ERROR)
+                (PERCENTS.map(at), HISTOGRAM_ERROR)
             }
         };
         let [p50_ns, p90_ns, p99_ns] = percentiles;
@@ -191,12 +194,30 @@ impl Distribution {
     }
 }
 
-/// The percentiles of all values.
+/// Percentiles that are told.
+const PERCENTS: [u64; 3] = [50, 90, 99];
+
+/// The percentiles of all values. What is above one is enough to find the next.
 fn nearest_ranks<T: Ord + Copy + Default>(mut all: Vec<T>) -> [T; 3] {
     let count = all.len() as u64;
-    [50, 90, 99].map(|percent| {
+    let (mut rest, mut passed, mut last) = (all.as_mut_slice(), 0, T::default());
+    PERCENTS.map(|percent| {
         let at = usize::try_from(rank(count, percent)).unwrap_or(usize::MAX);
-        if at < all.len() { *all.select_nth_unstable(at).1 } else { T::default() }
+        if let Some(at) = at.checked_sub(passed).filter(|at| *at < rest.len()) {
+            let (_, value, above) = std::mem::take(&mut rest).select_nth_unstable(at);
+            (last, rest) = (*value, above);
+            passed = passed.saturating_add(at).saturating_add(1);
+        }
+        last
+    })
+}
+
+/// The bucket in which the value of a rank lies.
+fn bucket_of_rank(histogram: &[u64], rank: u64) -> Option<usize> {
+    let mut passed = 0_u64;
+    histogram.iter().position(|n| {
+        passed = passed.saturating_add(*n);
+        passed > rank
     })
 }
 
@@ -209,19 +230,18 @@ pub(crate) fn rank(count: u64, percent: u64) -> u64 {
 /// Octaves above the first, which has a bucket a nanosecond.
 const BUCKETS: usize = (65 - SUB_BITS as usize) << SUB_BITS;
 
+#[inline]
 fn count_in(histogram: &mut [u64], ns: u64) {
     if let Some(n) = histogram.get_mut(bucket(ns)) {
-        *n = n.saturating_add(1);
+        *n = n.wrapping_add(1);
     }
 }
 
+#[inline]
 fn bucket(ns: u64) -> usize {
-    if ns >> SUB_BITS == 0 {
-        return usize::try_from(ns).unwrap_or(0);
-    }
-    let octave = ns.ilog2() - SUB_BITS;
-    let sub = (ns >> octave) as usize & ((1 << SUB_BITS) - 1);
-    ((octave as usize + 1) << SUB_BITS) | sub
+    // The values of the first octave and those below are their own buckets.
+    let octave = (ns | 1 << SUB_BITS).ilog2() - SUB_BITS;
+    ((octave as usize) << SUB_BITS) + (ns >> octave) as usize
 }
 
 /// The highest value of a bucket.
@@ -295,6 +315,44 @@ mod tests {
             assert!(b < BUCKETS, "{value}");
             assert!(highest(b) >= value, "{value}: bucket {b} ends at {}", highest(b));
             assert!(b == 0 || highest(b - 1) < value, "{value}: the bucket before {b} ends at {}", highest(b - 1));
+        }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_values_in_order() {
+        let mut state = 7_u64;
+        for round in 0..200_u64 {
+            let values: Vec<u64> = (0..1 + round * 13 % 900)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    // Of all sizes, some of them more than 32 bits, or all alike.
+                    state >> (20 + (state >> 8) % [44, 30, 1][(round % 3) as usize]) >> (round % 2 * 30)
+                })
+                .collect();
+            let summary = of(values.iter().copied(), 1 << 20).summary().unwrap();
+            let mut sorted = values;
+            sorted.sort_unstable();
+            let at = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100) - 1];
+            assert_eq!((summary.p50_ns, summary.p90_ns, summary.p99_ns), (at(50), at(90), at(99)));
+            assert_eq!((summary.min_ns, summary.max_ns), (sorted[0], sorted[sorted.len() - 1]));
+        }
+    }
+
+    #[test]
+    fn a_histogram_counts_what_waits_for_it() {
+        let mut values: Vec<u64> = (0..PIECE as u64 + STAGE as u64 + 9).map(|i| i * 977 % 50_021).collect();
+        values.extend([10_000_000_000; 3]);
+        let (all, near) = (of(values.clone(), 1 << 20), of(values.clone(), PIECE));
+        let (exact, near) = (all.summary().unwrap(), near.summary().unwrap());
+        assert_eq!((near.count, near.min_ns, near.max_ns), (exact.count, exact.min_ns, exact.max_ns));
+        assert_eq!(near.mean_ns, exact.mean_ns);
+        let sorted = {
+            values.sort_unstable();
+            values
+        };
+        for (percent, told) in [(50, near.p50_ns), (90, near.p90_ns), (99, near.p99_ns)] {
+            let value = sorted[(sorted.len() * percent).div_ceil(100) - 1];
+            assert_eq!(told, highest(bucket(value)));
         }
     }
 

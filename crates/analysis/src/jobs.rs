@@ -1,14 +1,17 @@
 //! Jobs from events.
 
+mod live;
 mod lost;
 mod ring;
 mod table;
 
-use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
+use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, RingId};
+pub(crate) use live::{Ended, Times};
+use live::{Live, is};
 use lost::Suspects;
 use ring::RingState;
 use rustc_hash::FxHashMap;
-use table::{Slot, Table};
+use table::{Key, Slot, Table};
 
 /// Families that tell again of jobs that the DRM scheduler tells of, by names that are not always the scheduler's.
 const ECHOES: [Family; 4] = [Family::Xe, Family::Amdgpu, Family::V3d, Family::Msm];
@@ -16,7 +19,7 @@ const ECHOES: [Family; 4] = [Family::Xe, Family::Amdgpu, Family::V3d, Family::Ms
 /// Puts the events of jobs together. Feed it events in order of time.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    live: Table<Live>,
+    live: Table,
     /// By the lower halves of their numbers: keys of live jobs of which the upper halves are not 0.
     wide: FxHashMap<(u32, u32), JobKey>,
     /// The scheduler's events are in the trace: others that tell of its jobs do not count.
@@ -39,25 +42,6 @@ pub struct JobCounts {
     pub busy_ns: u64,
 }
 
-#[derive(Debug)]
-struct Live {
-    job: Job,
-    /// Its place among those handed over to its ring.
-    order: Option<u64>,
-    /// Ran beside another: its start cannot be told from the end of that one.
-    beside: bool,
-    /// Ends of unseen jobs until its hand-over.
-    ends_before: u64,
-    /// Who told of it first.
-    family: Family,
-}
-
-impl Live {
-    fn new(job: Job, family: Family) -> Live {
-        Live { job, order: None, beside: false, ends_before: 0, family }
-    }
-}
-
 impl Jobs {
     /// Nothing is in flight.
     pub fn new() -> Self {
@@ -67,6 +51,12 @@ impl Jobs {
     /// Takes an event, and gives the job that it ends, if it ends one.
     #[inline]
     pub fn event(&mut self, event: &Event, mut ended: impl FnMut(&Job)) {
+        self.take(event, &mut |of: Ended<'_>| ended(&of.job()));
+    }
+
+    /// The same, for those who do not want to know everything of every job.
+    #[inline]
+    pub(crate) fn take(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
         if event.family != Family::DrmSched && self.is_told_otherwise(event) {
             return;
         }
@@ -75,7 +65,7 @@ impl Jobs {
                 if event.family == Family::DrmSched && !self.has_scheduler {
                     self.find_scheduler();
                 }
-                self.submit(event, &mut ended);
+                self.submit(event, ended);
             }
             EventKind::Commit => {
                 if event.family == Family::DrmSched {
@@ -84,43 +74,54 @@ impl Jobs {
                     }
                     self.note_hand_over(event);
                 }
-                self.commit(event, &mut ended);
+                self.commit(event, ended);
             }
+            EventKind::Complete => self.complete(event, event.value, ended),
+            _ => self.take_other(event, ended),
+        }
+    }
+
+    /// An event of which not every job has one.
+    fn take_other(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
+        match event.kind {
             EventKind::SubmitCommit => {
-                self.submit(event, &mut ended);
-                self.commit(event, &mut ended);
+                self.submit(event, ended);
+                self.commit(event, ended);
             }
-            EventKind::Complete => self.complete(event, &mut ended),
             EventKind::FenceSignaled if event.key.is_some_and(|key| self.live.find(&self.whole(key)).is_some()) => {
-                self.complete(&Event { value: None, ..*event }, &mut ended);
+                self.complete(event, None, ended);
             }
             EventKind::Retired => {
                 if let Some(took_ns) = event.value.and_then(|ns| u64::try_from(ns).ok())
-                    && let Some(job) = self.job_mut(event.key)
+                    && let Some(live) = self.live_mut(event.key)
                 {
-                    job.start_ns = Some((event.at_ns.saturating_sub(took_ns), ExecKind::Measured));
-                    self.complete(&Event { value: None, ..*event }, &mut ended);
+                    live.start_ns = event.at_ns.saturating_sub(took_ns);
+                    live.set(is::STARTED);
+                    self.complete(event, None, ended);
                 }
             }
             EventKind::Start => {
-                if let Some(job) = self.job_mut(event.key) {
-                    job.start_ns.get_or_insert((event.at_ns, ExecKind::Measured));
+                if let Some(live) = self.live_mut(event.key)
+                    && !live.is(is::STARTED)
+                {
+                    live.start_ns = event.at_ns;
+                    live.set(is::STARTED);
                 }
             }
             EventKind::Dependency => {
-                if let Some(job) = self.job_mut(event.key) {
-                    job.dependencies = job.dependencies.saturating_add(1);
+                if let Some(live) = self.live_mut(event.key) {
+                    live.dependencies = live.dependencies.saturating_add(1);
                 }
             }
             EventKind::Blocked => {
-                if let Some(job) = self.job_mut(event.key) {
-                    job.blocked_by = event.other;
+                if let Some(live) = self.live_mut(event.key) {
+                    live.block(event.other);
                 }
             }
-            EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, &mut ended),
+            EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, ended),
             EventKind::Error => {
-                if let Some(job) = self.job_mut(event.key) {
-                    job.status = JobStatus::Failed(event.value.unwrap_or(0));
+                if let Some(live) = self.live_mut(event.key) {
+                    live.fail(event.value.unwrap_or(0));
                 }
             }
             _ => {}
@@ -145,19 +146,28 @@ impl Jobs {
     #[cold]
     fn find_scheduler(&mut self) {
         self.has_scheduler = true;
-        let of_echoes: Vec<(Slot, JobKey, Option<RingId>)> = self
+        let of_echoes: Vec<(Slot, Key, Option<RingId>)> = self
             .live
             .iter()
             .filter(|(_, live)| ECHOES.contains(&live.family))
-            .map(|(slot, live)| (slot, live.job.key, live.job.ring))
+            .map(|(slot, live)| (slot, live.key(), live.ring()))
             .collect();
+        let mut forgotten = Vec::new();
         for (slot, key, ring) in of_echoes {
             self.unlink(&key);
             self.live.free(slot);
-            if let Some(ring) = ring.and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
+            if let Some(of) = ring
+                && let Some(ring) = self.rings.get_mut(of.0 as usize)
+            {
                 ring.forget();
+                forgotten.push(of);
             }
         }
+        // Jobs that others still tell of have lost their places there.
+        self.live
+            .iter_mut()
+            .filter(|live| live.ring().is_some_and(|ring| forgotten.contains(&ring)))
+            .for_each(Live::leave_order);
     }
 
     fn note_hand_over(&mut self, event: &Event) {
@@ -171,19 +181,29 @@ impl Jobs {
     }
 
     /// The key of a live job that may be cut to 32 bits here.
-    fn whole(&self, key: JobKey) -> JobKey {
+    #[inline]
+    fn whole(&self, key: JobKey) -> Key {
+        match key {
+            // Of nearly all events.
+            JobKey::Fence { context, seqno } => Key::fence(context, seqno),
+            key => self.whole_other(key),
+        }
+    }
+
+    #[inline(never)]
+    fn whole_other(&self, key: JobKey) -> Key {
         match key {
             JobKey::FenceLow { context, seqno } => {
                 let plain = JobKey::Fence { context: u64::from(context), seqno: u64::from(seqno) };
-                self.wide.get(&(context, seqno)).copied().unwrap_or(plain)
+                Key::of(self.wide.get(&(context, seqno)).unwrap_or(&plain))
             }
-            key => key,
+            key => Key::of(&key),
         }
     }
 
     /// The ring of a job in flight.
     pub fn ring_of(&self, key: JobKey) -> Option<RingId> {
-        self.live.get(self.live.find(&self.whole(key))?)?.job.ring
+        self.live.get(self.live.find(&self.whole(key))?)?.ring()
     }
 
     /// On this ring firmware decides what executes when: the end of one job does not tell when the next one began.
@@ -195,18 +215,23 @@ impl Jobs {
 
     /// The trace ends: gives the jobs in flight, and counts the time of those with the hardware.
     pub fn finish(&mut self, at_ns: u64, mut ended: impl FnMut(&Job)) {
+        self.take_end(at_ns, &mut |of: Ended<'_>| ended(&of.job()));
+    }
+
+    /// The same, as [`Jobs::take`] does.
+    pub(crate) fn take_end(&mut self, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) {
         for ring in &mut self.rings {
             ring.finish(at_ns);
         }
         let live = std::mem::take(&mut self.live);
-        let mut rest: Vec<&Job> = live.iter().map(|(_, live)| &live.job).collect();
-        rest.sort_unstable_by_key(|job| (job.submit_ns.or(job.run_ns), job.key));
-        rest.into_iter().for_each(&mut ended);
+        let mut rest: Vec<&Live> = live.iter().map(|(_, live)| live).collect();
+        rest.sort_unstable_by_key(|live| (live.begun_ns(), live.key().job_key()));
+        rest.into_iter().for_each(|live| ended(live.in_flight()));
     }
 
     /// Jobs in flight: what was submitted or handed over and has not ended.
-    pub fn in_flight(&self) -> impl Iterator<Item = &Job> {
-        self.live.iter().map(|(_, live)| &live.job)
+    pub fn in_flight(&self) -> impl Iterator<Item = Job> {
+        self.live.iter().map(|(_, live)| live.in_flight().job())
     }
 
     /// What a ring did so far.
@@ -219,65 +244,59 @@ impl Jobs {
         self.unmatched_ends
     }
 
-    fn job_mut(&mut self, key: Option<JobKey>) -> Option<&mut Job> {
+    fn live_mut(&mut self, key: Option<JobKey>) -> Option<&mut Live> {
         let slot = self.live.find(&self.whole(key?))?;
-        Some(&mut self.live.get_mut(slot)?.job)
+        self.live.get_mut(slot)
     }
 
-    /// Puts in a job whose key is not there.
-    #[inline]
-    fn insert(&mut self, key: JobKey, live: Live) -> Slot {
-        if let Some(low) = low_of_wide(key) {
-            self.wide.insert(low, key);
+    /// Puts in a job whose key is not there, with what the event says.
+    #[inline(always)]
+    fn insert(&mut self, key: &Key, event: &Event) -> Slot {
+        if let Some(low) = key.low_of_wide() {
+            self.wide.insert(low, key.job_key());
         }
-        self.live.insert(&key, live)
+        self.live.insert(key, event)
     }
 
     /// Forgets a key; its slot stays until it is freed.
-    #[inline]
-    fn unlink(&mut self, key: &JobKey) -> Option<Slot> {
+    #[inline(always)]
+    fn unlink(&mut self, key: &Key) -> Option<Slot> {
         if !self.wide.is_empty()
-            && let Some(low) = low_of_wide(*key)
+            && let Some(low) = key.low_of_wide()
         {
             self.wide.remove(&low);
         }
         self.live.unlink(key)
     }
 
-    #[inline]
-    fn submit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
+    #[inline(always)]
+    fn submit(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(key) = event.key.map(|key| self.whole(key)) else { return };
         if let Some(before) = self.live.find(&key) {
             // Told twice: a fence's numbers are never given out again.
-            let was_told = |live: &Live| live.job.submit_ns.is_some() && matches!(key, JobKey::Fence { .. });
-            if self.live.get(before).is_some_and(was_told) {
+            if key.is_fence() && self.live.get(before).is_some_and(|live| live.is(is::SUBMITTED)) {
                 return;
             }
             // The end of the job before, whose key this one has, was not seen.
             self.end_as_lost(before, ended);
         }
-        let job = Job {
-            pid: event.pid,
-            tid: event.tid,
-            comm: event.comm,
-            submit_ns: Some(event.at_ns),
-            ..unseen(key, event)
-        };
-        self.insert(key, Live::new(job, event.family));
+        let slot = self.insert(&key, event);
+        if let Some(live) = self.live.get_mut(slot) {
+            live.submitted(event);
+        }
         if let Some(ring) = ring_mut(&mut self.rings, event.ring) {
             ring.submitted();
         }
     }
 
-    #[inline]
-    fn commit(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
+    #[inline(always)]
+    fn commit(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(key) = event.key.map(|key| self.whole(key)) else { return };
         let mut found = self.live.find(&key);
         if let Some(slot) = found
-            && let Some(live) = self.live.get(slot)
-            && live.job.run_ns.is_some()
+            && self.live.get(slot).is_some_and(|live| live.is(is::HANDED_OVER))
         {
-            if matches!(key, JobKey::Fence { .. }) {
+            if key.is_fence() {
                 return;
             }
             // Handed over twice under one address: the end of the first was lost, and the submission of the second.
@@ -286,27 +305,32 @@ impl Jobs {
         }
         let slot = match found {
             Some(slot) => slot,
-            None => self.insert(key, Live::new(unseen(key, event), event.family)),
+            None => self.insert(&key, event),
         };
         let Some(live) = self.live.get_mut(slot) else { return };
-        let ring = event.ring.or(live.job.ring);
-        if ring != live.job.ring && live.job.submit_ns.is_some() {
+        let ring = event.ring.or(live.ring());
+        if ring != live.ring() && live.is(is::SUBMITTED) {
             // Its queue moved to another ring meanwhile.
-            if let Some(before) = ring_mut(&mut self.rings, live.job.ring) {
+            if let Some(before) = ring_mut(&mut self.rings, live.ring()) {
                 before.depth = before.depth.saturating_sub(1);
             }
             if let Some(now) = ring_mut(&mut self.rings, ring) {
                 now.submitted();
             }
         }
-        live.job.ring = ring;
-        live.job.run_ns = Some(event.at_ns);
-        live.ends_before = self.unmatched_ends;
-        live.order = ring_mut(&mut self.rings, ring).map(|ring| ring.hand_over(slot, event.at_ns));
+        live.set_ring(ring);
+        live.run_ns = event.at_ns;
+        live.set(is::HANDED_OVER);
+        live.ends_before = self.unmatched_ends as u32;
+        if let Some(ring) = ring_mut(&mut self.rings, ring) {
+            live.order = ring.hand_over(slot, event.at_ns);
+            live.set(is::IN_ORDER);
+        }
     }
 
-    #[inline]
-    fn complete(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
+    /// A job ended with this error number, or 0, where that is told.
+    #[inline(always)]
+    fn complete(&mut self, event: &Event, error: Option<i64>, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(key) = event.key.map(|key| self.whole(key)) else { return };
         let Some(slot) = self.unlink(&key) else {
             // Of a request of i915 the fence has told the end, and it is retired at some time later.
@@ -319,47 +343,39 @@ impl Jobs {
             self.end_suspects(slot, ended);
         }
         let last_done_ns = self.leave(slot, event.at_ns, ended);
-        let Some(live) = self.live.get_mut(slot) else { return };
-        let job = &mut live.job;
-        job.done_ns = Some(event.at_ns);
-        job.status = match (job.status, event.value) {
-            (failed @ JobStatus::Failed(_), _) => failed,
-            (_, Some(0)) => JobStatus::Completed,
-            (_, Some(error)) => JobStatus::Failed(error),
-            (_, None) => JobStatus::Ended,
-        };
+        let Some(live) = self.live.get(slot) else { return };
+        let mut start = live.start();
         // A job that nobody saw begin has ended meanwhile, perhaps on this ring: it may be the one that this one waited for.
-        let is_sure = live.ends_before == self.unmatched_ends;
-        let infers = job.ring.and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware);
-        if infers
+        let is_sure = live.ends_before == self.unmatched_ends as u32;
+        if start.is_none()
             && is_sure
-            && job.start_ns.is_none()
-            && !live.beside
-            && let Some(run_ns) = job.run_ns
+            && live.is(is::HANDED_OVER)
+            && !live.is(is::BESIDE)
+            && live.ring().and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware)
         {
             // An end before the hand-over was that of an earlier job.
-            let start_ns = last_done_ns.map_or(run_ns, |done| done.max(run_ns)).min(event.at_ns);
-            job.start_ns = Some((start_ns, ExecKind::Inferred));
+            let start_ns = last_done_ns.map_or(live.run_ns, |done| done.max(live.run_ns)).min(event.at_ns);
+            start = Some((start_ns, ExecKind::Inferred));
         }
-        ended(job);
+        ended(live.done(event.at_ns, start, error));
         self.live.free(slot);
     }
 
     /// A fence signalled with an error. If it is a job's of which the scheduler did not say that it is done, that job was killed before it
     /// ran.
-    fn fence_error(&mut self, event: &Event, ended: &mut impl FnMut(&Job)) {
-        if event.key.is_some_and(|key| self.live.find(&key).is_some()) {
-            self.complete(event, ended);
+    fn fence_error(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
+        if event.key.is_some_and(|key| self.live.find(&Key::of(&key)).is_some()) {
+            self.complete(event, event.value, ended);
         }
     }
 
     /// Takes a job off its ring, and says when the job before it ended there.
     #[inline]
-    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(&Job)) -> Option<u64> {
+    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) -> Option<u64> {
         let live = self.live.get(slot)?;
-        let (of, order) = (live.job.ring?, live.order);
-        let (was_submitted, was_running) = (live.job.submit_ns.is_some(), live.job.run_ns.is_some());
-        let ring = self.rings.get_mut(of.0 as usize)?;
+        let (of, order) = (live.ring()?, live.is(is::IN_ORDER).then_some(live.order));
+        let (was_submitted, was_running) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
+        let mut ring = self.rings.get_mut(of.0 as usize)?;
         ring.depth = ring.depth.saturating_sub(u64::from(was_submitted));
         if !was_running {
             return ring.last_done_ns;
@@ -368,8 +384,8 @@ impl Jobs {
             && !ring.end_first(order)
         {
             self.leave_among_others(slot, of, order, ended);
+            ring = self.rings.get_mut(of.0 as usize)?;
         }
-        let ring = self.rings.get_mut(of.0 as usize)?;
         ring.leave();
         ring.rest(at_ns);
         ring.last_done_ns.replace(at_ns)
@@ -377,7 +393,7 @@ impl Jobs {
 
     /// The same, where others were handed over before and have not ended, or did so out of order.
     #[cold]
-    fn leave_among_others(&mut self, slot: Slot, of: RingId, order: u64, ended: &mut impl FnMut(&Job)) {
+    fn leave_among_others(&mut self, slot: Slot, of: RingId, order: u64, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
         // Handed over before records were lost: its end was among them.
         let (lost, passed): (Vec<_>, Vec<_>) =
@@ -387,11 +403,13 @@ impl Jobs {
         }
         for (_, other) in &passed {
             if let Some(other) = self.live.get_mut(*other) {
-                other.beside = true;
+                other.set(is::BESIDE);
             }
         }
-        if let Some(live) = self.live.get_mut(slot) {
-            live.beside |= !passed.is_empty();
+        if !passed.is_empty()
+            && let Some(live) = self.live.get_mut(slot)
+        {
+            live.set(is::BESIDE);
         }
         for (_, gone) in lost {
             self.end_as_lost(gone, ended);
@@ -399,7 +417,7 @@ impl Jobs {
         let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
         for stray in ring.tidy() {
             if let Some(other) = self.live.get_mut(stray) {
-                other.order = None;
+                other.leave_order();
             }
         }
     }
@@ -415,36 +433,12 @@ fn ring_mut(rings: &mut Vec<RingState>, ring: Option<RingId>) -> Option<&mut Rin
     rings.get_mut(at)
 }
 
-/// The lower halves of a fence's numbers, if the upper ones are not 0.
-#[inline]
-fn low_of_wide(key: JobKey) -> Option<(u32, u32)> {
-    match key {
-        JobKey::Fence { context, seqno } if (context | seqno) >> 32 != 0 => Some((context as u32, seqno as u32)),
-        _ => None,
-    }
-}
-
-/// A job of which nothing is known but what the event says.
-#[inline]
-fn unseen(key: JobKey, event: &Event) -> Job {
-    Job {
-        key,
-        ring: event.ring,
-        client: event.client,
-        pid: 0,
-        tid: 0,
-        comm: NameId::default(),
-        submit_ns: None,
-        run_ns: None,
-        start_ns: None,
-        done_ns: None,
-        dependencies: 0,
-        blocked_by: None,
-        status: JobStatus::InFlight,
-    }
-}
+#[cfg(test)]
+use gpuscope_model::trace::{JobStatus, NameId};
 
 #[cfg(test)]
 mod families;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -60,10 +60,10 @@ impl Recent {
         let mut pool = Pool::default();
         let mut rings: FxHashMap<Option<RingId>, Sums> = FxHashMap::default();
         let mut processes: FxHashMap<u32, Sums> = FxHashMap::default();
-        for job in self.ended.iter().chain(watch.jobs().in_flight()) {
-            rings.entry(job.ring).or_default().add(job, from_ns, at_ns, &mut pool);
+        for job in self.ended.iter().copied().chain(watch.jobs().in_flight()) {
+            rings.entry(job.ring).or_default().add(&job, from_ns, at_ns, &mut pool);
             let of = processes.entry(job.pid).or_default();
-            of.add(job, from_ns, at_ns, &mut pool);
+            of.add(&job, from_ns, at_ns, &mut pool);
             of.comm = of.comm.max((job.submit_ns.unwrap_or(0), job.comm));
         }
         let span_ns = at_ns.saturating_sub(from_ns);

@@ -2,6 +2,7 @@
 
 mod people;
 
+use crate::jobs::{Ended, Times};
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
     ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
@@ -131,19 +132,28 @@ impl Report {
     /// Takes an event, in order of time, and gives the job that it ends to `ended`, too.
     #[inline]
     pub fn event(&mut self, event: &Event, names: &TraceNames, mut ended: impl FnMut(&Job)) {
+        self.take(event, names, |of| ended(&of.job()));
+    }
+
+    /// Takes an event, in order of time.
+    #[inline]
+    pub fn count(&mut self, event: &Event, names: &TraceNames) {
+        self.take(event, names, |_| {});
+    }
+
+    #[inline]
+    fn take(&mut self, event: &Event, names: &TraceNames, mut ended: impl FnMut(&Ended<'_>)) {
         while self.totals.rings.len() < names.rings().len() {
             self.add_ring(names);
         }
         let totals = &mut self.totals;
-        let waited = match (event.kind, event.key) {
-            // Before the event, which may end the job.
-            (EventKind::WaitBegin, Some(key)) => self.jobs.ring_of(key).or(event.ring),
-            _ => event.ring,
-        };
-        totals.count(event, waited);
-        self.jobs.event(event, |job| {
-            totals.job(job);
-            ended(job);
+        totals.count(event);
+        if matches!(event.kind, EventKind::WaitBegin | EventKind::WaitEnd | EventKind::Error) {
+            totals.wait_or_fault(event, &self.jobs);
+        }
+        self.jobs.take(event, &mut |job: Ended<'_>| {
+            totals.job(&job);
+            ended(&job);
         });
     }
 
@@ -178,14 +188,14 @@ impl Report {
     /// Records were lost about now. Gives the jobs of which nothing more will be seen to `ended`.
     pub fn lost(&mut self, mut ended: impl FnMut(&Job)) {
         let totals = &mut self.totals;
-        self.jobs.lost(|job| {
-            totals.job(job);
-            ended(job);
+        self.jobs.take_loss(&mut |job: Ended<'_>| {
+            totals.job(&job);
+            ended(&job.job());
         });
     }
 
     /// Jobs in flight.
-    pub fn in_flight(&self) -> impl Iterator<Item = &Job> {
+    pub fn in_flight(&self) -> impl Iterator<Item = Job> {
         self.jobs.in_flight()
     }
 
@@ -199,9 +209,9 @@ impl Report {
     ) -> TraceReport {
         let totals = &mut self.totals;
         totals.to_ns = totals.to_ns.max(to_ns.unwrap_or(0));
-        self.jobs.finish(totals.to_ns, |job| {
-            totals.job(job);
-            ended(job);
+        self.jobs.take_end(totals.to_ns, &mut |job: Ended<'_>| {
+            totals.job(&job);
+            ended(&job.job());
         });
         let from_ns = totals.from_ns.unwrap_or(totals.to_ns);
         let span_ns = totals.to_ns.saturating_sub(from_ns);
@@ -438,19 +448,25 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
 }
 
 impl Totals {
-    /// Counts an event. Who waits, does so for `waited`.
+    /// Counts an event.
     #[inline]
-    fn count(&mut self, event: &Event, waited: Option<RingId>) {
+    fn count(&mut self, event: &Event) {
         if self.from_ns.is_none_or(|from| event.at_ns < from) {
             self.from_ns = Some(event.at_ns);
         }
         self.to_ns = self.to_ns.max(event.at_ns);
         let of_family = self.events.get_mut(event.family as usize);
         if let Some(n) = of_family.and_then(|events| events.get_mut(event.kind as usize)) {
-            *n = n.saturating_add(1);
+            *n = n.wrapping_add(1);
         }
+    }
+
+    /// An event that tells more than of its job, which it has not ended yet.
+    #[inline(never)]
+    fn wait_or_fault(&mut self, event: &Event, jobs: &Jobs) {
         match event.kind {
             EventKind::WaitBegin => {
+                let waited = event.key.and_then(|key| jobs.ring_of(key)).or(event.ring);
                 self.waiting.insert(event.tid, (event.at_ns, waited));
             }
             EventKind::WaitEnd => {
@@ -474,25 +490,28 @@ impl Totals {
     }
 
     #[inline]
-    fn job(&mut self, job: &Job) {
-        if let JobStatus::Failed(_) = job.status {
-            self.error_count = self.error_count.saturating_add(1);
-            if self.errors.len() < MOST_ERRORS {
-                self.errors.push((job.done_ns.unwrap_or(self.to_ns), *job));
-            }
+    fn job(&mut self, job: &Ended<'_>) {
+        if let JobStatus::Failed(_) = job.status() {
+            self.fail(job);
         }
-        if let Some(ring) = job.ring.and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
-            ring.job(job, &mut self.pool);
+        let times = job.times();
+        if let Some(ring) = job.ring().and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
+            ring.job(job, &times, &mut self.pool);
         }
         // Who submitted a job whose submission was not seen is not known.
-        if let Some(submit_ns) = job.submit_ns {
-            self.people.job(job, &mut self.pool);
-            if let Some(done_ns) = job.done_ns {
-                let ns = done_ns.saturating_sub(submit_ns);
-                if self.least_slow_ns.is_none_or(|least| ns >= least) {
-                    self.slow(Slow(ns, *job));
-                }
-            }
+        if job.was_submitted() {
+            self.people.job(job, &times, &mut self.pool);
+        }
+        if times.has_total && self.least_slow_ns.is_none_or(|least| times.total_ns >= least) {
+            self.slow(Slow(times.total_ns, job.job()));
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, job: &Ended<'_>) {
+        self.error_count = self.error_count.saturating_add(1);
+        if self.errors.len() < MOST_ERRORS {
+            self.errors.push((job.done_ns().unwrap_or(self.to_ns), job.job()));
         }
     }
 
@@ -514,10 +533,10 @@ impl Totals {
 
 impl RingTotals {
     #[inline]
-    fn job(&mut self, job: &Job, pool: &mut Pool) {
-        self.jobs = self.jobs.saturating_add(1);
-        self.handed_over = self.handed_over.saturating_add(u64::from(job.run_ns.is_some()));
-        let status = match job.status {
+    fn job(&mut self, job: &Ended<'_>, times: &Times, pool: &mut Pool) {
+        self.jobs = self.jobs.wrapping_add(1);
+        self.handed_over = self.handed_over.wrapping_add(u64::from(job.was_handed_over()));
+        let status = match job.status() {
             JobStatus::Completed => 0,
             JobStatus::Ended => 1,
             JobStatus::Failed(_) => 2,
@@ -525,21 +544,20 @@ impl RingTotals {
             JobStatus::Lost => 4,
         };
         if let Some(n) = self.by_status.get_mut(status) {
-            *n = n.saturating_add(1);
+            *n = n.wrapping_add(1);
         }
-        if let Some(ns) = job.queue_ns() {
-            self.queue.add(ns, pool);
+        if times.was_queued {
+            self.queue.add(times.queue_ns, pool);
         }
-        if let Some(ns) = job.hw_queue_ns() {
-            self.hw_queue.add(ns, pool);
+        if times.was_in_hw_queue {
+            self.hw_queue.add(times.hw_queue_ns, pool);
         }
-        if let Some(ns) = job.exec_ns() {
-            self.exec.add(ns, pool);
-            let is_measured = job.start_ns.is_some_and(|(_, how)| how == ExecKind::Measured);
-            self.measured = self.measured.saturating_add(u64::from(is_measured));
+        if times.was_executed {
+            self.exec.add(times.exec_ns, pool);
+            self.measured = self.measured.wrapping_add(u64::from(job.is_measured()));
         }
-        if let Some(ns) = job.in_flight_ns() {
-            self.in_flight.add(ns, pool);
+        if times.was_in_flight {
+            self.in_flight.add(times.in_flight_ns, pool);
         }
     }
 }

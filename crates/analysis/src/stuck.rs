@@ -150,7 +150,8 @@ impl StuckJobs {
     pub fn look(&mut self, jobs: &Jobs, at_ns: u64) -> Vec<StuckJob> {
         let before_ns = std::mem::replace(&mut self.at_ns, at_ns);
         let mut rings: FxHashMap<Option<RingId>, Found<'_>> = FxHashMap::default();
-        for job in jobs.in_flight() {
+        let in_flight: Vec<Job> = jobs.in_flight().collect();
+        for job in &in_flight {
             rings.entry(job.ring).or_default().add(job);
         }
         // Rings without jobs in flight have no first one.
@@ -178,7 +179,7 @@ impl StuckJobs {
         if stuck.is_empty() {
             return Vec::new();
         }
-        let behind = behind(jobs, &stuck);
+        let behind = behind(&in_flight, &stuck);
         stuck.into_iter().zip(behind).map(|(of, behind)| self.tell(of.first, of.job, behind)).collect()
     }
 
@@ -272,10 +273,10 @@ fn queue_of(job: &Job) -> (u64, u32) {
 }
 
 /// Of each stuck job, whose jobs wait behind it.
-fn behind(jobs: &Jobs, stuck: &[Candidate<'_>]) -> Vec<Vec<Behind>> {
+fn behind(in_flight: &[Job], stuck: &[Candidate<'_>]) -> Vec<Vec<Behind>> {
     let is_stuck: FxHashSet<JobKey> = stuck.iter().map(|of| of.first.key).collect();
     let mut sums: Vec<FxHashMap<u32, (u64, Behind)>> = vec![FxHashMap::default(); stuck.len()];
-    for job in jobs.in_flight().filter(|job| !is_stuck.contains(&job.key)) {
+    for job in in_flight.iter().filter(|job| !is_stuck.contains(&job.key)) {
         let waits_for = |of: &Candidate<'_>| {
             let on_its_way = of.holds_ring || queue_of(job) == queue_of(of.job);
             job.blocked_by == Some(of.first.key) || (job.ring == of.job.ring && on_its_way)

@@ -1,8 +1,9 @@
 //! Jobs whose end was lost: told as such as soon as that is known, so that they neither stay for ever nor keep a ring busy.
 
+use super::live::is;
 use super::table::Slot;
-use super::{Jobs, Live, ring_mut};
-use gpuscope_model::trace::{Job, JobKey, JobStatus, RingId};
+use super::{Ended, Jobs, Key, ring_mut};
+use gpuscope_model::trace::{Job, JobKey, RingId};
 use rustc_hash::FxHashMap;
 
 /// Jobs in flight that are kept while records are being lost. Those submitted first go when there are more: where the records of a job
@@ -28,29 +29,40 @@ impl Suspects {
 impl Jobs {
     /// Records were lost about now: the ends of jobs that are in flight may be among them. Gives those of which nothing more will be seen.
     pub fn lost(&mut self, mut ended: impl FnMut(&Job)) {
+        self.take_loss(&mut |of: Ended<'_>| ended(&of.job()));
+    }
+
+    /// The same, as [`Jobs::take`] does.
+    pub(crate) fn take_loss(&mut self, ended: &mut impl FnMut(Ended<'_>)) {
         for ring in &mut self.rings {
             ring.suspect_all();
         }
-        self.drop_oldest(&mut ended);
+        self.drop_oldest(ended);
         self.suspects = Suspects::default();
         for (_, live) in self.live.iter() {
-            if let (JobKey::Fence { context, seqno }, None) = (live.job.key, live.job.run_ns) {
+            let key = live.key().job_key();
+            if let JobKey::Fence { context, seqno } = key
+                && !live.is(is::HANDED_OVER)
+            {
                 self.suspects.by_context.entry(context).or_default().push(seqno);
             }
-            if let (Some(ring), Some(_), None) = (live.job.ring, live.job.run_ns, live.order) {
-                self.suspects.strays.entry(ring).or_default().push(live.job.key);
+            if let Some(ring) = live.ring()
+                && live.is(is::HANDED_OVER)
+                && !live.is(is::IN_ORDER)
+            {
+                self.suspects.strays.entry(ring).or_default().push(key);
             }
         }
     }
 
     /// A job has ended: those that must have been handed over before it, and were so unseen, are lost.
     #[cold]
-    pub(super) fn end_suspects(&mut self, slot: Slot, ended: &mut impl FnMut(&Job)) {
-        let Some(Live { job: Job { key, ring: Some(ring), .. }, order: Some(order), .. }) = self.live.get(slot) else {
-            return;
-        };
+    pub(super) fn end_suspects(&mut self, slot: Slot, ended: &mut impl FnMut(Ended<'_>)) {
+        let Some(live) = self.live.get(slot).filter(|live| live.is(is::IN_ORDER)) else { return };
+        let (key, order) = (live.key().job_key(), live.order);
+        let Some(ring) = live.ring() else { return };
         let mut gone = Vec::new();
-        if let JobKey::Fence { context, seqno } = *key
+        if let JobKey::Fence { context, seqno } = key
             && let Some(seqnos) = self.suspects.by_context.get_mut(&context)
         {
             gone.extend(seqnos.extract_if(.., |of| *of < seqno).map(|seqno| JobKey::Fence { context, seqno }));
@@ -61,59 +73,54 @@ impl Jobs {
         }
         gone.retain(|key| {
             // One that was handed over after all stands in its ring's order, and one of another ring says nothing of this one.
-            let live = self.live.find(key).and_then(|slot| self.live.get(slot));
-            live.is_some_and(|live| live.job.run_ns.is_none() && live.job.ring == Some(*ring))
+            let live = self.live.find(&Key::of(key)).and_then(|slot| self.live.get(slot));
+            live.is_some_and(|live| !live.is(is::HANDED_OVER) && live.ring() == Some(ring))
         });
         // What overtakes a job that was with the hardware when records were lost tells that it has ended, as in the ring's order.
-        if self.rings.get(ring.0 as usize).is_some_and(|ring| !ring.is_suspect(*order))
-            && let Some(strays) = self.suspects.strays.remove(ring)
+        if self.rings.get(ring.0 as usize).is_some_and(|ring| !ring.is_suspect(order))
+            && let Some(strays) = self.suspects.strays.remove(&ring)
         {
             gone.extend(strays);
         }
         // In the order in which they were submitted.
         gone.sort_unstable();
         for key in gone {
-            if let Some(slot) = self.live.find(&key) {
+            if let Some(slot) = self.live.find(&Key::of(&key)) {
                 self.end_as_lost(slot, ended);
             }
         }
     }
 
     /// Ends a job that has ended unseen some time ago: it counts for nothing but itself.
-    pub(super) fn end_as_lost(&mut self, slot: Slot, ended: &mut impl FnMut(&Job)) {
+    pub(super) fn end_as_lost(&mut self, slot: Slot, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(live) = self.live.get(slot) else { return };
-        let (order, was_running) = (live.order, live.job.run_ns.is_some());
-        let was_submitted = u64::from(live.job.submit_ns.is_some());
-        if let Some(ring) = ring_mut(&mut self.rings, live.job.ring) {
-            ring.depth = ring.depth.saturating_sub(was_submitted);
-            if was_running {
+        if let Some(ring) = ring_mut(&mut self.rings, live.ring()) {
+            ring.depth = ring.depth.saturating_sub(u64::from(live.is(is::SUBMITTED)));
+            if live.is(is::HANDED_OVER) {
                 ring.leave();
                 // When it ended is not known: until the last end that was seen there was work.
                 ring.rest(ring.last_done_ns.unwrap_or(0));
             }
-            if let Some(order) = order {
-                ring.end(order);
+            if live.is(is::IN_ORDER) {
+                ring.end(live.order);
             }
         }
-        if let Some(live) = self.live.get_mut(slot) {
-            live.job.status = JobStatus::Lost;
-            let key = live.job.key;
-            ended(&live.job);
-            self.unlink(&key);
-            self.live.free(slot);
-        }
+        ended(live.lost());
+        let key = live.key();
+        self.unlink(&key);
+        self.live.free(slot);
     }
 
-    fn drop_oldest(&mut self, ended: &mut impl FnMut(&Job)) {
+    fn drop_oldest(&mut self, ended: &mut impl FnMut(Ended<'_>)) {
         if self.live.len() <= MOST_DOUBTED {
             return;
         }
         let mut all: Vec<(Option<u64>, JobKey)> =
-            self.live.iter().map(|(_, live)| (live.job.submit_ns.or(live.job.run_ns), live.job.key)).collect();
+            self.live.iter().map(|(_, live)| (live.begun_ns(), live.key().job_key())).collect();
         all.sort_unstable();
         all.truncate(all.len() - MOST_DOUBTED / 2);
         for (_, key) in all {
-            if let Some(slot) = self.live.find(&key) {
+            if let Some(slot) = self.live.find(&Key::of(&key)) {
                 self.end_as_lost(slot, ended);
             }
         }

@@ -2,7 +2,6 @@
 
 use super::JobCounts;
 use super::table::Slot;
-use std::collections::VecDeque;
 
 /// A job overtaken by so many others is no longer looked at in its ring's order: one that hangs must not cost the others more.
 pub(super) const MOST_OVERTAKEN: usize = 256;
@@ -17,9 +16,7 @@ pub(super) struct RingState {
     pub(super) depth: u64,
     /// When the last job ended.
     pub(super) last_done_ns: Option<u64>,
-    with_hardware: VecDeque<Slot>,
-    /// Place of the first of these.
-    first: u64,
+    with_hardware: Places,
     /// How many of them have ended already.
     ended: usize,
     /// Jobs with the hardware, those included that were overtaken too often to be kept in order.
@@ -51,17 +48,12 @@ impl RingState {
             self.busy_since_ns = at_ns;
         }
         self.running = self.running.saturating_add(1);
-        self.with_hardware.push_back(slot);
-        self.next_place().saturating_sub(1)
-    }
-
-    fn next_place(&self) -> u64 {
-        self.first.saturating_add(self.with_hardware.len() as u64)
+        self.with_hardware.push(slot)
     }
 
     /// Everything handed over so far may have ended unseen.
     pub(super) fn suspect_all(&mut self) {
-        self.suspect_before = self.next_place();
+        self.suspect_before = self.with_hardware.next;
     }
 
     pub(super) fn is_suspect(&self, place: u64) -> bool {
@@ -72,30 +64,29 @@ impl RingState {
     #[inline]
     pub(super) fn end_first(&mut self, place: u64) -> bool {
         // With others ended behind it, there is more to do.
-        if place != self.first || self.ended > 0 || self.with_hardware.pop_front().is_none() {
-            return false;
+        let is_first = place == self.with_hardware.first && self.ended == 0;
+        if is_first {
+            self.with_hardware.pop();
         }
-        self.first = self.first.saturating_add(1);
-        true
+        is_first
     }
 
     /// Marks a job as ended, wherever it stands, and gives those ahead of it that have not, with their places.
     pub(super) fn end(&mut self, place: u64) -> Vec<(u64, Slot)> {
-        let Some(at) = place.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
-            return Vec::new();
-        };
-        if let Some(slot) = self.with_hardware.get_mut(at).filter(|slot| **slot != ENDED) {
+        let Some(slot) = self.with_hardware.get_mut(place) else { return Vec::new() };
+        if *slot != ENDED {
             *slot = ENDED;
             self.ended = self.ended.saturating_add(1);
         }
-        let ahead = (self.first..).zip(self.with_hardware.iter().take(at).copied());
+        let ahead = self.with_hardware.first..place;
+        let ahead = ahead.filter_map(|place| Some((place, self.with_hardware.get(place)?)));
         ahead.filter(|(_, slot)| *slot != ENDED).collect()
     }
 
     /// Forgets those that ended, up to the first that has not, and gives those that too many others overtook.
     pub(super) fn tidy(&mut self) -> Vec<Slot> {
         let mut strays = Vec::new();
-        while let Some(slot) = self.with_hardware.front().copied() {
+        while let Some(slot) = self.with_hardware.get(self.with_hardware.first) {
             if slot == ENDED {
                 self.ended = self.ended.saturating_sub(1);
             } else if self.ended >= MOST_OVERTAKEN {
@@ -103,8 +94,7 @@ impl RingState {
             } else {
                 break;
             }
-            self.with_hardware.pop_front();
-            self.first = self.first.saturating_add(1);
+            self.with_hardware.pop();
         }
         strays
     }
@@ -129,6 +119,59 @@ impl RingState {
             self.running = 0;
             self.rest(at_ns);
         }
-        self.with_hardware.clear();
+        self.with_hardware.first = self.with_hardware.next;
+    }
+}
+
+/// Slots by place: the places that are taken follow each other.
+#[derive(Debug, Default)]
+struct Places {
+    /// A power of two of them, or none.
+    slots: Vec<Slot>,
+    first: u64,
+    next: u64,
+}
+
+impl Places {
+    /// Puts a slot behind the others, and gives its place.
+    #[inline]
+    fn push(&mut self, slot: Slot) -> u64 {
+        if self.next.wrapping_sub(self.first) >= self.slots.len() as u64 {
+            self.grow();
+        }
+        let (place, last) = (self.next, self.slots.len().wrapping_sub(1));
+        if let Some(free) = self.slots.get_mut(place as usize & last) {
+            *free = slot;
+        }
+        self.next = place.wrapping_add(1);
+        place
+    }
+
+    /// Takes out the first, if there is one.
+    #[inline]
+    fn pop(&mut self) {
+        self.first = self.first.wrapping_add(u64::from(self.first != self.next));
+    }
+
+    fn get(&self, place: u64) -> Option<Slot> {
+        let is_taken = (self.first..self.next).contains(&place);
+        self.slots.get(place as usize & self.slots.len().wrapping_sub(1)).copied().filter(|_| is_taken)
+    }
+
+    fn get_mut(&mut self, place: u64) -> Option<&mut Slot> {
+        let last = self.slots.len().wrapping_sub(1);
+        if (self.first..self.next).contains(&place) { self.slots.get_mut(place as usize & last) } else { None }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut slots = vec![ENDED; self.slots.len().saturating_mul(2).max(16)];
+        let last = slots.len().wrapping_sub(1);
+        for place in self.first..self.next {
+            if let (Some(slot), Some(free)) = (self.get(place), slots.get_mut(place as usize & last)) {
+                *free = slot;
+            }
+        }
+        self.slots = slots;
     }
 }

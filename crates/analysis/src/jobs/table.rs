@@ -1,125 +1,168 @@
 //! Jobs in flight: each in a slot that stays where it is, found by its key.
 //!
-//! Three events of four look a job up. The table holds keys as plain words and the numbers of slots, so that a look-up touches one line of the
-//! cache and nothing as large as a job is moved; of two keys in one place the later one stands behind (linear probing), and what is
-//! taken out leaves no trace (backward shift).
+//! Three events of four look a job up. The table holds 32 bits of each key's hash and the numbers of slots, so that eight places share
+//! a line of the cache and nothing as large as a job is moved; of two keys in one place the later one stands behind (linear probing),
+//! and what is taken out leaves no trace (backward shift).
 
-use gpuscope_model::trace::JobKey;
+use super::live::Live;
+use gpuscope_model::trace::{Event, JobKey, RingId};
 
 /// Number of a slot.
 pub(super) type Slot = u32;
 
-/// Things by [`JobKey`].
+/// A [`JobKey`] in plain words. `kind` is 0 in a slot that is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) words: [u64; 2],
+    pub(super) kind: u32,
+    /// Not 0: that is no key's.
+    hash: u32,
+}
+
+const FENCE: u32 = 1;
+const ADDRESS: u32 = 2;
+const IN_RING: u32 = 3;
+const FENCE_LOW: u32 = 4;
+
+impl Key {
+    #[inline]
+    pub(super) fn new(words: [u64; 2], kind: u32) -> Key {
+        let [a, b] = words;
+        // Two rounds of multiplication, so that neither neighbouring contexts nor neighbouring seqnos meet.
+        let mixed = (a.wrapping_mul(FACTOR) ^ b).wrapping_mul(FACTOR);
+        Key { words, kind, hash: (mixed >> 32) as u32 | 1 }
+    }
+
+    #[inline]
+    pub(super) fn fence(context: u64, seqno: u64) -> Key {
+        Key::new([context, seqno], FENCE)
+    }
+
+    pub(super) fn of(key: &JobKey) -> Key {
+        let (words, kind) = match *key {
+            JobKey::Fence { context, seqno } => ([context, seqno], FENCE),
+            JobKey::Address(address) => ([address, 0], ADDRESS),
+            JobKey::InRing { ring, number } => ([u64::from(ring.0), number], IN_RING),
+            JobKey::FenceLow { context, seqno } => ([u64::from(context), u64::from(seqno)], FENCE_LOW),
+        };
+        Key::new(words, kind)
+    }
+
+    pub(super) fn job_key(&self) -> JobKey {
+        let [a, b] = self.words;
+        match self.kind {
+            FENCE => JobKey::Fence { context: a, seqno: b },
+            IN_RING => JobKey::InRing { ring: RingId(a as u32), number: b },
+            FENCE_LOW => JobKey::FenceLow { context: a as u32, seqno: b as u32 },
+            _ => JobKey::Address(a),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_fence(&self) -> bool {
+        self.kind == FENCE
+    }
+
+    /// Context of the fence that such a key is, if it is one.
+    #[inline]
+    pub(super) fn context_of([context, _]: [u64; 2], kind: u32) -> Option<u64> {
+        (kind == FENCE).then_some(context)
+    }
+
+    /// The lower halves of a fence's numbers, if the upper ones are not 0.
+    #[inline]
+    pub(super) fn low_of_wide(&self) -> Option<(u32, u32)> {
+        let [context, seqno] = self.words;
+        (self.is_fence() && (context | seqno) >> 32 != 0).then_some((context as u32, seqno as u32))
+    }
+
+    #[inline]
+    fn is_of(&self, live: &Live) -> bool {
+        let ([a, b], [c, d]) = (self.words, live.words);
+        (a ^ c) | (b ^ d) | u64::from(self.kind ^ live.kind) == 0
+    }
+}
+
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash and the slot of the job whose key has it. Without a hash, the place is free.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    hash: u32,
+    slot: Slot,
+}
+
+impl Place {
+    /// Where it belongs among so many places. The lowest bit is the same in all.
+    #[inline]
+    fn home(&self, places: usize) -> usize {
+        (self.hash >> 1) as usize & places.wrapping_sub(1)
+    }
+}
+
+/// Places of an empty table.
+const LEAST: usize = 64;
+
+/// Jobs by their keys.
 #[derive(Debug)]
-pub(super) struct Table<T> {
-    slots: Vec<Option<T>>,
+pub(super) struct Table {
+    slots: Vec<Live>,
     free: Vec<Slot>,
     /// A power of two of them, at most half of them taken.
     places: Vec<Place>,
     taken: usize,
 }
 
-/// A key in words; `kind` is 0 where the place is free.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    key: [u64; 2],
-    kind: u32,
-    slot: Slot,
-}
-
-impl Place {
-    #[inline]
-    fn of(key: &JobKey) -> Place {
-        let (key, kind) = match *key {
-            JobKey::Fence { context, seqno } => ([context, seqno], 1),
-            JobKey::FenceLow { context, seqno } => ([u64::from(context), u64::from(seqno)], 2),
-            JobKey::Address(address) => ([address, 0], 3),
-            JobKey::InRing { ring, number } => ([u64::from(ring.0), number], 4),
-        };
-        Place { key, kind, slot: 0 }
-    }
-
-    #[inline]
-    fn is(&self, other: &Place) -> bool {
-        let ([a, b], [c, d]) = (self.key, other.key);
-        (a ^ c) | (b ^ d) | u64::from(self.kind ^ other.kind) == 0
-    }
-
-    /// Where it belongs among so many places.
-    #[inline]
-    fn home(&self, places: usize) -> usize {
-        let [a, b] = self.key;
-        // Two rounds of multiplication, so that neither neighbouring contexts nor neighbouring seqnos meet.
-        let mixed = (a.wrapping_mul(FACTOR) ^ b).wrapping_mul(FACTOR);
-        (mixed >> 32) as usize & places.wrapping_sub(1)
-    }
-}
-
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Places of an empty table.
-const LEAST: usize = 64;
-
-impl<T> Default for Table<T> {
+impl Default for Table {
     fn default() -> Self {
         Table { slots: Vec::new(), free: Vec::new(), places: vec![Place::default(); LEAST], taken: 0 }
     }
 }
 
-impl<T> Table<T> {
-    /// The slot of a key.
-    #[inline]
-    pub(super) fn find(&self, key: &JobKey) -> Option<Slot> {
-        let wanted = Place::of(key);
-        let mut at = wanted.home(self.places.len());
+impl Table {
+    /// The place of a key in the table, and its slot; or the place where it would stand.
+    #[inline(always)]
+    fn seek(&self, key: &Key) -> Result<(usize, Slot), usize> {
+        let mut at = Place { hash: key.hash, slot: 0 }.home(self.places.len());
         loop {
-            let place = self.places.get(at)?;
-            if place.is(&wanted) {
-                return Some(place.slot);
+            let Some(place) = self.places.get(at) else { return Err(at) };
+            if place.hash == key.hash && self.slots.get(place.slot as usize).is_some_and(|live| key.is_of(live)) {
+                return Ok((at, place.slot));
             }
-            if place.kind == 0 {
-                return None;
+            if place.hash == 0 {
+                return Err(at);
             }
             at = self.after(at);
         }
     }
 
-    /// Puts in a key that is not there, and says where.
+    /// The slot of a key.
     #[inline]
-    pub(super) fn insert(&mut self, key: &JobKey, value: T) -> Slot {
+    pub(super) fn find(&self, key: &Key) -> Option<Slot> {
+        self.seek(key).ok().map(|(_, slot)| slot)
+    }
+
+    /// Puts in a job whose key is not there, and says where.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, key: &Key, event: &Event) -> Slot {
         if self.taken >= self.places.len() / 2 {
             self.grow();
         }
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(None);
-                self.slots.len().saturating_sub(1) as Slot
-            }
-        };
-        if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = Some(value);
+        let slot = self.free.pop().unwrap_or(self.slots.len() as Slot);
+        match self.slots.get_mut(slot as usize) {
+            // In its place: a job is moved nowhere.
+            Some(live) => live.begin(key, event),
+            None => self.slots.push(Live::new(key, event)),
         }
-        self.put(Place { slot, ..Place::of(key) });
+        self.put(Place { hash: key.hash, slot });
         self.taken = self.taken.saturating_add(1);
         slot
     }
 
     /// Forgets a key. Its slot stays until it is [freed](Table::free).
-    #[inline]
-    pub(super) fn unlink(&mut self, key: &JobKey) -> Option<Slot> {
-        let wanted = Place::of(key);
-        let mut at = wanted.home(self.places.len());
-        let slot = loop {
-            let place = self.places.get(at)?;
-            if place.is(&wanted) {
-                break place.slot;
-            }
-            if place.kind == 0 {
-                return None;
-            }
-            at = self.after(at);
-        };
+    #[inline(always)]
+    pub(super) fn unlink(&mut self, key: &Key) -> Option<Slot> {
+        let (at, slot) = self.seek(key).ok()?;
         self.close_gap(at);
         self.taken = self.taken.saturating_sub(1);
         Some(slot)
@@ -129,27 +172,33 @@ impl<T> Table<T> {
     #[inline]
     pub(super) fn free(&mut self, slot: Slot) {
         if let Some(place) = self.slots.get_mut(slot as usize)
-            && place.take().is_some()
+            && !place.is_free()
         {
+            place.free();
             self.free.push(slot);
         }
     }
 
     /// What is in a slot.
     #[inline]
-    pub(super) fn get(&self, slot: Slot) -> Option<&T> {
-        self.slots.get(slot as usize)?.as_ref()
+    pub(super) fn get(&self, slot: Slot) -> Option<&Live> {
+        self.slots.get(slot as usize).filter(|live| !live.is_free())
     }
 
     /// The same, to be changed.
     #[inline]
-    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Live> {
+        self.slots.get_mut(slot as usize).filter(|live| !live.is_free())
     }
 
     /// All, with their slots.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
-        (0..).zip(&self.slots).filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Live)> {
+        (0..).zip(&self.slots).filter(|(_, live)| !live.is_free())
+    }
+
+    /// All, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Live> {
+        self.slots.iter_mut().filter(|live| !live.is_free())
     }
 
     /// How many there are.
@@ -166,7 +215,7 @@ impl<T> Table<T> {
     fn put(&mut self, new: Place) {
         let mut at = new.home(self.places.len());
         while let Some(place) = self.places.get_mut(at) {
-            if place.kind == 0 {
+            if place.hash == 0 {
                 *place = new;
                 return;
             }
@@ -179,7 +228,7 @@ impl<T> Table<T> {
     fn close_gap(&mut self, mut gap: usize) {
         let last = self.places.len().wrapping_sub(1);
         let mut at = self.after(gap);
-        while let Some(place) = self.places.get(at).copied().filter(|place| place.kind != 0) {
+        while let Some(place) = self.places.get(at).copied().filter(|place| place.hash != 0) {
             let from_home = at.wrapping_sub(place.home(self.places.len())) & last;
             if from_home >= at.wrapping_sub(gap) & last {
                 if let Some(free) = self.places.get_mut(gap) {
@@ -198,7 +247,7 @@ impl<T> Table<T> {
     fn grow(&mut self) {
         let places = vec![Place::default(); self.places.len().saturating_mul(2)];
         for place in std::mem::replace(&mut self.places, places) {
-            if place.kind != 0 {
+            if place.hash != 0 {
                 self.put(place);
             }
         }
@@ -208,7 +257,25 @@ impl<T> Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gpuscope_model::trace::{EventKind, Family, NameId};
     use std::collections::HashMap;
+
+    fn event() -> Event {
+        Event {
+            at_ns: 0,
+            kind: EventKind::Submit,
+            family: Family::DrmSched,
+            cpu: 0,
+            tid: 0,
+            pid: 0,
+            comm: NameId(0),
+            ring: None,
+            key: None,
+            other: None,
+            client: None,
+            value: None,
+        }
+    }
 
     #[test]
     fn it_holds_what_a_map_holds_through_any_order_of_changes() {
@@ -220,30 +287,35 @@ mod tests {
         };
         for step in 0..200_000_u64 {
             // In the second half more are taken out than put in.
-            let (n, kind) = (chance(700), chance(3));
+            let (n, kind) = (chance(500), chance(4));
             let key = match kind {
                 0 => JobKey::Fence { context: n % 7, seqno: n / 7 },
                 1 => JobKey::FenceLow { context: (n % 7) as u32, seqno: (n / 7) as u32 },
-                _ => JobKey::Address(n),
+                2 => JobKey::Address(n),
+                _ => JobKey::InRing { ring: RingId((n % 7) as u32), number: n / 7 },
             };
             match (chance(4) < if step < 100_000 { 3 } else { 1 }, map.contains_key(&key)) {
                 (true, false) => {
-                    table.insert(&key, step);
+                    let slot = table.insert(&Key::of(&key), &event());
+                    table.get_mut(slot).unwrap().order = step;
                     map.insert(key, step);
                 }
                 (false, _) => {
-                    let slot = table.unlink(&key);
-                    assert_eq!(slot.and_then(|slot| table.get(slot).copied()), map.remove(&key));
+                    let slot = table.unlink(&Key::of(&key));
+                    assert_eq!(slot.and_then(|slot| table.get(slot).map(|live| live.order)), map.remove(&key));
+                    if let Some(live) = slot.and_then(|slot| table.get(slot)) {
+                        assert_eq!(live.key().job_key(), key);
+                    }
                     slot.inspect(|slot| table.free(*slot));
                 }
                 (true, true) => {
-                    let found = table.find(&key).and_then(|slot| table.get(slot));
-                    assert_eq!(found, map.get(&key));
+                    let found = table.find(&Key::of(&key)).and_then(|slot| table.get(slot)).map(|live| live.order);
+                    assert_eq!(found, map.get(&key).copied());
                 }
             }
             assert_eq!(table.len(), map.len());
         }
-        let mut left: Vec<u64> = table.iter().map(|(_, value)| *value).collect();
+        let mut left: Vec<u64> = table.iter().map(|(_, live)| live.order).collect();
         let mut expected: Vec<u64> = map.into_values().collect();
         left.sort_unstable();
         expected.sort_unstable();

@@ -1,7 +1,8 @@
 //! Processes and contexts: who submitted.
 
+use crate::jobs::{Ended, Times};
 use crate::{Distribution, Pool};
-use gpuscope_model::trace::{Job, JobKey, JobStatus, NameId, RingId};
+use gpuscope_model::trace::{JobStatus, NameId, RingId};
 use rustc_hash::FxHashMap;
 
 /// Processes that are told one by one.
@@ -11,6 +12,8 @@ pub(super) const MOST_CONTEXTS: usize = 4096;
 
 /// Lanes that are remembered: a power of two.
 const LANES: usize = 4096;
+/// Places behind each other in which a lane may stand.
+const NEAR: usize = 4;
 
 /// No place in a list: more than are told.
 const NONE: u32 = u32::MAX;
@@ -22,7 +25,7 @@ pub(super) struct People {
     process_of: FxHashMap<u32, u32>,
     pub(super) contexts: Vec<ContextTotals>,
     context_of: FxHashMap<u64, u32>,
-    times: Vec<Times>,
+    times: Vec<Spent>,
     times_of: FxHashMap<(u32, Option<RingId>), u32>,
     /// Where the jobs of one process on one ring in one context are added, for those seen last: jobs come from the same few.
     lanes: Vec<Lane>,
@@ -50,7 +53,7 @@ pub(super) struct ContextTotals {
 
 /// What the jobs of a process took on a ring. Which of the two counts is known in the end.
 #[derive(Debug, Default)]
-struct Times {
+struct Spent {
     process: u32,
     ring: Option<RingId>,
     exec_ns: u64,
@@ -59,15 +62,55 @@ struct Times {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Lane {
-    pid: u32,
-    ring: Option<RingId>,
-    /// Without one, the lane is free, or that of jobs whose context is not known.
-    context: Option<u64>,
-    is_taken: bool,
+    of: Of,
     process: u32,
     context_at: u32,
     times: u32,
 }
+
+/// Whose jobs: as plain words, which are compared at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Of {
+    context: u64,
+    pid: u32,
+    /// The ring's number, or all bits.
+    ring: u32,
+    /// Whether the context is known: 1 or 2. 0 where the lane is free.
+    kind: u32,
+}
+
+impl Of {
+    #[inline]
+    fn job(job: &Ended<'_>) -> Of {
+        let context = job.context();
+        Of {
+            context: context.unwrap_or(0),
+            pid: job.process(),
+            ring: job.ring().map_or(u32::MAX, |ring| ring.0),
+            kind: 1 + u32::from(context.is_some()),
+        }
+    }
+
+    #[inline]
+    fn is(&self, other: &Of) -> bool {
+        let words = |of: &Of| (of.context, u64::from(of.pid) << 32 | u64::from(of.ring), u64::from(of.kind));
+        let ((a, b, c), (d, e, f)) = (words(self), words(other));
+        (a ^ d) | (b ^ e) | (c ^ f) == 0
+    }
+
+    /// Where its lane may begin to be looked for.
+    #[inline]
+    fn home(&self) -> usize {
+        let mixed = (self.context ^ u64::from(self.pid) << 32 ^ u64::from(self.ring) << 20).wrapping_mul(FACTOR);
+        (mixed >> 32) as usize & (LANES - 1)
+    }
+
+    fn context(&self) -> Option<u64> {
+        (self.kind == 2).then_some(self.context)
+    }
+}
+
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Default for People {
     fn default() -> Self {
@@ -78,7 +121,7 @@ impl Default for People {
             context_of: FxHashMap::default(),
             times: Vec::new(),
             times_of: FxHashMap::default(),
-            lanes: vec![Lane::default(); LANES],
+            lanes: vec![Lane::default(); LANES + NEAR],
             contexts_cut: false,
             processes_cut: 0,
         }
@@ -88,54 +131,52 @@ impl Default for People {
 impl People {
     /// Adds a job whose submission was seen.
     #[inline]
-    pub(super) fn job(&mut self, job: &Job, pool: &mut Pool) {
-        let pid = if job.pid == 0 { job.tid } else { job.pid };
-        let context = match job.key {
-            JobKey::Fence { context, .. } => Some(context),
-            _ => None,
-        };
-        let mixed = (context.unwrap_or(0) ^ u64::from(pid) << 32 ^ job.ring.map_or(0, |ring| u64::from(ring.0) << 20))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let at = (mixed >> 32) as usize & (LANES - 1);
-        let lane = match self.lanes.get(at) {
-            Some(lane) if lane.is_taken && lane.pid == pid && lane.context == context && lane.ring == job.ring => *lane,
-            _ => self.new_lane(pid, context, job, at),
+    pub(super) fn job(&mut self, job: &Ended<'_>, took: &Times, pool: &mut Pool) {
+        let of = Of::job(job);
+        let home = of.home();
+        let near = self.lanes.get(home..home.saturating_add(NEAR)).unwrap_or_default();
+        let lane = match near.iter().find(|lane| lane.of.is(&of)) {
+            Some(lane) => *lane,
+            None => self.new_lane(of, job, home),
         };
         let Some(process) = self.processes.get_mut(lane.process as usize) else {
             self.processes_cut = self.processes_cut.saturating_add(1);
             return;
         };
-        process.comm = job.comm;
-        process.jobs = process.jobs.saturating_add(1);
-        process.failed = process.failed.saturating_add(u64::from(matches!(job.status, JobStatus::Failed(_))));
-        if let Some(ns) = job.queue_ns() {
-            process.queue.add(ns, pool);
+        process.comm = job.comm();
+        process.jobs = process.jobs.wrapping_add(1);
+        process.failed = process.failed.wrapping_add(u64::from(matches!(job.status(), JobStatus::Failed(_))));
+        if took.was_queued {
+            process.queue.add(took.queue_ns, pool);
         }
         if let Some(times) = self.times.get_mut(lane.times as usize) {
-            times.exec_ns = times.exec_ns.saturating_add(job.exec_ns().unwrap_or(0));
-            times.in_flight_ns = times.in_flight_ns.saturating_add(job.in_flight_ns().unwrap_or(0));
+            times.exec_ns = times.exec_ns.saturating_add(if took.was_executed { took.exec_ns } else { 0 });
+            times.in_flight_ns =
+                times.in_flight_ns.saturating_add(if took.was_in_flight { took.in_flight_ns } else { 0 });
         }
         if let Some(context) = self.contexts.get_mut(lane.context_at as usize) {
-            context.ring = job.ring.or(context.ring);
-            context.jobs = context.jobs.saturating_add(1);
+            context.ring = job.ring().or(context.ring);
+            context.jobs = context.jobs.wrapping_add(1);
         }
     }
 
     #[cold]
-    fn new_lane(&mut self, pid: u32, context: Option<u64>, job: &Job, at: usize) -> Lane {
-        let mut lane =
-            Lane { pid, ring: job.ring, context, is_taken: true, process: NONE, context_at: NONE, times: NONE };
-        lane.process = self.process(pid, job.comm);
+    fn new_lane(&mut self, of: Of, job: &Ended<'_>, home: usize) -> Lane {
+        let ring = job.ring();
+        let mut lane = Lane { of, process: NONE, context_at: NONE, times: NONE };
+        lane.process = self.process(of.pid, job.comm());
         if lane.process != NONE {
-            lane.context_at = context.map_or(NONE, |context| self.context(context, pid));
-            let key = (lane.process, job.ring);
+            lane.context_at = of.context().map_or(NONE, |context| self.context(context, of.pid));
             let times = &mut self.times;
-            lane.times = *self.times_of.entry(key).or_insert_with(|| {
-                times.push(Times { process: lane.process, ring: job.ring, ..Times::default() });
+            lane.times = *self.times_of.entry((lane.process, ring)).or_insert_with(|| {
+                times.push(Spent { process: lane.process, ring, ..Spent::default() });
                 times.len().saturating_sub(1) as u32
             });
         }
-        if let Some(place) = self.lanes.get_mut(at) {
+        // In the first free place or, where there is none, in that of another.
+        let near = self.lanes.get_mut(home..home.saturating_add(NEAR)).unwrap_or_default();
+        let free = near.iter().position(|lane| lane.of.kind == 0).unwrap_or(job.process() as usize % NEAR);
+        if let Some(place) = near.get_mut(free) {
             *place = lane;
         }
         lane

@@ -38,7 +38,12 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
             asked = Some(*job);
         }
     };
+    let wants_jobs = args.jobs || matches!(args.why, Some(Which::Key(_)));
     let Rest { names, dropped, to_ns, damage, notes } = input.read(|seen| match seen {
+        Seen::Event(event, names) if !wants_jobs => {
+            report.count(event, names);
+            Ok(())
+        }
         Seen::Event(event, names) => {
             let mut written = Ok(());
             report.event(event, names, |job| {

@@ -1,0 +1,148 @@
+//! A report on many jobs: CPU time and, under `valgrind --tool=callgrind`, instructions an event, from the event to the finished report.
+//!
+//! `cargo bench -p gpuscope-analysis --bench report -- JOBS`. The jobs are synthetic, as those of `cargo bench -p gpuscope-trace --bench
+//! recording`: three events each, on 24 rings, of 200 threads in 50 processes. Their events are made in small batches beforehand, and the
+//! time of that is measured by itself.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![expect(clippy::indexing_slicing, reason = "a benchmark may end at once")]
+
+use gpuscope_analysis::{Report, Subject};
+use gpuscope_model::trace::{Dropped, Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Instant;
+
+const GPUS: [&str; 4] = ["0000:03:00.0", "0000:04:00.0", "0000:83:00.0", "0000:84:00.0"];
+const RINGS: [&str; 6] = ["gfx_0.0.0", "comp_1.0.0", "comp_1.1.0", "sdma0", "sdma1", "vcn_unified_0"];
+const THREADS: u64 = 200;
+const BATCH: usize = 512;
+
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    at_ns: u64,
+    kind: Reverse<EventKind>,
+    ring: u32,
+    seqno: u64,
+    thread: u32,
+}
+
+/// Rings whose hardware takes two jobs at a time and runs them one behind the other.
+struct Jobs {
+    chance: Chance,
+    coming: BinaryHeap<Reverse<Moment>>,
+    done_ns: Vec<VecDeque<u64>>,
+    left: u64,
+}
+
+impl Jobs {
+    fn new(jobs: u64) -> Jobs {
+        let rings = (GPUS.len() * RINGS.len()) as u32;
+        let mut all = Jobs {
+            chance: Chance(0x9e37_79b9_7f4a_7c15),
+            coming: BinaryHeap::new(),
+            done_ns: vec![VecDeque::new(); rings as usize],
+            left: jobs,
+        };
+        (0..rings).for_each(|ring| all.submission(1_000_000_000_000, ring, 1));
+        all
+    }
+
+    fn submission(&mut self, after_ns: u64, ring: u32, seqno: u64) {
+        let at_ns = after_ns + 10_000 + self.chance.below(180_000);
+        let thread = self.chance.below(THREADS) as u32;
+        self.coming.push(Reverse(Moment { at_ns, kind: Reverse(EventKind::Submit), ring, seqno, thread }));
+    }
+
+    /// The next events; none when all jobs have ended.
+    fn fill(&mut self, batch: &mut Vec<Event>) {
+        batch.clear();
+        while batch.len() < BATCH
+            && let Some(Reverse(now)) = self.coming.pop()
+        {
+            let Moment { at_ns, kind: Reverse(kind), ring, seqno, thread } = now;
+            if kind == EventKind::Submit {
+                let done = &mut self.done_ns[ring as usize];
+                let free_ns = done.len().checked_sub(2).map_or(0, |i| done[i]);
+                let run_ns = at_ns.max(free_ns) + 1_500 + self.chance.below(15_000);
+                let begin_ns = done.back().copied().unwrap_or(0).max(run_ns);
+                let slow_ns = if self.chance.below(50) == 0 { 2_000_000 } else { 0 };
+                let done_ns = begin_ns + 20_000 + self.chance.below(100_000) + slow_ns;
+                done.push_back(done_ns);
+                if done.len() > 64 {
+                    done.pop_front();
+                }
+                self.coming.push(Reverse(Moment { at_ns: run_ns, kind: Reverse(EventKind::Commit), ..now }));
+                self.coming.push(Reverse(Moment { at_ns: done_ns, kind: Reverse(EventKind::Complete), ..now }));
+                self.left = self.left.saturating_sub(1);
+                if self.left > 0 {
+                    let next_ns = if done_ns > at_ns + 5_000_000 { done_ns } else { at_ns };
+                    self.submission(next_ns, ring, seqno + 1);
+                }
+            }
+            let is_end = kind == EventKind::Complete;
+            let submits = kind == EventKind::Submit;
+            batch.push(Event {
+                at_ns,
+                kind,
+                family: Family::DrmSched,
+                cpu: (seqno % 16) as u16,
+                tid: if submits { 2000 + thread } else { 60 },
+                pid: if submits { 2000 + thread / 4 * 4 } else { 60 },
+                comm: NameId(if submits { thread } else { 0 }),
+                ring: (!is_end).then_some(RingId(ring)),
+                key: Some(JobKey::Fence { context: 100 + u64::from(ring) * 3, seqno }),
+                other: None,
+                client: (!is_end).then_some(u64::from(thread) / 4 + 1),
+                value: (!is_end).then_some(2),
+            });
+        }
+    }
+}
+
+/// By itself in a profile, whatever the compiler makes of the rest.
+#[inline(never)]
+fn count(report: &mut Report, names: &TraceNames, batch: &[Event]) {
+    batch.iter().for_each(|event| report.count(event, names));
+}
+
+fn main() {
+    let jobs = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(3_000_000);
+    let mut names = TraceNames::default();
+    for gpu in GPUS {
+        RINGS.iter().for_each(|ring| assert!(names.ring(Some(gpu), ring).0 < 24));
+    }
+    (0..THREADS).for_each(|thread| assert_eq!(names.text(&format!("worker-{thread}")).0, thread as u32 + 1));
+    let mut report = Report::new(Subject { slowest: 10, ..Subject::default() });
+    let (mut all, mut batch, mut events) = (Jobs::new(jobs), Vec::with_capacity(BATCH), 0_u64);
+    let (start, mut making) = (Instant::now(), 0.0);
+    loop {
+        let from = Instant::now();
+        all.fill(&mut batch);
+        making += from.elapsed().as_secs_f64();
+        if batch.is_empty() {
+            break;
+        }
+        count(&mut report, &names, &batch);
+        events += batch.len() as u64;
+    }
+    let counting = start.elapsed().as_secs_f64() - making;
+    let report = report.finish(None, &names, Dropped::default(), |_| {});
+    let total = start.elapsed().as_secs_f64() - making;
+    assert_eq!(report.rings.iter().map(|ring| ring.jobs).sum::<u64>() * 3, events);
+    assert_eq!(report.slowest.len(), 10);
+    println!(
+        "{{\"events\":{events},\"counting_seconds\":{counting:.3},\"seconds\":{total:.3},\"nanoseconds_per_event\":{:.1}}}",
+        total * 1e9 / events as f64
+    );
+}

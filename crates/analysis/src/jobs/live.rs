@@ -1,0 +1,322 @@
+//! A job in flight, as small as will do: what every job needs stands in one line of the cache, the rest in a second one.
+
+use super::table::Key;
+use gpuscope_model::trace::{Event, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
+
+/// What is known of a job in flight, in [`Live::flags`].
+pub(super) mod is {
+    /// Its submission was seen.
+    pub(crate) const SUBMITTED: u8 = 1;
+    /// Its hand-over was seen.
+    pub(crate) const HANDED_OVER: u8 = 1 << 1;
+    /// Its start was recorded.
+    pub(crate) const STARTED: u8 = 1 << 2;
+    /// Its client was told.
+    pub(crate) const OF_CLIENT: u8 = 1 << 3;
+    /// It ran beside another: its start cannot be told from the end of that one.
+    pub(crate) const BESIDE: u8 = 1 << 4;
+    /// It stands in its ring's order.
+    pub(crate) const IN_ORDER: u8 = 1 << 5;
+    /// It failed.
+    pub(crate) const FAILED: u8 = 1 << 6;
+    /// It was found waiting for another.
+    pub(crate) const BLOCKED: u8 = 1 << 7;
+}
+
+/// No ring.
+const NO_RING: u32 = u32::MAX;
+
+/// What is not known of it has no flag, and its field means nothing then.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Live {
+    pub(super) words: [u64; 2],
+    pub(super) kind: u32,
+    ring: u32,
+    pub(super) submit_ns: u64,
+    pub(super) run_ns: u64,
+    /// Its place among those handed over to its ring.
+    pub(super) order: u64,
+    /// Ends of unseen jobs until its hand-over. Only whether there were more since is asked, so the lower half does.
+    pub(super) ends_before: u32,
+    pid: u32,
+    comm: NameId,
+    flags: u8,
+    /// Who told of it first.
+    pub(super) family: Family,
+    // The second line.
+    pub(super) start_ns: u64,
+    client: u64,
+    error: i64,
+    blocked_by: JobKey,
+    pub(super) dependencies: u32,
+    tid: u32,
+}
+
+const _: () = assert!(size_of::<Live>() == 128);
+
+impl Live {
+    /// A job of which nothing is known but what the event says.
+    pub(super) fn new(key: &Key, event: &Event) -> Live {
+        let mut live = Live {
+            words: [0; 2],
+            kind: 0,
+            ring: NO_RING,
+            submit_ns: 0,
+            run_ns: 0,
+            order: 0,
+            ends_before: 0,
+            pid: 0,
+            comm: NameId(0),
+            flags: 0,
+            family: event.family,
+            start_ns: 0,
+            client: 0,
+            error: 0,
+            blocked_by: JobKey::Address(0),
+            dependencies: 0,
+            tid: 0,
+        };
+        live.begin(key, event);
+        live
+    }
+
+    /// The same, in the place of one that has ended.
+    #[inline]
+    pub(super) fn begin(&mut self, key: &Key, event: &Event) {
+        (self.words, self.kind) = (key.words, key.kind);
+        self.ring = event.ring.map_or(NO_RING, |ring| ring.0);
+        (self.pid, self.tid, self.comm) = (0, 0, NameId(0));
+        self.family = event.family;
+        self.dependencies = 0;
+        self.flags = 0;
+        if let Some(client) = event.client {
+            (self.client, self.flags) = (client, is::OF_CLIENT);
+        }
+    }
+
+    /// The event is its submission.
+    #[inline]
+    pub(super) fn submitted(&mut self, event: &Event) {
+        (self.pid, self.tid, self.comm) = (event.pid, event.tid, event.comm);
+        self.submit_ns = event.at_ns;
+        self.set(is::SUBMITTED);
+    }
+
+    #[inline]
+    pub(super) fn key(&self) -> Key {
+        Key::new(self.words, self.kind)
+    }
+
+    /// Its slot is free.
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.kind == 0
+    }
+
+    pub(super) fn free(&mut self) {
+        self.kind = 0;
+    }
+
+    /// Whether all of these flags are set.
+    #[inline]
+    pub(super) fn is(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, flags: u8) {
+        self.flags |= flags;
+    }
+
+    /// It stands in its ring's order no longer.
+    pub(super) fn leave_order(&mut self) {
+        self.flags &= !is::IN_ORDER;
+    }
+
+    #[inline]
+    pub(super) fn ring(&self) -> Option<RingId> {
+        (self.ring != NO_RING).then_some(RingId(self.ring))
+    }
+
+    #[inline]
+    pub(super) fn set_ring(&mut self, ring: Option<RingId>) {
+        self.ring = ring.map_or(NO_RING, |ring| ring.0);
+    }
+
+    pub(super) fn fail(&mut self, error: i64) {
+        self.error = error;
+        self.set(is::FAILED);
+    }
+
+    pub(super) fn block(&mut self, by: Option<JobKey>) {
+        self.flags &= !is::BLOCKED;
+        if let Some(key) = by {
+            self.blocked_by = key;
+            self.set(is::BLOCKED);
+        }
+    }
+
+    /// When it was submitted or, where that was not seen, handed over.
+    pub(super) fn begun_ns(&self) -> Option<u64> {
+        let run_ns = self.is(is::HANDED_OVER).then_some(self.run_ns);
+        if self.is(is::SUBMITTED) { Some(self.submit_ns) } else { run_ns }
+    }
+
+    /// It has not ended.
+    pub(super) fn in_flight(&self) -> Ended<'_> {
+        let status = if self.is(is::FAILED) { JobStatus::Failed(self.error) } else { JobStatus::InFlight };
+        Ended { live: self, start: self.start(), done_ns: 0, is_done: false, status }
+    }
+
+    /// Nothing more will be seen of it.
+    pub(super) fn lost(&self) -> Ended<'_> {
+        Ended { status: JobStatus::Lost, ..self.in_flight() }
+    }
+
+    /// It ended at a moment, with this error number or 0, where that is known.
+    #[inline]
+    pub(super) fn done(&self, done_ns: u64, start: Option<(u64, ExecKind)>, error: Option<i64>) -> Ended<'_> {
+        let status = if self.is(is::FAILED) {
+            JobStatus::Failed(self.error)
+        } else {
+            match error {
+                Some(0) => JobStatus::Completed,
+                Some(error) => JobStatus::Failed(error),
+                None => JobStatus::Ended,
+            }
+        };
+        Ended { live: self, start, done_ns, is_done: true, status }
+    }
+
+    /// When the hardware began, as far as that was recorded.
+    #[inline]
+    pub(super) fn start(&self) -> Option<(u64, ExecKind)> {
+        self.is(is::STARTED).then_some((self.start_ns, ExecKind::Measured))
+    }
+}
+
+/// A job that ended, or that has not when the trace does. Made a [`Job`] for those who want one: most are only counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended<'a> {
+    live: &'a Live,
+    start: Option<(u64, ExecKind)>,
+    done_ns: u64,
+    is_done: bool,
+    status: JobStatus,
+}
+
+/// What the parts of a job's way took, as far as they are known; see [`Job`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) queue_ns: u64,
+    pub(crate) hw_queue_ns: u64,
+    pub(crate) exec_ns: u64,
+    pub(crate) in_flight_ns: u64,
+    pub(crate) total_ns: u64,
+    /// Of these times, the ones that are known.
+    pub(crate) was_queued: bool,
+    pub(crate) was_in_hw_queue: bool,
+    pub(crate) was_executed: bool,
+    pub(crate) was_in_flight: bool,
+    pub(crate) has_total: bool,
+}
+
+impl Ended<'_> {
+    /// Its times, without a choice on the way to each.
+    #[inline]
+    pub(crate) fn times(&self) -> Times {
+        let live = self.live;
+        let (start_ns, has_started) = self.start.map_or((0, false), |(ns, _)| (ns, true));
+        let (was_submitted, was_handed_over) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
+        Times {
+            queue_ns: live.run_ns.saturating_sub(live.submit_ns),
+            hw_queue_ns: start_ns.saturating_sub(live.run_ns),
+            exec_ns: self.done_ns.saturating_sub(start_ns),
+            in_flight_ns: self.done_ns.saturating_sub(live.run_ns),
+            total_ns: self.done_ns.saturating_sub(live.submit_ns),
+            was_queued: was_submitted & was_handed_over,
+            was_in_hw_queue: was_handed_over & has_started,
+            was_executed: has_started & self.is_done,
+            was_in_flight: was_handed_over & self.is_done,
+            has_total: was_submitted & self.is_done,
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn job(&self) -> Job {
+        let live = self.live;
+        Job {
+            key: live.key().job_key(),
+            ring: self.ring(),
+            client: live.is(is::OF_CLIENT).then_some(live.client),
+            pid: live.pid,
+            tid: live.tid,
+            comm: live.comm,
+            submit_ns: self.submit_ns(),
+            run_ns: self.run_ns(),
+            start_ns: self.start,
+            done_ns: self.done_ns(),
+            dependencies: live.dependencies,
+            blocked_by: live.is(is::BLOCKED).then_some(live.blocked_by),
+            status: self.status,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn ring(&self) -> Option<RingId> {
+        self.live.ring()
+    }
+
+    #[inline]
+    pub(crate) fn status(&self) -> JobStatus {
+        self.status
+    }
+
+    fn submit_ns(&self) -> Option<u64> {
+        self.live.is(is::SUBMITTED).then_some(self.live.submit_ns)
+    }
+
+    fn run_ns(&self) -> Option<u64> {
+        self.live.is(is::HANDED_OVER).then_some(self.live.run_ns)
+    }
+
+    pub(crate) fn done_ns(&self) -> Option<u64> {
+        self.is_done.then_some(self.done_ns)
+    }
+
+    /// Context of its fence, where its key is one.
+    #[inline]
+    pub(crate) fn context(&self) -> Option<u64> {
+        Key::context_of(self.live.words, self.live.kind)
+    }
+
+    /// Its submission was seen.
+    #[inline]
+    pub(crate) fn was_submitted(&self) -> bool {
+        self.live.is(is::SUBMITTED)
+    }
+
+    /// Its hand-over was seen.
+    #[inline]
+    pub(crate) fn was_handed_over(&self) -> bool {
+        self.live.is(is::HANDED_OVER)
+    }
+
+    /// Its start was seen, and not only told from the end of the job before.
+    #[inline]
+    pub(crate) fn is_measured(&self) -> bool {
+        matches!(self.start, Some((_, ExecKind::Measured)))
+    }
+
+    /// The process that submitted it, or the thread where the process is not known.
+    #[inline]
+    pub(crate) fn process(&self) -> u32 {
+        if self.live.pid == 0 { self.live.tid } else { self.live.pid }
+    }
+
+    #[inline]
+    pub(crate) fn comm(&self) -> NameId {
+        self.live.comm
+    }
+}
