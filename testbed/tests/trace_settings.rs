@@ -494,7 +494,7 @@ fn totals_are_those_of_the_events() {
     let gpus = gpus();
     // Where the kernel passed over an event, events and totals differ by it: another run then.
     let mut runs = std::iter::repeat_with(|| run(&gpus, &with(|s| s.totals = true), |_| four(&gpus)));
-    let mut outcome = runs.by_ref().take(6).find(|outcome| outcome.dropped.missed == 0).unwrap();
+    let mut outcome = runs.by_ref().take(10).find(|outcome| outcome.dropped.missed == 0).unwrap();
     outcome.adds_up();
     let (totals, rings) = outcome.recorded.capture.take_totals().unwrap();
     // Device, ring, process, stage: the exact times.
