@@ -8,6 +8,7 @@
 
 mod compare;
 mod distribution;
+mod ioctls;
 mod jobs;
 mod lanes;
 mod late;
@@ -19,6 +20,7 @@ mod watch;
 
 pub use compare::{Times, changes};
 pub use distribution::{Distribution, Pool};
+pub use ioctls::IoctlSpans;
 pub use jobs::{JobCounts, Jobs};
 pub use late::{Explainer, History};
 pub use recent::Recent;

@@ -2,6 +2,7 @@
 
 mod people;
 
+use crate::ioctls::IoctlCalls;
 use crate::jobs::{Ended, Times};
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
@@ -56,6 +57,7 @@ struct Totals {
     /// By thread: since when it waits, and for which ring.
     waiting: FxHashMap<u32, (u64, Option<RingId>)>,
     waits: FxHashMap<(u32, Option<RingId>), (NameId, Distribution)>,
+    ioctls: IoctlCalls,
     faults: Vec<(Family, Event)>,
     fault_count: u64,
     errors: Vec<(u64, Job)>,
@@ -148,8 +150,11 @@ impl Report {
         }
         let totals = &mut self.totals;
         totals.count(event);
-        if matches!(event.kind, EventKind::WaitBegin | EventKind::WaitEnd | EventKind::Error) {
-            totals.wait_or_fault(event, &self.jobs);
+        if matches!(
+            event.kind,
+            EventKind::WaitBegin | EventKind::WaitEnd | EventKind::Error | EventKind::IoctlEnter | EventKind::IoctlExit
+        ) {
+            totals.of_no_job(event, &self.jobs);
         }
         self.jobs.take(event, &mut |job: Ended<'_>| {
             totals.job(&job);
@@ -188,6 +193,7 @@ impl Report {
     /// Records were lost about now. Gives the jobs of which nothing more will be seen to `ended`.
     pub fn lost(&mut self, mut ended: impl FnMut(&Job)) {
         let totals = &mut self.totals;
+        totals.ioctls.lost();
         self.jobs.take_loss(&mut |job: Ended<'_>| {
             totals.job(&job);
             ended(&job.job());
@@ -360,6 +366,7 @@ impl Report {
             processes,
             contexts,
             waits,
+            ioctls: totals.ioctls.finish(names),
             errors,
             error_count: totals.error_count,
             notes: Vec::new(),
@@ -461,9 +468,9 @@ impl Totals {
         }
     }
 
-    /// An event that tells more than of its job, which it has not ended yet.
+    /// An event that tells more than of its job, which it has not ended yet, or of none.
     #[inline(never)]
-    fn wait_or_fault(&mut self, event: &Event, jobs: &Jobs) {
+    fn of_no_job(&mut self, event: &Event, jobs: &Jobs) {
         match event.kind {
             EventKind::WaitBegin => {
                 let waited = event.key.and_then(|key| jobs.ring_of(key)).or(event.ring);
@@ -478,6 +485,7 @@ impl Totals {
                     waits.add(event.at_ns.saturating_sub(from_ns), &mut self.pool);
                 }
             }
+            EventKind::IoctlEnter | EventKind::IoctlExit => self.ioctls.event(event),
             // The scheduler's tell of jobs, which are told with the jobs.
             EventKind::Error if event.family != Family::DrmSched => {
                 self.fault_count = self.fault_count.saturating_add(1);

@@ -18,6 +18,10 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../trace/tests/fixt
 
 /// Layouts of gpu_scheduler_trace.h of Linux 7.2, with texts in place: what the BPF programs write.
 fn format(id: u16, name: &str, fields: &[(&str, &str, u16)]) -> EventFormat {
+    format_of("gpu_scheduler", id, name, fields)
+}
+
+fn format_of(system: &str, id: u16, name: &str, fields: &[(&str, &str, u16)]) -> EventFormat {
     let mut text =
         format!("name: {name}\nID: {id}\nformat:\n\tfield:u16 common_type;\toffset:0;\tsize:2;\tsigned:0;\n");
     text.push_str("\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n");
@@ -27,7 +31,7 @@ fn format(id: u16, name: &str, fields: &[(&str, &str, u16)]) -> EventFormat {
         text.push_str(&format!("\tfield:{declaration} {field}{array};\toffset:{offset};\tsize:{size};\tsigned:0;\n"));
         offset += size;
     }
-    EventFormat::parse("gpu_scheduler", &text).unwrap()
+    EventFormat::parse(system, &text).unwrap()
 }
 
 const KEY: [(&str, &str, u16); 2] = [("u64", "fence_context", 8), ("u64", "fence_seqno", 8)];
@@ -192,6 +196,99 @@ fn a_timeline_shows_rings_jobs_and_threads() {
         assert_eq!(status, 1, "{line}");
         assert!(line.contains(complains), "{line}");
     }
+}
+
+/// A job on the first of two GPUs of different drivers, and the calls of its submitter, as `trace_event` of kernel/trace/trace_syscalls.c lays
+/// them out: all fields of a call are words.
+fn recording_of_ioctls(dir: &Path, drivers: [&str; 2]) -> PathBuf {
+    let path = dir.join("ioctls");
+    let [queue, run, done] = formats();
+    let people = [("u64", "tgid", 8), ("char", "comm", 16)];
+    let enter: Vec<_> = [("u64", "fd", 8), ("u64", "cmd", 8), ("u64", "arg", 8)].into_iter().chain(people).collect();
+    let exit: Vec<_> = [("s64", "ret", 8)].into_iter().chain(people).collect();
+    let enter = format_of("syscalls", 4, "sys_enter_ioctl", &enter);
+    let exit = format_of("syscalls", 5, "sys_exit_ioctl", &exit);
+    let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
+    header.started.monotonic_ns = 1_000_000_000;
+    header.gpus = vec![("0000:03:00.0".into(), drivers[0].into()), ("0000:04:00.0".into(), drivers[1].into())];
+    let formats = [queue.clone(), run.clone(), done.clone(), enter.clone(), exit.clone()];
+    let mut file = RecordingFile::create(&path, header, &formats, CreateOptions::default()).unwrap();
+    let mut put = |at_us: u64, data: Vec<u8>| {
+        file.record(RawRecord { at_ns: 1_000_000_000 + at_us * 1_000, cpu: 0, data: &data });
+    };
+    let gpu = ["gfx", "0000:03:00.0"];
+    let call = |request: u64| record(&enter, &[3, request, 0x7fff_0000, 10], &["game"]);
+    let back = |value: i64| record(&exit, &[value.cast_unsigned(), 10], &["game"]);
+    // The end of one that asked something else: it has no begin here.
+    put(0, back(0));
+    // The kernel takes the lower half of the word alone.
+    put(10, call(0xffff_ffff_c018_6444));
+    put(15, record(&queue, &[9, 1, 4, 10], &[gpu[0], gpu[1], "game"]));
+    put(20, record(&run, &[9, 1, 4], &gpu));
+    put(30, back(0));
+    put(40, call(0xc018_6444));
+    put(44, back(-16));
+    put(50, call(0xc020_6449));
+    put(820, record(&done, &[9, 1, 0], &[]));
+    put(850, back(0));
+    put(860, call(0xc010_640c));
+    put(861, back(-22));
+    put(900, call(0xc020_6449));
+    file.round(1_001_000_000).unwrap();
+    file.finish().unwrap();
+    path
+}
+
+#[test]
+fn ioctls_are_told_by_name_with_their_times_and_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording_of_ioctls(dir.path(), ["amdgpu", "amdgpu"]);
+    let report = |file: &Path| valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(file))).remove(0);
+    let all = &report(&file)["ioctls"];
+    assert_eq!((&all["unfinished"], &all["left_out"]), (&1.into(), &0.into()), "{all:#}");
+    let calls = all["calls"].as_array().unwrap();
+    let told: Vec<_> = calls
+        .iter()
+        .map(|call| {
+            (call["name"].as_str().unwrap(), call["took_us"]["count"].as_u64(), call["total_us"].as_f64().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [("AMDGPU_WAIT_CS", Some(1), 800.0), ("AMDGPU_CS", Some(2), 24.0), ("GET_CAP", Some(1), 1.0)],
+        "{all:#}"
+    );
+    assert_eq!(
+        (&calls[1]["pid"], &calls[1]["comm"], &calls[1]["request"]),
+        (&10.into(), &"game".into(), &0xc018_6444_u32.into())
+    );
+    assert_eq!((&calls[1]["errors"][0]["errno"], &calls[1]["errors"][0]["count"]), (&(-16).into(), &1.into()));
+    assert_eq!(calls[1]["errors"].as_array().unwrap().len(), 1);
+    let text = stdout(gpuscope().args(["trace", "report"]).arg(&file));
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let (_, told) = text.split_once("DRM ioctls\n").unwrap();
+    let (told, _) = told.split_once("\n\n").unwrap_or((told, ""));
+    golden(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/trace-ioctls.txt"), &format!("{}\n", told.trim_end()));
+    let timeline = stdout(gpuscope().args(["trace", "timeline", "--to", "1ms"]).arg(&file));
+    let thread = timeline.lines().find(|line| line.starts_with("game 11")).unwrap();
+    // It waits for most of the time, and its last call lasts on; one column is about 15 us.
+    assert!((50..=64).contains(&thread.matches('-').count()), "{timeline}");
+    assert!(timeline.contains("- within a DRM ioctl"), "{timeline}");
+    let slices = fs::read(for_perfetto(dir.path(), &file)).unwrap();
+    let count = |name: &[u8]| slices.windows(name.len()).filter(|window| *window == name).count();
+    assert_eq!((count(b"AMDGPU_CS"), count(b"AMDGPU_WAIT_CS"), count(b"GET_CAP")), (2, 2, 1));
+    // A number means something else to each driver; the core's do not.
+    let file = recording_of_ioctls(dir.path(), ["amdgpu", "xe"]);
+    let calls = &report(&file)["ioctls"]["calls"];
+    let named: Vec<_> = calls.as_array().unwrap().iter().map(|call| call["name"].as_str().unwrap()).collect();
+    assert_eq!(named, ["AMDGPU_WAIT_CS or XE_EXEC", "AMDGPU_CS or XE_VM_DESTROY", "GET_CAP"]);
+    let file = recording_of_ioctls(dir.path(), ["", ""]);
+    let calls = &report(&file)["ioctls"]["calls"];
+    assert_eq!(
+        (&calls[0]["name"], &calls[1]["name"], &calls[2]["name"]),
+        (&serde_json::Value::Null, &serde_json::Value::Null, &"GET_CAP".into())
+    );
+    assert!(report(&recording(dir.path()))["ioctls"].is_null());
 }
 
 #[test]

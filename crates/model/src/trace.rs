@@ -4,6 +4,7 @@
 //! tens of millions. Texts stand once in [`TraceNames`], and events carry their numbers.
 
 mod compare;
+mod ioctls;
 mod lanes;
 mod late;
 mod recent;
@@ -12,7 +13,8 @@ mod stuck;
 mod totals;
 
 pub use compare::{Change, Comparison, ProcessPair, RingPair, Side, Verdict};
-pub use lanes::{Gap, Idle, Lane, Timeline};
+pub use ioctls::{IoctlReport, Ioctls};
+pub use lanes::{Gap, Idle, InIoctl, InIoctls, Lane, Timeline};
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use recent::{RecentProcess, RecentReport, RecentRing};
 pub use report::{

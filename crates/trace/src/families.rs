@@ -122,6 +122,8 @@ pub(crate) const FAMILIES: &[(&str, Family, &[Spec])] = &[
 /// Drivers whose jobs are told by their fences, by those alone or to the end.
 const BY_FENCES: [&str; 3] = ["i915", "nouveau", "radeon"];
 
+pub use ioctl::ioctl_name;
+
 /// What is recorded unless one asks for something else, on a machine with these drivers: all that tells of jobs, errors and waits, and is
 /// rare beside the jobs. Fences begin and end several times a job: only where nothing else tells that a job is over.
 pub fn by_default<'a>(drivers: impl IntoIterator<Item = &'a str>) -> Vec<Family> {

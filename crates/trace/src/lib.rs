@@ -26,7 +26,7 @@ mod tracefs;
 
 pub use decode::Decoder;
 pub use devices::device_names;
-pub use families::by_default;
+pub use families::{by_default, ioctl_name};
 pub use format::{EventFormat, Field, FieldKind, FormatError};
 pub use in_order::InOrder;
 pub use record::{RawRecord, RecordSink};

@@ -4,8 +4,8 @@ use super::{Missing, each, line};
 use crate::time::Rfc3339;
 use crate::units::{percent, round4, seconds};
 use gpuscope_model::trace::{
-    Cause, ContextReport, ErrorReport, EventKind, FamilyReport, FaultReport, Job, JobKey, JobStatus, Lateness, Link,
-    Note, ProcessReport, RingReport, Summary, TraceNames, TraceReport, WaitReport, Who,
+    Cause, ContextReport, ErrorReport, EventKind, FamilyReport, FaultReport, IoctlReport, Ioctls, Job, JobKey,
+    JobStatus, Lateness, Link, Note, ProcessReport, RingReport, Summary, TraceNames, TraceReport, WaitReport, Who,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 /// Those of the writer.
 pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Document<'a, F, R, P, C, W, E, X, N, J, L, S, U> {
+    struct Document<'a, F, R, P, C, W, I, E, X, N, J, L, S, U> {
         schema: &'static str,
         time: Option<Rfc3339>,
         monotonic_ns: u64,
@@ -32,6 +32,7 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
         processes: P,
         contexts: C,
         waits: W,
+        ioctls: I,
         error_count: u64,
         errors: E,
         fault_count: u64,
@@ -61,6 +62,7 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
             processes: each(&report.processes, process),
             contexts: each(&report.contexts, context),
             waits: each(&report.waits, waits),
+            ioctls: report.ioctls.as_ref().map(ioctls),
             error_count: report.error_count,
             errors: each(&report.errors, error),
             fault_count: report.fault_count,
@@ -281,6 +283,43 @@ fn waits(of: &WaitReport) -> impl Serialize + use<'_> {
         gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
         ring: (!of.ring.is_empty()).then(|| of.ring.as_str()),
         wait_us: times(&Some(of.waits)),
+    }
+}
+
+fn ioctls(of: &Ioctls) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct All<C> {
+        unfinished: u64,
+        left_out: u64,
+        calls: C,
+    }
+    All { unfinished: of.unfinished, left_out: of.left_out, calls: each(&of.calls, ioctl) }
+}
+
+fn ioctl(of: &IoctlReport) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Call<'a> {
+        pid: u32,
+        comm: &'a str,
+        request: u32,
+        name: Option<&'a str>,
+        total_us: f64,
+        took_us: Option<Times>,
+        errors: Vec<Failed>,
+    }
+    #[derive(Serialize)]
+    struct Failed {
+        errno: i64,
+        count: u64,
+    }
+    Call {
+        pid: of.pid,
+        comm: &of.comm,
+        request: of.request,
+        name: of.name.as_ref().map(|name| name.as_str()),
+        total_us: of.total_ns as f64 / 1e3,
+        took_us: times(&Some(of.times)),
+        errors: of.errors.iter().map(|(errno, count)| Failed { errno: *errno, count: *count }).collect(),
     }
 }
 

@@ -104,6 +104,16 @@ pub struct Writer<W> {
     /// Slices that are open on a thread's track.
     active: HashMap<u32, Active>,
     fence_errors: FenceErrors,
+    ioctl_names: IoctlNames,
+}
+
+/// What a request is called.
+struct IoctlNames(Box<dyn Fn(u32) -> Option<String>>);
+
+impl std::fmt::Debug for IoctlNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IoctlNames")
+    }
 }
 
 /// A ring's counters and the tracks that show them.
@@ -141,7 +151,14 @@ impl<W: Write> Writer<W> {
             flows: 0,
             active: HashMap::new(),
             fence_errors: FenceErrors::default(),
+            ioctl_names: IoctlNames(Box::new(|_| None)),
         })
+    }
+
+    /// Says what DRM ioctls are called, by their request; they are called `ioctl` otherwise.
+    #[must_use]
+    pub fn with_ioctl_names(self, name: impl Fn(u32) -> Option<String> + 'static) -> Self {
+        Writer { ioctl_names: IoctlNames(Box::new(name)), ..self }
     }
 
     /// Takes an event, in order of time, before the jobs that it ends.
@@ -385,14 +402,17 @@ impl<W: Write> Writer<W> {
             active.ioctl = false;
         }
         if matches!(event.kind, EventKind::WaitBegin | EventKind::IoctlEnter) {
-            let name = if is_ioctl { Word::Ioctl } else { Word::Wait };
-            self.packets.begin(Phase::Begin, event.at_ns, track, Name::Word(name), names, &[], &[], |notes| match (
-                event.key,
-                event.value,
-            ) {
-                (_, Some(request)) if is_ioctl => notes.uint(Word::Request, request.cast_unsigned()),
-                (Some(key), _) => key_notes(notes, key),
-                _ => {}
+            let known = event.value.filter(|_| is_ioctl).and_then(|request| (self.ioctl_names.0)(request as u32));
+            let name = match &known {
+                Some(known) => Name::Plain(known),
+                None => Name::Word(if is_ioctl { Word::Ioctl } else { Word::Wait }),
+            };
+            self.packets.begin(Phase::Begin, event.at_ns, track, name, names, &[], &[], |notes| {
+                match (event.key, event.value) {
+                    (_, Some(request)) if is_ioctl => notes.uint(Word::Request, request.cast_unsigned()),
+                    (Some(key), _) => key_notes(notes, key),
+                    _ => {}
+                }
             })?;
             active = Active { ioctl: active.ioctl || is_ioctl, wait: !is_ioctl };
         }

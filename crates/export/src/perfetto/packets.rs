@@ -33,9 +33,11 @@ pub(super) enum Phase {
 
 /// What an event is called: a word of ours or one that the trace gave a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
+pub(super) enum Name<'a> {
     Word(Word),
     Text(NameId),
+    /// Written out each time.
+    Plain(&'a str),
 }
 
 /// Declares the words that are interned with the first packet: their number is their place.
@@ -251,23 +253,23 @@ impl<W: Write> Packets<W> {
         phase: Phase,
         at_ns: u64,
         track: Track,
-        name: Name,
+        name: Name<'_>,
         names: &TraceNames,
         flows: &[u64],
         ending: &[u64],
         notes: impl FnOnce(&mut Notes<'_>),
     ) -> io::Result<()> {
-        let name_iid = match name {
-            Name::Word(word) => word.iid(),
-            Name::Text(text) => {
-                self.intern(text, names)?;
-                text_iid(text)
-            }
-        };
+        if let Name::Text(text) = name {
+            self.intern(text, names)?;
+        }
         self.event(at_ns, |event| {
             event.uint(9, if phase == Phase::Begin { 1 } else { 3 });
             event.uint(11, track.0);
-            event.uint(10, name_iid);
+            match name {
+                Name::Word(word) => event.uint(10, word.iid()),
+                Name::Text(text) => event.uint(10, text_iid(text)),
+                Name::Plain(name) => event.text(23, name),
+            }
             flows.iter().for_each(|flow| event.fixed64(47, *flow));
             ending.iter().for_each(|flow| event.fixed64(48, *flow));
             notes(&mut Notes(event));

@@ -290,13 +290,26 @@ fn threads(w: &mut dyn Write, of: &Timeline, axis: Axis, style: Style) -> io::Re
     writeln!(w, "\n{}", style.paint(Tone::Heading, "who submitted, to which ring"))?;
     for ((_, tid, comm), submits) in threads.iter().take(MOST_THREADS) {
         let mut line = vec![EMPTY; axis.columns];
+        for within in of.ioctls.spans.iter().filter(|within| within.tid == *tid) {
+            axis.cover(within.from_ns, within.to_ns, |column, _| {
+                if let Some(cell) = line.get_mut(column) {
+                    *cell = Cell('-', None);
+                }
+            });
+        }
         for (at_ns, number) in submits {
             if let Some(cell) = axis.column(*at_ns).and_then(|column| line.get_mut(column)) {
                 let sign = sign(*number);
-                *cell = Cell(if cell.0 == ' ' || cell.0 == sign { sign } else { '+' }, None);
+                *cell = Cell(if [' ', '-', sign].contains(&cell.0) { sign } else { '+' }, None);
             }
         }
         cells(w, &format!("{} {tid}", short(of.names.get(*comm), tid.to_string().len())), &line, style)?;
+    }
+    if !of.ioctls.spans.is_empty() {
+        paragraph(w, style, "  ", 2, "- within a DRM ioctl")?;
+    }
+    if of.ioctls.left_out > 0 {
+        writeln!(w, "  {} DRM ioctls are not shown: too many to keep", of.ioctls.left_out)?;
     }
     let rest = threads.len().saturating_sub(MOST_THREADS);
     if rest > 0 { writeln!(w, "  and {rest} more threads") } else { Ok(()) }

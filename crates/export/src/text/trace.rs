@@ -54,6 +54,7 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     explain(w, report, style)?;
     processes(w, report, style)?;
     waits(w, report, style)?;
+    ioctls(w, report, style)?;
     errors(w, report, style)?;
     faults(w, report, style)?;
     notes(w, report, style)?;
@@ -179,6 +180,37 @@ fn waits(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
         writeln!(w, "  {:>9} {comm:<16}{:>9} waits{whom}, p50/p99 {wait}, longest {longest}", of.pid, of.waits.count)?;
     }
     more(w, report.waits.len())
+}
+
+fn ioctls(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {
+    let Some(ioctls) = &report.ioctls else { return Ok(()) };
+    writeln!(w, "\n{}", style.paint(Tone::Heading, "DRM ioctls"))?;
+    for of in ioctls.calls.iter().take(MOST_ROWS) {
+        let comm: String = of.comm.chars().take(15).collect();
+        let name =
+            of.name.as_ref().map_or_else(|| format!("number 0x{:02x}", of.request & 0xff), |name| name.to_string());
+        let (took, longest) = (two(&Some(of.times), style), time(of.times.max_ns, style));
+        let errors: Vec<String> =
+            of.errors.iter().map(|(errno, count)| format!("{count} failed with error {errno}")).collect();
+        let errors = if errors.is_empty() { String::new() } else { format!("; {}", errors.join(", ")) };
+        let total = time(of.total_ns, style);
+        let lead = format!("  {:>9} {comm:<16}{:>9} ", of.pid, of.times.count);
+        paragraph(
+            w,
+            style,
+            &lead,
+            12,
+            &format!("{name}, p50/p99 {took}, longest {longest}, together {total}{errors}"),
+        )?;
+    }
+    more(w, ioctls.calls.len())?;
+    if ioctls.unfinished > 0 {
+        writeln!(w, "  {} calls whose end is not in the trace", ioctls.unfinished)?;
+    }
+    if ioctls.left_out > 0 {
+        writeln!(w, "  {} calls of further processes and requests are not told", ioctls.left_out)?;
+    }
+    Ok(())
 }
 
 fn errors(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()> {

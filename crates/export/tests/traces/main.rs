@@ -335,7 +335,8 @@ fn at(at_ns: u64, kind: EventKind, tid: u32, value: Option<i64>) -> Event {
 #[test]
 fn waits_nest_in_ioctls_and_lost_ends_end() {
     let names = Default::default();
-    let mut writer = Writer::new(Vec::new(), Options::default()).unwrap();
+    let name = |request| (request == 0x6443).then(|| "AMDGPU_BO_LIST".to_string());
+    let mut writer = Writer::new(Vec::new(), Options::default()).unwrap().with_ioctl_names(name);
     for event in [
         at(5, EventKind::WaitEnd, 1, None),
         at(10, EventKind::IoctlEnter, 1, Some(0x6443)),
@@ -354,7 +355,7 @@ fn waits_nest_in_ioctls_and_lost_ends_end() {
     assert_eq!(
         slices,
         [
-            ("ioctl", 10, Some(16), 0),
+            ("AMDGPU_BO_LIST", 10, Some(16), 0),
             ("wait for fence", 11, Some(15), 1),
             ("ioctl", 12, None, 0),
             ("wait for fence", 20, Some(30), 0),

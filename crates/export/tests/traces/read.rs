@@ -73,7 +73,8 @@ impl Read {
             }
             if let Some(event) = packet.track_event {
                 assert_eq!((packet.trusted_packet_sequence_id, packet.sequence_flags), (Some(1), Some(2)));
-                let name = event.name_iid.map(|iid| names.events[&iid].clone());
+                assert!(event.name.is_none() || event.name_iid.is_none(), "they are one field of two kinds");
+                let name = event.name.clone().or(event.name_iid.map(|iid| names.events[&iid].clone()));
                 events.push((packet.timestamp.unwrap(), name, event));
             }
             if let Some(bundle) = packet.ftrace_events {

@@ -19,8 +19,30 @@ pub struct Timeline {
     pub left_out: u64,
     /// Ends in it of jobs whose beginning was not read: they began long before it, or before the trace.
     pub unmatched_ends: u64,
+    /// When threads were within DRM ioctls, where that was recorded.
+    pub ioctls: InIoctls,
     /// The names that jobs refer to.
     pub names: TraceNames,
+}
+
+/// Times in which threads were within DRM ioctls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InIoctls {
+    /// In order of their begin.
+    pub spans: Vec<InIoctl>,
+    /// Those that were too many to keep.
+    pub left_out: u64,
+}
+
+/// A time in which a thread was within a DRM ioctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InIoctl {
+    /// The thread.
+    pub tid: u32,
+    /// When it began.
+    pub from_ns: u64,
+    /// When it ended.
+    pub to_ns: u64,
 }
 
 /// What a ring did.

@@ -1,6 +1,6 @@
 //! What a trace says, once its events were put together.
 
-use super::{Dropped, EventKind, Family, JobKey, Lateness, NameId, RingId, TraceNames};
+use super::{Dropped, EventKind, Family, Ioctls, JobKey, Lateness, NameId, RingId, TraceNames};
 use crate::{GpuId, SourceReport, Text, Unavailable};
 
 /// How a job ended.
@@ -280,6 +280,8 @@ pub struct TraceReport {
     pub contexts: Vec<ContextReport>,
     /// Waits, by process.
     pub waits: Vec<WaitReport>,
+    /// What processes asked of DRM devices, where that was recorded.
+    pub ioctls: Option<Ioctls>,
     /// The first errors.
     pub errors: Vec<ErrorReport>,
     /// Their number.

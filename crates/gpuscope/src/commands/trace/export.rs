@@ -38,7 +38,9 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
     let mut form = match args.to {
         ExportFormat::Perfetto => {
             let options = perfetto::Options { clocks: input.clocks, ..perfetto::Options::default() };
-            Form::Perfetto(Box::new(perfetto::Writer::new(out, options)?))
+            let of: Vec<String> = drivers.iter().map(|(_, driver)| driver.clone()).collect();
+            let name = move |request| gpuscope_trace::ioctl_name(of.iter().map(String::as_str), request);
+            Form::Perfetto(Box::new(perfetto::Writer::new(out, options)?.with_ioctl_names(name)))
         }
         ExportFormat::Chrome => Form::Chrome(Some(out), None),
         ExportFormat::Json => Form::Jobs(out),

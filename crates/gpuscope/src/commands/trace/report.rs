@@ -8,12 +8,13 @@ use anyhow::bail;
 use gpuscope_analysis::{Report, Subject};
 use gpuscope_export::{json, text};
 use gpuscope_model::trace::{Job, TraceNames};
-use gpuscope_model::{Unavailable, Why};
+use gpuscope_model::{Text, Unavailable, Why};
 use std::io::{self, BufWriter, Write};
 
 /// Reads a trace and says what it holds.
 pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     let input = Input::open(&args.file)?;
+    let drivers: Vec<String> = input.drivers.iter().map(|(_, driver)| driver.clone()).collect();
     let started = input.started();
     let subject = Subject {
         drivers: input.drivers.clone(),
@@ -76,6 +77,9 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     });
     written?;
     report.coverage.extend(damage);
+    for call in report.ioctls.iter_mut().flat_map(|of| &mut of.calls) {
+        call.name = gpuscope_trace::ioctl_name(drivers.iter().map(String::as_str), call.request).map(Text::from);
+    }
     if started.is_none() {
         let why = "only our own recordings hold the time of day at which they began";
         report.unavailable.push(Unavailable::new("time", Why::not_supported(why)));

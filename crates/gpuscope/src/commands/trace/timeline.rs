@@ -51,7 +51,7 @@ pub(super) fn timeline(args: &Args) -> anyhow::Result<()> {
     }
     input.set_window(from_ns.saturating_sub(before_ns), to_ns);
     let looked = look(input, (from_ns, to_ns), &no_starts)?;
-    let Looked { explainer, names, left_out, unmatched_ends } = looked;
+    let Looked { explainer, names, ioctls, left_out, unmatched_ends } = looked;
     let mut lanes = explainer.lanes(from_ns, to_ns);
     lanes.retain(|lane| is_asked(lane, &names, args));
     if lanes.is_empty() && (args.gpu.is_some() || args.ring.is_some()) {
@@ -64,7 +64,7 @@ pub(super) fn timeline(args: &Args) -> anyhow::Result<()> {
     let mut style = terminal::style();
     style.width = args.width.map_or(style.width, usize::from);
     let mut out = BufWriter::new(io::stdout().lock());
-    let shown = Timeline { origin_ns, from_ns, to_ns, lanes, around, left_out, unmatched_ends, names };
+    let shown = Timeline { origin_ns, from_ns, to_ns, lanes, around, left_out, unmatched_ends, ioctls, names };
     text::timeline(&mut out, &shown, style)?;
     out.flush()?;
     Ok(())

@@ -1,8 +1,8 @@
 //! Why jobs were late: a second look at the stretches of the trace in which they were under way.
 
 use super::input::{Input, Rest, Seen};
-use gpuscope_analysis::{Explainer, History, Report, Subject};
-use gpuscope_model::trace::{Dropped, Event, ExecKind, Job, Ring, RingId, TraceNames, TraceReport};
+use gpuscope_analysis::{Explainer, History, IoctlSpans, Report, Subject};
+use gpuscope_model::trace::{Dropped, Event, ExecKind, InIoctls, Job, Ring, RingId, TraceNames, TraceReport};
 use gpuscope_model::{Reason, Unavailable, Why};
 use std::path::Path;
 
@@ -154,6 +154,8 @@ struct Found {
 pub(super) struct Looked {
     pub(super) explainer: Explainer,
     pub(super) names: TraceNames,
+    /// When threads were within DRM ioctls.
+    pub(super) ioctls: InIoctls,
     pub(super) left_out: u64,
     pub(super) unmatched_ends: u64,
 }
@@ -161,15 +163,22 @@ pub(super) struct Looked {
 /// Reads what happened in a stretch. Jobs of `no_starts` are taken to have no start.
 pub(super) fn look(input: Input, stretch: (u64, u64), no_starts: &[Ring]) -> anyhow::Result<Looked> {
     let mut look = Look::new(&input.drivers, vec![stretch]);
+    let mut spans = IoctlSpans::of(stretch);
     let Rest { names, .. } = input.read(|seen| {
         match seen {
-            Seen::Event(event, names) => look.event(event, names, no_starts),
-            Seen::Lost(names) => look.lost(names, no_starts),
+            Seen::Event(event, names) => {
+                spans.event(event);
+                look.event(event, names, no_starts);
+            }
+            Seen::Lost(names) => {
+                spans.lost();
+                look.lost(names, no_starts);
+            }
         }
         Ok(())
     })?;
     let Found { explainer, left_out, unmatched_ends } = look.finish(stretch.1, &names, no_starts);
-    Ok(Looked { explainer, names, left_out, unmatched_ends })
+    Ok(Looked { explainer, names, ioctls: spans.finish(), left_out, unmatched_ends })
 }
 
 /// When a job was under way.
