@@ -59,6 +59,11 @@ impl Default for IoctlCalls {
     }
 }
 
+/// Traces of other tools hold all ioctls; those of DRM have the type `d` (DRM_IOCTL_BASE, include/uapi/drm/drm.h).
+fn is_of_another_driver(request: Option<i64>) -> bool {
+    request.is_some_and(|request| request >> 8 & 0xff != i64::from(b'd'))
+}
+
 impl IoctlCalls {
     /// Takes an event.
     pub(crate) fn event(&mut self, event: &Event) {
@@ -70,11 +75,14 @@ impl IoctlCalls {
     }
 
     fn begin(&mut self, event: &Event) {
-        self.is_there = true;
         // A system call is left before the next one begins: the end of what the thread was in before is not in the trace.
         if self.within.remove(&event.tid).is_some() {
             self.unfinished = self.unfinished.saturating_add(1);
         }
+        if is_of_another_driver(event.value) {
+            return;
+        }
+        self.is_there = true;
         let Some(request) = event.value.filter(|_| self.within.len() < MOST_WITHIN) else {
             self.left_out = self.left_out.saturating_add(1);
             return;
@@ -166,6 +174,9 @@ impl IoctlSpans {
             EventKind::IoctlEnter => {
                 // What a thread was in before has no end, whether there is room for the next or not.
                 let had_room = self.within.remove(&event.tid).is_some();
+                if is_of_another_driver(event.value) {
+                    return;
+                }
                 if had_room || self.within.len() < MOST_WITHIN {
                     self.within.insert(event.tid, event.at_ns);
                 } else {
@@ -231,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn ioctls_of_other_drivers_are_none() {
+        // TCGETS, in a trace of another tool.
+        let others = [event(1, EventKind::IoctlEnter, 9, 0x5401), event(2, EventKind::IoctlExit, 9, 0)];
+        let (mut calls, mut spans) = (IoctlCalls::default(), IoctlSpans::of((0, 10)));
+        for event in &others {
+            calls.event(event);
+            spans.event(event);
+        }
+        assert!(!calls.is_there && calls.calls.is_empty() && spans.within.is_empty() && spans.found.spans.is_empty());
+    }
+
+    #[test]
     fn begins_and_ends_are_put_together_by_thread() {
         use EventKind::{IoctlEnter, IoctlExit};
         let mut calls = IoctlCalls::default();
@@ -270,7 +293,7 @@ mod tests {
             (25, IoctlExit, 5),
             (26, IoctlExit, 7),
         ] {
-            spans.event(&event(at, kind, tid, 0));
+            spans.event(&event(at, kind, tid, 0x6400));
         }
         let span = |tid, from_ns, to_ns| InIoctl { tid, from_ns, to_ns };
         let found = spans.finish();

@@ -3,9 +3,9 @@
  * Jobs in flight under rules, and what was decided of them.
  *
  * A job has three events, so whatever is asked of this table is asked of each: a hash of the kernel's takes 20 ns to find nothing, and 60 to
- * put in or take out. Here a job's number says in which of 1,024 sets of 16 places it may stand, a set's keys are two lines of the cache,
- * and a place is taken by one atomic exchange. Eight jobs in a row of one queue have one set, so that its lines are still in the cache for
- * the next, and half of it is left for other queues: one may have 8,192 jobs in flight.
+ * put in or take out. Here a job's number says in which of 2,048 sets of 16 places it may stand, a set's keys are two lines of the cache,
+ * and a place is taken by one atomic exchange. Two jobs in a row of one queue have one set, so that its lines are still in the cache for
+ * the second. With 8,192 jobs in flight, of a few deep queues or many shallow ones, less than one in a thousand finds its set full.
  */
 #ifndef GPUSCOPE_KEPT_H
 #define GPUSCOPE_KEPT_H
@@ -45,7 +45,7 @@ struct kept {
 	struct kept_dependency dependency[DEPENDENCIES];
 };
 
-#define SETS 1024
+#define SETS 2048
 #define WAYS 16
 struct set {
 	u64 key[WAYS];	/* 0: free */
@@ -61,7 +61,7 @@ struct {
 /* By set and place in it. */
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	NUMBER(max_entries, 16384);
+	NUMBER(max_entries, 32768);
 	TYPE(key, u32);
 	TYPE(value, struct kept);
 } kept SEC(".maps");
@@ -77,7 +77,7 @@ INLINE u64 word_of(const struct job *job)
 
 INLINE u32 set_of(u64 word)
 {
-	return (((u32)(word >> 32) * 0x9e3779b1u >> 16) + ((u32)word >> 3)) % SETS;
+	return (((u32)(word >> 32) * 0x9e3779b1u >> 16) + ((u32)word >> 1)) % SETS;
 }
 
 INLINE struct kept *find_word(u64 word)

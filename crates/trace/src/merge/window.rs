@@ -151,10 +151,9 @@ impl Window {
         self.held.get_mut(at)?.as_mut()
     }
 
-    /// The first of those alike that this trace did not tell of.
+    /// The nearest of those alike that this trace did not tell of: an address is given out again and again.
     fn find(&mut self, of: &Held, within_ns: u64) -> Option<u64> {
         let mut next = self.last_alike.get(&of.same).copied();
-        let mut found = None;
         for _ in 0..MOST_ALIKE {
             let Some(number) = next else { break };
             let Some(held) = self.place(number) else { break };
@@ -162,11 +161,11 @@ impl Window {
                 break;
             }
             if held.told_by & of.told_by == 0 {
-                found = Some(number);
+                return Some(number);
             }
             next = held.before;
         }
-        found
+        None
     }
 
     /// Out of its place, and of the row of those alike.

@@ -11,6 +11,7 @@ use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
 use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Recording, Summary};
 use gpuscope_trace::{Decoder, RawRecord};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -353,7 +354,7 @@ struct Decoded<F> {
     done: io::Result<()>,
     dropped: Dropped,
     /// Losses are told ahead of the records of their round, which wait for its end.
-    lost_ns: Option<u64>,
+    lost_ns: VecDeque<u64>,
     to_ns: Option<u64>,
     notes: Notes,
 }
@@ -382,14 +383,15 @@ impl<F: FnMut(Seen<'_>) -> io::Result<()>> ItemSink for Decoded<F> {
                 // Of what is kept out on purpose whole jobs are missing; of what is lost, the end alone may be.
                 let lost = |of: &Dropped| (of.ring_full, of.missed, of.unreadable);
                 if lost(&now) != lost(&self.dropped) {
-                    self.lost_ns = Some(at_ns);
+                    self.lost_ns.push_back(at_ns);
                 }
                 self.dropped = now;
             }
             Item::Round(until_ns) => {
                 self.to_ns = self.to_ns.max(Some(until_ns));
-                if self.lost_ns.is_some_and(|lost_ns| lost_ns <= until_ns) {
-                    self.lost_ns = None;
+                let before = self.lost_ns.len();
+                self.lost_ns.retain(|lost_ns| *lost_ns > until_ns);
+                if self.lost_ns.len() < before && self.done.is_ok() {
                     self.done = (self.each)(Seen::Lost(self.decoder.names()));
                 }
             }
@@ -413,14 +415,14 @@ fn read_recording(recording: Recording, each: impl FnMut(Seen<'_>) -> io::Result
         each,
         done: Ok(()),
         dropped: Dropped::default(),
-        lost_ns: None,
+        lost_ns: VecDeque::new(),
         to_ns: None,
         notes: Notes::default(),
     };
     let summary = recording.read(&mut into)?;
     let Decoded { decoder, mut each, done, mut dropped, lost_ns, to_ns, notes } = into;
     done?;
-    if lost_ns.is_some() {
+    if !lost_ns.is_empty() {
         each(Seen::Lost(decoder.names()))?;
     }
     dropped.unreadable = dropped.unreadable.saturating_add(decoder.unreadable());

@@ -32,6 +32,9 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
     // Before anything is replaced or begun.
     check_command(&args.command)?;
     let watched = if args.alarm.is_some() { Watched::StuckJobs } else { Watched::Not };
+    if args.totals.as_ref() == Some(&args.output) {
+        bail!("{}: is to be the recording; give --totals another file", args.output.display());
+    }
     let asked = Asked { keep: &args.keep, only_cmd: args.only_cmd, watched };
     let mut settings = keep::on_this_machine(common, &asked)?;
     settings.totals = args.totals.is_some();

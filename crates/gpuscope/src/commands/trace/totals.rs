@@ -152,7 +152,9 @@ impl Stream {
         self.next = now + self.window;
         let sample = self.take(source)?;
         let mut window = totals_window(&self.before, &sample);
-        for process in &mut window.processes {
+        // In a container, numbers of processes are those of the machine, and /proc has its own.
+        let named = window.processes.iter_mut().filter(|_| self.roots.has_machine_pids());
+        for process in named {
             let comm = read_text(self.roots.proc(format!("{}/comm", process.pid)));
             process.comm = comm.ok().map(|comm| comm.trim_end_matches('\n').to_string().into());
         }

@@ -79,10 +79,10 @@ impl Adaptive {
             if seen <= room { self.most } else { room / seen }
         });
         // What is left out takes time, too, of which nothing is known beforehand: step by step, the share comes to where both together take
-        // what may be taken. It goes down to nothing where what is left out takes more.
+        // what may be taken. It goes down to next to nothing where what is left out takes more, and comes up again from there.
         let for_time = self.target_cpu_ratio.map(|target| {
             let room_ns = target * span_ns as f64;
-            if spent_ns == 0 { self.most } else { self.share * room_ns / spent_ns as f64 }
+            if spent_ns == 0 { self.most } else { self.share.max(LEAST_RISE) * room_ns / spent_ns as f64 }
         });
         let fitting = for_events.into_iter().chain(for_time).fold(self.most, f64::min);
         // Down at once, up in steps: jobs come in bursts, and a pause is no reason to record the next one whole.
@@ -191,6 +191,21 @@ mod tests {
     fn where_leaving_out_takes_too_much_hardly_anything_is_kept() {
         let (share, ratio) = after(100, 0.01, 0.02, 0.07);
         assert!(share < 0.002 && ratio < 0.021, "{share} {ratio}");
+    }
+
+    #[test]
+    fn once_there_is_less_to_leave_out_the_share_comes_up_again() {
+        let sampling = Sampling { target_cpu_ratio: Some(0.01), ..Sampling::default() };
+        let mut adaptive = Adaptive::new(&sampling);
+        adaptive.adjust(0, Counted::default());
+        let (mut share, mut spent, mut rising) = (1.0, 0.0, 0);
+        for step in 1..=2100 {
+            let ratio = if step <= 2000 { 0.02 } else { 0.001 + share * 0.002 };
+            spent += ratio * STEP as f64;
+            share = adaptive.adjust(step * STEP, Counted { spent_ns: spent as u64, ..Counted::default() }).unwrap();
+            rising += u32::from(step > 2000 && share < 1.0);
+        }
+        assert!(share >= 1.0 && rising < 40, "{share} after {rising} steps");
     }
 
     #[test]
