@@ -33,9 +33,9 @@ pub(crate) fn run() -> Result<Vec<String>> {
             over.push(format!("an event, {what}"));
         }
     }
-    let untraced = figures.get("getppid").copied().unwrap_or(0.0);
+    let untraced = figures.get("untraced").copied().unwrap_or(0.0);
     println!(
-        "\nProcessor time that an event adds to getppid ({untraced:.0} ns untraced), host, medians of {ROUNDS} rounds in turns. Of ours, \
+        "\nProcessor time that an event adds to a system call ({untraced:.0} ns untraced), host, medians of {ROUNDS} rounds in turns. Of ours, \
          three events are a made-up job:\n\n{table}"
     );
     Ok(over)

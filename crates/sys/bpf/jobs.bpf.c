@@ -16,7 +16,7 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* What is told of a job where it is queued, into the ring or into `kept`. */
-INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 entity, u64 s_fence, const struct scheduler *on)
+INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 entity, u64 s_fence, const struct ring_names *on)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 
@@ -37,10 +37,16 @@ INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 e
  * Returns whether it is told of now.
  */
 INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u64 at_ns, const struct job *key, u64 entity, u64 s_fence,
-		       const struct scheduler *on)
+		       const struct on *on)
 {
-	struct kept *job = make_room(key);
+	struct kept *job;
 
+	/* What follows of a job that is not there is filtered: one that is needs no place. */
+	if (cause == FILTERED && r->miss_cause == FILTERED) {
+		leave_out(mine, FILTERED);
+		return 0;
+	}
+	job = make_room(key);
 	if (!job) {
 		leave_out(mine, TABLE_FULL);
 		return 0;
@@ -54,9 +60,9 @@ INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u6
 		count(mine, cause, 1);
 	} else {
 		job->tgid = bpf_get_current_pid_tgid() >> 32;
-		job->ring = on ? on->ring : RINGS;
+		job->ring = on->ring;
 		if (r->flags & SLOW_ONLY)
-			fill_queue(&job->queue, at_ns, key, entity, s_fence, on);
+			fill_queue(&job->queue, at_ns, key, entity, s_fence, on->names);
 	}
 	/* From here on it can be given up. */
 	*(volatile u64 *)&job->queued_ns = at_ns;
@@ -66,17 +72,14 @@ INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u6
 }
 
 /* drm_sched_entity_push_job: in the submitter's own system call. */
-INLINE void record_queue(u64 *args, struct counts *mine)
+INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 {
 	u64 job = args[0], entity = args[1], s_fence, at_ns;
-	const struct rules *r = rules_in_force();
-	const struct scheduler *on = 0;
+	struct on on = { .ring = RINGS };
 	struct queue *record;
 	struct job key;
 	u32 cause = KEPT;
 
-	if (!r)
-		return;
 	s_fence = read_word(job, places.job_fence);
 	fill_job(&key, s_fence);
 	if (r->flags & TRACK) {
@@ -89,15 +92,15 @@ INLINE void record_queue(u64 *args, struct counts *mine)
 	}
 	if (cause == KEPT) {
 		at_ns = bpf_ktime_get_ns();
-		on = scheduler_of(job, at_ns);
+		on = ring_on(job, &key);
 	} else {
 		/* A clock costs more than all else here. */
 		at_ns = LEFT_OUT_NS;
 	}
 	if (r->flags & TRACK) {
 		if (cause == KEPT)
-			cause = decide_by_ring(r, &key, on, at_ns);
-		if (!track_queue(r, mine, cause, at_ns, &key, entity, s_fence, on))
+			cause = decide_by_ring(r, &key, on.names, at_ns);
+		if (!track_queue(r, mine, cause, at_ns, &key, entity, s_fence, &on))
 			return;
 	}
 	if (!is_wanted(r->flags, r, mine, QUEUE))
@@ -105,7 +108,7 @@ INLINE void record_queue(u64 *args, struct counts *mine)
 	record = r->flags & TRACK ? reserve_kept(mine, sizeof(*record)) : reserve(mine, sizeof(*record), QUEUE);
 	if (!record)
 		return;
-	fill_queue(record, at_ns, &key, entity, s_fence, on);
+	fill_queue(record, at_ns, &key, entity, s_fence, on.names);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 PROGRAM(queue, QUEUE)
@@ -152,17 +155,14 @@ INLINE int track_run(const struct rules *r, struct counts *mine, struct kept *jo
 }
 
 /* Just before ops->run_job, in a kernel thread or worker. */
-INLINE void record_run(u64 *args, struct counts *mine)
+INLINE void record_run(u64 *args, const struct rules *r, struct counts *mine)
 {
 	u64 job = args[0], entity = args[1], s_fence, at_ns;
-	const struct rules *r = rules_in_force();
 	struct kept *found = 0;
 	struct run *record;
 	struct job key;
 	u32 flags;
 
-	if (!r)
-		return;
 	flags = r->flags;
 	s_fence = read_word(job, places.job_fence);
 	fill_job(&key, s_fence);
@@ -186,7 +186,7 @@ INLINE void record_run(u64 *args, struct counts *mine)
 	record->job = key;
 	READ(&record->client_id, s_fence, places.client);
 	READ(&record->job_count, entity, places.queue_length);
-	fill_ring(record->name, record->dev, scheduler_of(job, at_ns));
+	fill_ring(record->name, record->dev, ring_on(job, &key).names);
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
@@ -277,17 +277,14 @@ INLINE void submit_end(u32 flags, const struct rules *r, struct counts *mine, u1
  * drm_sched_start of 7.2 may be called with an error for jobs whose fence, made again after a reset, ended without. No driver does both;
  * fence_error would tell of it.
  */
-INLINE void record_done(u64 *args, struct counts *mine)
+INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 {
-	const struct rules *r = rules_in_force();
 	u64 s_fence = args[0], parent, at_ns;
 	struct kept *found = 0;
 	int error = 0;
 	struct job key;
 	u32 flags;
 
-	if (!r)
-		return;
 	flags = r->flags;
 	fill_job(&key, s_fence);
 	if (r->flags & TRACK) {
@@ -351,18 +348,15 @@ INLINE void keep_dependency(struct counts *mine, struct kept *job, u64 at_ns, u1
 	job->dependencies = at + 1;
 }
 
-INLINE void record_dependency(u64 *args, struct counts *mine, u16 type)
+INLINE void record_dependency(u64 *args, const struct rules *r, struct counts *mine, u16 type)
 {
 	u64 job = args[0], fence = args[1];
-	const struct rules *r = rules_in_force();
 	struct dependency *record;
 	struct kept *found = 0;
 	struct job key;
 	u32 flags;
 	u64 at_ns;
 
-	if (!r)
-		return;
 	flags = r->flags;
 	fill_job(&key, read_word(job, places.job_fence));
 	if (r->flags & TRACK) {
@@ -390,16 +384,16 @@ INLINE void record_dependency(u64 *args, struct counts *mine, u16 type)
 }
 
 /* drm_sched_entity_push_job, once for each dependency, behind queue. Linux 6.17 and later. */
-INLINE void record_add_dep(u64 *args, struct counts *mine)
+INLINE void record_add_dep(u64 *args, const struct rules *r, struct counts *mine)
 {
-	record_dependency(args, mine, ADD_DEP);
+	record_dependency(args, r, mine, ADD_DEP);
 }
 PROGRAM(add_dep, ADD_DEP)
 
 /* drm_sched_entity_pop_job: its turn has come, and what it waits for has not signalled. */
-INLINE void record_unschedulable(u64 *args, struct counts *mine)
+INLINE void record_unschedulable(u64 *args, const struct rules *r, struct counts *mine)
 {
-	record_dependency(args, mine, UNSCHEDULABLE);
+	record_dependency(args, r, mine, UNSCHEDULABLE);
 }
 PROGRAM(unschedulable, UNSCHEDULABLE)
 
@@ -408,9 +402,8 @@ PROGRAM(unschedulable, UNSCHEDULABLE)
  * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done. Under rules
  * only fences of jobs that are kept are told of; others may be no job's.
  */
-INLINE void record_fence_error(u64 *args, struct counts *mine)
+INLINE void record_fence_error(u64 *args, const struct rules *r, struct counts *mine)
 {
-	const struct rules *r;
 	u64 fence = args[0], at_ns;
 	struct job key;
 	u32 flags;
@@ -418,9 +411,6 @@ INLINE void record_fence_error(u64 *args, struct counts *mine)
 
 	READ(&error, fence, places.error);
 	if (!error)
-		return;
-	r = rules_in_force();
-	if (!r)
 		return;
 	flags = r->flags;
 	at_ns = bpf_ktime_get_ns();
@@ -480,6 +470,7 @@ int process_fork(u64 *args)
 	key.number = child;
 	/* What is denied stays so, whoever its parent is. */
 	answer = bpf_map_update_elem(&numbers, &key, &verdict, verdict == DENIED ? 0 : BPF_NOEXIST);
+	wipe_verdict(PID, child);
 	if (answer && answer != -EEXIST) {
 		struct counts *mine = my_counts();
 
@@ -507,25 +498,35 @@ int process_free(u64 *args)
 	key.subject = PID;
 	key.number = tgid;
 	bpf_map_delete_elem(&numbers, &key);
+	wipe_verdict(PID, tgid);
 	return 0;
 }
 
 /*
- * Run from outside (BPF_PROG_RUN): gives up a job that was queued before a time and is not done. Its end was not seen, or will not come; it
- * would be waited for, and its place be taken, for ever. Where a job is told of when it is done, what was kept of it is lost.
+ * Run from outside (BPF_PROG_RUN): gives up the job in a place, by its number, that was queued before a time and is not done. Its end was not
+ * seen, or will not come; it would be waited for, and its place be taken, for ever. First it is closed, so that nobody finds it any more. Then,
+ * with a number of 0, and when all programs have ended that may have found it before, it is taken out if it was not its end that they saw.
+ * Where a job is told of when it is done, what was kept of it is lost.
  */
 SEC("raw_tp/give_up")
 int give_up(u64 *args)
 {
+	u32 place = args[0], at = place / WAYS;
+	struct set *set = bpf_map_lookup_elem(&sets, &at);
+	struct kept *found = bpf_map_lookup_elem(&kept, &place);
 	const struct rules *r = rules_in_force();
 	struct counts *mine = my_counts();
-	struct kept *found;
+	u64 word = args[1], before_ns = args[2];
 
-	if (!r || !mine)
+	if (!r || !mine || !set || !found)
 		return 0;
-	found = find_word(args[0]);
-	/* One that is being filled has no time yet. */
-	if (!found || !found->queued_ns || found->queued_ns >= args[1])
+	if (word) {
+		/* One that is being filled has no time yet. */
+		if (found->queued_ns && found->queued_ns < before_ns)
+			__sync_val_compare_and_swap(&set->key[place % WAYS], word, CLOSED);
+		return 0;
+	}
+	if (*(volatile u64 *)&set->key[place % WAYS] != CLOSED)
 		return 0;
 	if (found->cause == KEPT) {
 		if (found->flags & SLOW_ONLY)
@@ -535,6 +536,18 @@ int give_up(u64 *args)
 	}
 	forget(found);
 	return 1;
+}
+
+/* Run from outside (BPF_PROG_RUN): frees the place of a total that was read and emptied, of a window that is over. */
+SEC("raw_tp/free_total")
+int free_total(u64 *args)
+{
+	u32 place = args[0], at = place / WAYS;
+	struct total_set *set = bpf_map_lookup_elem(&total_sets, &at);
+
+	if (set)
+		*(volatile u64 *)&set->key[place % WAYS] = 0;
+	return 0;
 }
 
 /*

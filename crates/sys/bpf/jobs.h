@@ -114,11 +114,12 @@ INLINE void leave_out(struct counts *mine, u32 cause)
 	SEC("raw_tp/" #program)                                                                                                            \
 	int program(u64 *args)                                                                                                             \
 	{                                                                                                                                  \
+		const struct rules *r = rules_in_force();                                                                                  \
 		struct counts *mine = my_counts();                                                                                         \
                                                                                                                                            \
-		if (!mine || is_handled(mine, type, args[0]))                                                                              \
+		if (!r || !mine || (r->flags & NOTED && is_handled(mine, type, args[0])))                                                  \
 			return 0;                                                                                                          \
-		record_##program(args, mine);                                                                                              \
+		record_##program(args, r, mine);                                                                                           \
 		return 0;                                                                                                                  \
 	}
 

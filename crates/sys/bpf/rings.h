@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /*
- * The rings of jobs: their names behind the scheduler's address, so that texts are read now and then and not at each event, and numbers for
- * them.
+ * The rings of jobs: their names and numbers, known again by the job's scheduler and its queue, so that texts are read once and not at each
+ * event.
  */
 #ifndef GPUSCOPE_RINGS_H
 #define GPUSCOPE_RINGS_H
@@ -16,8 +16,7 @@ struct ring_names {
 /* A ring's totals, by its number: totals.h. The names come with the first job. */
 struct ring_state {
 	struct ring_names names;
-	u64 waiting;
-	u64 in_flight;
+	u64 depth;	/* jobs in flight, and in the lower half those that wait */
 	u64 peak_waiting;
 	u64 peak_in_flight;
 	u64 busy_ns;
@@ -26,7 +25,7 @@ struct ring_state {
 	u32 pad;
 };
 
-#define RINGS 256
+#define RINGS 1024
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
 	NUMBER(max_entries, RINGS);
@@ -49,21 +48,47 @@ struct {
 	TYPE(value, u32);
 } ring_count SEC(".maps");
 
-/* By address. A driver that goes may leave its scheduler's memory to another one, which begins long after CHECK_NS. */
+/*
+ * A queue is told by the context of its jobs' fences, which is never given out again. So what is known of a scheduler and a queue stays true
+ * as long as there are jobs of both; a scheduler in the memory of one that is gone has other queues.
+ */
+struct queue_on {
+	u64 scheduler;
+	u64 context;
+};
 struct scheduler {
 	struct ring_names names;
-	u64 checked_ns;
 	u32 ring;	/* RINGS: there are too many */
 	u32 pad;
 };
-#define CHECK_NS 10000000
-
 struct {
 	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
 	NUMBER(max_entries, 1024);
-	TYPE(key, u64);
+	TYPE(key, struct queue_on);
 	TYPE(value, struct scheduler);
 } schedulers SEC(".maps");
+
+/*
+ * In front of that, for those seen last, which may be all: a place to look instead of a table of the kernel's. The second word says the
+ * context and the ring's number, and something of the scheduler, by which words of two writers are told apart.
+ */
+struct hint {
+	u64 scheduler;
+	u64 word;
+};
+#define HINTS 1024
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, HINTS);
+	TYPE(key, u32);
+	TYPE(value, struct hint);
+} hints SEC(".maps");
+
+/* Ten bits are for the ring. */
+INLINE u64 hint_of(const struct queue_on *of)
+{
+	return of->context << 24 | (of->scheduler * 0x9e3779b97f4a7c15ull >> 50) << 10;
+}
 
 /* The same number for the same names. */
 INLINE u32 number_of_ring(const struct ring_names *names)
@@ -80,58 +105,71 @@ INLINE u32 number_of_ring(const struct ring_names *names)
 	state = bpf_map_lookup_elem(&rings, &number);
 	if (!state)
 		return RINGS;
-	/* Where another processor was faster, this number stays without a name. */
+	state->names = *names;
+	/* Where another processor was faster, this number stays without a job. */
 	if (bpf_map_update_elem(&ring_numbers, names, &number, BPF_NOEXIST)) {
 		found = bpf_map_lookup_elem(&ring_numbers, names);
 		return found ? *found : RINGS;
 	}
-	state->names = *names;
 	return number;
 }
 
-INLINE int is_same(const struct ring_names *a, const struct ring_names *b)
+/* The ring of a job: its names, and its number or RINGS. */
+struct on {
+	const struct ring_names *names;	/* none where the table has no room, which an LRU table makes */
+	u32 ring;
+};
+
+INLINE struct on ring_on(u64 job, const struct job *key)
 {
-	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
-	u64 differ = 0;
-	u32 i;
+	struct queue_on of = { .scheduler = read_word(job, places.job_scheduler), .context = key->fence_context };
+	u64 asked = hint_of(&of), word;
+	u32 at = (of.context ^ of.scheduler >> 6) % HINTS;
+	struct hint *hint = bpf_map_lookup_elem(&hints, &at);
+	struct on on = { .ring = RINGS };
+	struct scheduler *found, now;
 
-#pragma unroll
-	for (i = 0; i < sizeof(*a) / 8; i++)
-		differ |= left[i] ^ right[i];
-	return !differ;
-}
+	if (!hint)
+		return on;
+	word = *(volatile u64 *)&hint->word;
+	if ((word & ~1023ull) == asked && *(volatile u64 *)&hint->scheduler == of.scheduler) {
+		struct ring_state *state;
 
-/* The scheduler of a job. None where the table has no room, which an LRU table makes. */
-INLINE const struct scheduler *scheduler_of(u64 job, u64 at_ns)
-{
-	u64 address = read_word(job, places.job_scheduler);
-	struct scheduler *found = bpf_map_lookup_elem(&schedulers, &address), now;
-
-	/* Processors' times differ by less than nothing: what lies ahead of this was looked at just now. */
-	if (found && (long long)(at_ns - found->checked_ns) < CHECK_NS)
-		return found;
-	read_text(now.names.name, sizeof(now.names.name), read_word(address, places.scheduler_name));
-	read_text(now.names.dev, sizeof(now.names.dev), read_word(read_word(address, places.scheduler_device), places.device_name));
-	if (found && is_same(&found->names, &now.names)) {
-		/* In its place: another processor may be reading it. */
-		found->checked_ns = at_ns;
-		return found;
+		on.ring = word & 1023;
+		state = bpf_map_lookup_elem(&rings, &on.ring);
+		on.names = state ? &state->names : 0;
+		return on;
 	}
-	now.checked_ns = at_ns;
-	now.ring = number_of_ring(&now.names);
-	now.pad = 0;
-	bpf_map_update_elem(&schedulers, &address, &now, 0);
-	return bpf_map_lookup_elem(&schedulers, &address);
+	found = bpf_map_lookup_elem(&schedulers, &of);
+	if (!found) {
+		read_text(now.names.name, sizeof(now.names.name), read_word(of.scheduler, places.scheduler_name));
+		read_text(now.names.dev, sizeof(now.names.dev),
+			  read_word(read_word(of.scheduler, places.scheduler_device), places.device_name));
+		now.ring = number_of_ring(&now.names);
+		now.pad = 0;
+		bpf_map_update_elem(&schedulers, &of, &now, 0);
+		found = bpf_map_lookup_elem(&schedulers, &of);
+		if (!found)
+			return on;
+	}
+	on.names = &found->names;
+	on.ring = found->ring;
+	/* The first context is 1: no word of such a place is 0. */
+	if (on.ring < RINGS) {
+		*(volatile u64 *)&hint->scheduler = of.scheduler;
+		*(volatile u64 *)&hint->word = asked | on.ring;
+	}
+	return on;
 }
 
-INLINE void fill_ring(char *name, char *dev, const struct scheduler *of)
+INLINE void fill_ring(char *name, char *dev, const struct ring_names *of)
 {
 	if (of) {
-		__builtin_memcpy(name, of->names.name, sizeof(of->names.name));
-		__builtin_memcpy(dev, of->names.dev, sizeof(of->names.dev));
+		__builtin_memcpy(name, of->name, sizeof(of->name));
+		__builtin_memcpy(dev, of->dev, sizeof(of->dev));
 	} else {
-		__builtin_memset(name, 0, sizeof(of->names.name));
-		__builtin_memset(dev, 0, sizeof(of->names.dev));
+		__builtin_memset(name, 0, sizeof(of->name));
+		__builtin_memset(dev, 0, sizeof(of->dev));
 	}
 }
 

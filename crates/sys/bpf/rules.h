@@ -21,6 +21,7 @@ enum {
 	WINDOW = 16,
 	TOTALS = 32,	/* add up what jobs take, totals.h */
 	SILENT = 64,	/* and record nothing */
+	NOTED = 128,	/* programs of later levels follow: leave notes for them */
 };
 
 struct rules {
@@ -34,7 +35,7 @@ struct rules {
 	u64 job_ns, burst_ns;	/* BUCKET: what a job takes from it, what it holds */
 	u64 window_ns, window_jobs;
 	u32 window;		/* number of the window of totals */
-	u32 pad;
+	u32 epoch;		/* of verdicts: another one with each change of these rules or of the lists */
 };
 
 /*
@@ -56,6 +57,7 @@ struct {
 	TYPE(value, u32);
 } active SEC(".maps");
 
+/* None where nothing is to be recorded yet. */
 INLINE const struct rules *rules_in_force(void)
 {
 	u32 key = 0;
@@ -130,11 +132,14 @@ INLINE int is_wanted(u32 flags, const struct rules *r, struct counts *mine, u16 
 	return 0;
 }
 
+INLINE int is_kept_out_by(const struct rules *r, u32 subject, u64 verdict)
+{
+	return (r->deny & 1u << subject && verdict == DENIED) || (r->allow & 1u << subject && verdict != ALLOWED);
+}
+
 INLINE int is_kept_out(const struct rules *r, u32 subject, const u64 *found)
 {
-	u64 verdict = found ? *found : 0;
-
-	return (r->deny & 1u << subject && verdict == DENIED) || (r->allow & 1u << subject && verdict != ALLOWED);
+	return is_kept_out_by(r, subject, found ? *found : 0);
 }
 
 INLINE int has_list(const struct rules *r, u32 subject)
@@ -142,11 +147,52 @@ INLINE int has_list(const struct rules *r, u32 subject)
 	return (r->allow | r->deny) & 1u << subject;
 }
 
+/*
+ * What `numbers` said of those who were asked for last. All in one word, which is read and written at once: the number, which of the three
+ * subjects it is of, the epoch of the rules that were read before, and the verdict, or 0 where there is none. So an answer that is no
+ * longer true is one of another epoch, whenever it was written. A process that is put on a list or taken off by its parent or its end
+ * (process_fork, process_free) asks for nothing meanwhile: its word is wiped then.
+ */
+#define VERDICTS 4096
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, VERDICTS);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} verdicts SEC(".maps");
+
+INLINE u32 place_of_verdict(u32 subject, u64 number)
+{
+	return (number + subject * (VERDICTS / 4)) % VERDICTS;
+}
+
+INLINE void wipe_verdict(u32 subject, u64 number)
+{
+	u32 at = place_of_verdict(subject, number);
+	u64 *word = bpf_map_lookup_elem(&verdicts, &at);
+
+	if (word)
+		*(volatile u64 *)word = 0;
+}
+
 INLINE int number_is_kept_out(const struct rules *r, u32 subject, u64 number)
 {
 	struct number_key key = { .generation = r->generation, .subject = subject, .number = number };
+	u64 asked = number << 32 | (u64)(r->epoch << 4) | subject << 2, word, *found, verdict;
+	u32 at = place_of_verdict(subject, number);
+	u64 *known = bpf_map_lookup_elem(&verdicts, &at);
 
-	return is_kept_out(r, subject, bpf_map_lookup_elem(&numbers, &key));
+	if (!known)
+		return 0;
+	word = *(volatile u64 *)known;
+	/* An epoch of 0 would be that of an empty place. */
+	if ((word & ~3ull) == asked && r->epoch << 4 && !(number >> 32))
+		return is_kept_out_by(r, subject, word & 3);
+	found = bpf_map_lookup_elem(&numbers, &key);
+	verdict = found ? *found : 0;
+	if (!(number >> 32))
+		*(volatile u64 *)known = asked | (verdict & 3);
+	return is_kept_out_by(r, subject, verdict);
 }
 
 /* A ring's entry: of this device, or of any. */
@@ -297,7 +343,7 @@ INLINE u32 decide_by_submitter(const struct rules *r, const struct job *job)
 }
 
 /* Then by these, and last by the limit, which only jobs use up that nothing else leaves out. */
-INLINE u32 decide_by_ring(const struct rules *r, const struct job *job, const struct scheduler *on, u64 at_ns)
+INLINE u32 decide_by_ring(const struct rules *r, const struct job *job, const struct ring_names *on, u64 at_ns)
 {
 	u32 zero = 0;
 	struct limit *state;
@@ -305,9 +351,9 @@ INLINE u32 decide_by_ring(const struct rules *r, const struct job *job, const st
 	if (asks_for_ring(r)) {
 		if (!on)
 			return TABLE_FULL;
-		if (ring_is_kept_out(r, &on->names))
+		if (ring_is_kept_out(r, on))
 			return FILTERED;
-		if (is_sampled_out(r, job, &on->names))
+		if (is_sampled_out(r, job, on))
 			return SAMPLED_OUT;
 	}
 	if (!(r->flags & (BUCKET | WINDOW)))

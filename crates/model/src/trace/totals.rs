@@ -35,14 +35,14 @@ pub struct RingSample {
     pub ended: u64,
 }
 
-/// A part of a job's life.
+/// A part of a job's life. All three are counted when the job ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// In the scheduler's queue; counted when the job goes to the hardware.
+    /// In the scheduler's queue.
     Queue,
-    /// With the hardware or its firmware, waiting there included; counted when the job ends.
+    /// With the hardware or its firmware, waiting there included.
     InFlight,
-    /// From submission to end; counted then.
+    /// From submission to end.
     Whole,
 }
 

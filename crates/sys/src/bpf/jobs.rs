@@ -88,9 +88,6 @@ const PROGRAMS: [(&str, &[&str], bool); 6] = [
 
 const FENCE_ERROR: &str = "fence_error";
 
-/// Programs of tracepoints that tasks and interrupts pass.
-const ENDS: [&str; 2] = ["done", FENCE_ERROR];
-
 /// The number of its records' layout.
 const FENCE_ERROR_TYPE: u16 = 6;
 
@@ -150,6 +147,8 @@ pub struct Jobs {
     left_out: LeftOut,
     /// Gives up jobs of which no end is seen.
     give_up: Option<Loaded>,
+    /// Frees places of totals that were read.
+    free_total: Option<Loaded>,
     /// So many jobs were put in by hand.
     made: u64,
     /// Of the first level.
@@ -160,6 +159,7 @@ pub struct Jobs {
     attaching: Option<JoinHandle<Result<Option<Attached>, BpfError>>>,
     followers: Vec<Attached>,
     checked_ns: u64,
+    began_ns: u64,
     in_force: InForce,
     /// As long as it is to be known what the programs take.
     measuring: Option<Measuring>,
@@ -228,18 +228,22 @@ impl Jobs {
             ends: Ends::default(),
             left_out: LeftOut::default(),
             give_up: None,
+            free_total: None,
             made: 0,
             attached: Vec::new(),
             later: Vec::new(),
             attaching: None,
             followers: Vec::new(),
             checked_ns: 0,
+            began_ns: monotonic_ns(),
             in_force: InForce::default(),
             measuring: None,
         };
-        jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?, |_| true)?;
-        let is_needed_twice = |program: &str| is_preempted_in_tracepoints(roots) || ENDS.contains(&program);
-        jobs.later = attach_all(&jobs.programs.with_constants(&jobs.constants(1))?, is_needed_twice)?;
+        jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?)?;
+        if is_preempted_in_tracepoints(roots) {
+            jobs.in_force.expect_several(&jobs.programs)?;
+            jobs.later = attach_all(&jobs.programs.with_constants(&jobs.constants(1))?)?;
+        }
         jobs.set_rules(rules)?;
         Ok(jobs)
     }
@@ -283,12 +287,12 @@ impl Jobs {
         Ok(())
     }
 
-    /// Puts one more on the lists that are in force.
+    /// Puts more on the lists that are in force, as allowed (true) or denied.
     ///
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
-    pub fn also_list(&self, subject: &JobSubject, is_allowed: bool) -> Result<(), BpfError> {
-        self.in_force.also_list(&self.programs, subject, is_allowed)
+    pub fn also_list(&mut self, more: &[(JobSubject, bool)]) -> Result<(), BpfError> {
+        self.in_force.also_list(&self.programs, more)
     }
 
     /// What jobs took that were done since this was asked last, and the rings as they are now.
@@ -296,13 +300,17 @@ impl Jobs {
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
     pub fn take_totals(&mut self) -> Result<(Vec<JobTotal>, Vec<RingTotal>), BpfError> {
-        let rings = totals::rings(&self.programs, monotonic_ns())?;
+        let rings = totals::rings(&self.programs, self.began_ns, monotonic_ns())?;
         let over = self.in_force.window;
         self.in_force.window = over.wrapping_add(1);
         self.in_force.write(&self.programs)?;
         // Programs that had read the rules before add to the old window still.
         self.in_force.wait_for_readers();
-        Ok((totals::take(&self.programs, over)?, rings))
+        if self.free_total.is_none() {
+            self.free_total = Some(self.programs.with_constants(&self.constants(0))?.load("free_total")?);
+        }
+        let Some(free) = &self.free_total else { return Ok((Vec::new(), rings)) };
+        Ok((totals::take(&self.programs, over, free)?, rings))
     }
 
     /// When the oldest job was queued that may be recorded later, with that time: of rules for slow jobs. None where there is none.
@@ -327,7 +335,7 @@ impl Jobs {
             }
             let at_ns = self.left_out.queued_ns(word, at_ns, now_ns);
             if at_ns < too_old_ns {
-                too_old.push(word);
+                too_old.push((place, word));
             } else if is_told_late {
                 oldest = Some(oldest.map_or(at_ns, |oldest: u64| oldest.min(at_ns)));
             }
@@ -336,8 +344,9 @@ impl Jobs {
         Ok(oldest)
     }
 
-    /// The programs do it: none of them may see a job half gone.
-    fn give_up(&mut self, jobs: &[u64], before_ns: u64) -> Result<(), BpfError> {
+    /// A program does it, in two steps: what is closed is found no more, and once those have ended that had found it before, either one of them
+    /// was its end or nobody was.
+    fn give_up(&mut self, jobs: &[(u32, u64)], before_ns: u64) -> Result<(), BpfError> {
         if jobs.is_empty() {
             return Ok(());
         }
@@ -345,11 +354,14 @@ impl Jobs {
             self.give_up = Some(self.programs.with_constants(&self.constants(0))?.load("give_up")?);
         }
         let Some(program) = &self.give_up else { return Ok(()) };
-        for word in jobs {
-            program.run(&[*word, before_ns])?;
+        for (place, word) in jobs {
+            program.run(&[u64::from(*place), *word, before_ns])?;
         }
         // One that ended at this moment is in the ring then.
         self.in_force.wait_for_readers();
+        for (place, _) in jobs {
+            program.run(&[u64::from(*place), 0, 0])?;
+        }
         Ok(())
     }
 
@@ -419,6 +431,7 @@ impl Jobs {
             }
             let Some((program, tracepoints, _)) = PROGRAMS.iter().find(|(name, ..)| *name == program) else { continue };
             let programs = self.programs.with_constants(&self.constants(level as u32))?;
+            self.in_force.expect_several(&self.programs)?;
             let load = move || programs.attach(program, tracepoints);
             let loading = thread::Builder::new().name("load".into()).spawn(load);
             self.attaching =
@@ -486,18 +499,20 @@ impl Jobs {
 }
 
 /// Whether tasks may be preempted within a tracepoint's programs: from Linux 7.0 on (`__DECLARE_TRACE`, include/linux/tracepoint.h, holds RCU's
-/// fast SRCU lock instead of switching preemption off). Before, only an interrupt can come in between, and what interrupts tell are ends. A
-/// release that cannot be read counts as a new one: that costs time alone.
+/// fast SRCU lock instead of switching preemption off). Before, only an interrupt can come in between. What interrupts tell are ends, and
+/// those are told with interrupts off (fences signal under their lock), but for jobs without a fence of the hardware: should such a one be
+/// interrupted by the end of another, that is missed and counted, and [`Jobs::reinforce`] sees to it. A release that cannot be read counts
+/// as a new one: that costs time alone.
 fn is_preempted_in_tracepoints(roots: &Roots) -> bool {
     let release = crate::read_text(roots.proc("sys/kernel/osrelease")).unwrap_or_default();
     let major = release.split('.').next().and_then(|major| major.trim().parse::<u32>().ok());
     major.is_none_or(|major| major >= 7)
 }
 
-/// Loads and attaches those programs that are wanted.
-fn attach_all(programs: &Programs, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Attached>, BpfError> {
+/// Loads and attaches all programs.
+fn attach_all(programs: &Programs) -> Result<Vec<Attached>, BpfError> {
     let mut all = Vec::new();
-    for (program, tracepoints, is_needed) in PROGRAMS.into_iter().filter(|(program, ..)| is_wanted(program)) {
+    for (program, tracepoints, is_needed) in PROGRAMS {
         match programs.attach(program, tracepoints)? {
             Some(attached) => all.push(attached),
             None if is_needed => {

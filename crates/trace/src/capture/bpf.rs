@@ -176,10 +176,9 @@ impl BpfCapture {
             return Ok(());
         }
         self.jobs.follow_children().map_err(failed)?;
-        for (child, is_allowed) in verdicts(&self.roots, settings) {
-            self.jobs.also_list(&JobSubject::Pid(child), is_allowed).map_err(failed)?;
-        }
-        Ok(())
+        let children = verdicts(&self.roots, settings).into_iter();
+        let children: Vec<_> = children.map(|(child, is_allowed)| (JobSubject::Pid(child), is_allowed)).collect();
+        self.jobs.also_list(&children).map_err(failed)
     }
 
     /// Until when all is told. Where jobs are told of when they are done, not before the oldest that is not: it may be told of.

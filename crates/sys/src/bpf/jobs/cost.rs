@@ -8,14 +8,15 @@ use super::{ABSENT, NAME, PLACES, is_preempted_in_tracepoints, possible_processo
 use crate::Roots;
 
 /// Length of `struct made_up` in `cost.bpf.c`, and where its texts stand.
-const MADE_UP: usize = 168;
+const MADE_UP: usize = 160;
 const NAME_AT: usize = 88;
 const DEVICE_AT: usize = 112;
 
 /// Where `struct made_up` has what [`PLACES`] names, each from the start of what points to it.
 const MADE_UP_PLACES: [u16; PLACES.len()] = [0, 8, 0, 8, 32, 16, 24, 0, 8, 32, 0, 8, 0, 0, ABSENT, ABSENT];
 
-/// The programs that record jobs, called at each getppid (`raw_syscalls:sys_enter`): three calls are one job. They end with this.
+/// The programs that record jobs, called where a thread asks for its parent, its group and its session (`raw_syscalls:sys_enter`): the three
+/// stand for a job's queue, run and end. They end with this.
 #[derive(Debug)]
 pub struct JobsCost {
     programs: Tracepoints,
@@ -37,11 +38,12 @@ impl JobsCost {
         let programs = Tracepoints::new(object, &sizes, NAME)?;
         let at_level = |level: u32| {
             let places = MADE_UP_PLACES.iter().flat_map(|place| place.to_ne_bytes()).collect();
-            let measured = libc::SYS_getppid.to_ne_bytes().to_vec();
             programs.with_constants(&[
                 ("places", places),
                 ("level", level.to_ne_bytes().to_vec()),
-                ("measured", measured),
+                ("call_of_queue", libc::SYS_getppid.to_ne_bytes().to_vec()),
+                ("call_of_run", libc::SYS_getpgid.to_ne_bytes().to_vec()),
+                ("call_of_done", libc::SYS_getsid.to_ne_bytes().to_vec()),
             ])
         };
         let attach = |level, program| {
@@ -63,13 +65,17 @@ impl JobsCost {
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
         programs.map("made_up")?.insert(&0_u32.to_ne_bytes(), &job).map_err(failed)?;
         let attached = (0..levels).map(|level| attach(level, "cost")).collect::<Result<_, _>>()?;
-        InForce::default().set(&programs, rules)?;
+        let mut in_force = InForce::default();
+        if levels > 1 {
+            in_force.expect_several(&programs)?;
+        }
+        in_force.set(&programs, rules)?;
         Ok(JobsCost { programs, ring, _attached: attached })
     }
 
-    /// How many events of three pass programs of two levels, when [`Jobs`](super::Jobs) begins: all, or ends alone.
-    pub fn events_with_two_levels() -> u32 {
-        if is_preempted_in_tracepoints(&Roots::host()) { 3 } else { 1 }
+    /// How many programs follow one another on each tracepoint, when [`Jobs`](super::Jobs) begins.
+    pub fn levels() -> u32 {
+        if is_preempted_in_tracepoints(&Roots::host()) { 2 } else { 1 }
     }
 
     /// Empties the ring: records that there were, and events by cause, in the order of `enum cause` in `jobs.h`.

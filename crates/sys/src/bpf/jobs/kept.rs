@@ -5,7 +5,7 @@ use super::super::map::Map;
 use super::rules::SLOW_ONLY;
 use std::collections::{HashMap, HashSet};
 
-/// `WAYS` in `kept.h`: keys of a set.
+/// `WAYS` in `kept.h`: keys of a set, of jobs and of totals.
 const WAYS: u32 = 16;
 
 /// `LEFT_OUT_NS` in `kept.h`: the time of jobs that are left out, of which nobody asked the clock.
@@ -29,7 +29,7 @@ impl LeftOut {
     }
 }
 
-/// The places that are taken, and the words that tell their jobs.
+/// The places that are taken, and the words that stand there.
 pub(super) fn places(sets: &Map) -> Result<Vec<(u32, u64)>, BpfError> {
     let mut taken = Vec::new();
     let each = |set: &[u8], keys: &[u8]| {

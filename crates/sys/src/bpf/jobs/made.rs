@@ -21,6 +21,9 @@ pub struct MadeJob {
 /// The context of their fences. The kernel gives these numbers out one after the other, from 1 on (`dma_fence_context_counter`).
 pub const MADE_CONTEXT: u64 = u64::MAX;
 
+/// `HINTS` in `rings.h`.
+const HINTS: u64 = 1024;
+
 /// Length of `struct made`, and of what stands in front of its bytes.
 const LENGTH: usize = 16384;
 const HEAD: usize = 8;
@@ -111,13 +114,7 @@ impl Jobs {
         let bytes = made(&self.places, at, seqno, job).ok_or_else(unfit)?;
         table.insert(&key, &bytes).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
         let address = |structure: usize| at.wrapping_add(structure as u64);
-        // The names behind its scheduler's address may be those of the job before.
-        let failed = |e| BpfError::calling("BPF_MAP_DELETE_ELEM", e);
-        let schedulers = self.programs.map("schedulers")?;
-        let scheduler = address(SCHEDULER).to_ne_bytes();
-        if schedulers.get(&scheduler).map_err(failed)?.is_some() {
-            schedulers.remove(&scheduler).map_err(failed)?;
-        }
+        self.forget_ring(address(SCHEDULER))?;
         for (program, arguments) in [
             ("queue", [address(JOB), address(ENTITY)]),
             ("run", [address(JOB), address(ENTITY)]),
@@ -128,6 +125,20 @@ impl Jobs {
             }
         }
         Ok(seqno)
+    }
+
+    /// All made jobs have one scheduler and one context, and not one ring: what is known of the job before (`struct queue_on` and `struct
+    /// hint` in `rings.h`) is taken out.
+    fn forget_ring(&self, scheduler: u64) -> Result<(), BpfError> {
+        let failed = |e| BpfError::calling("BPF_MAP_DELETE_ELEM", e);
+        let schedulers = self.programs.map("schedulers")?;
+        let key = [scheduler, MADE_CONTEXT].map(u64::to_ne_bytes).concat();
+        if schedulers.get(&key).map_err(failed)?.is_some() {
+            schedulers.remove(&key).map_err(failed)?;
+        }
+        let place = ((MADE_CONTEXT ^ scheduler >> 6) % HINTS) as u32;
+        let hints = self.programs.map("hints")?;
+        hints.insert(&place.to_ne_bytes(), &[0; 16]).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
     }
 }
 

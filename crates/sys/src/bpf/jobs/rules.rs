@@ -104,6 +104,7 @@ const BUCKET: u32 = 8;
 const WINDOW: u32 = 16;
 const TOTALS: u32 = 32;
 const SILENT: u32 = 64;
+const NOTED: u32 = 128;
 
 /// `RULES` in `rules.h`: places for rules, of which one is in force.
 const PLACES: u32 = 16;
@@ -193,6 +194,8 @@ pub(super) struct InForce {
     generation: u32,
     /// The last that was given to lists, in force or not: one that could not be put in force is never used again.
     last_generation: u32,
+    /// How often rules were written: what a program remembers of lists holds for one of them.
+    epoch: u32,
     /// Which place is in force; none before the first.
     active: Option<u32>,
     /// A bit for each place that a program may still be reading.
@@ -201,6 +204,8 @@ pub(super) struct InForce {
     tracking_since_ns: Option<u64>,
     /// Whether jobs are recorded that were queued before: those that were recorded when nothing was kept.
     are_earlier_recorded: bool,
+    /// Programs follow one another on the tracepoints.
+    are_several: bool,
     pub(super) window: u32,
     pub(super) rules: JobRules,
 }
@@ -238,15 +243,21 @@ impl InForce {
         Ok(())
     }
 
-    /// The same rules with a process more on a list. What is denied stays so.
-    pub(super) fn also_list(&self, maps: &Tracepoints, subject: &JobSubject, is_allowed: bool) -> Result<(), BpfError> {
-        let (table, key) = entry(self.generation, number(subject), subject);
-        let put = if is_allowed { Map::insert_new } else { Map::insert };
-        put(maps.map(table)?, &key, &verdict(is_allowed)).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
+    /// The same rules with more on their lists. What is denied stays so.
+    pub(super) fn also_list(&mut self, maps: &Tracepoints, more: &[(JobSubject, bool)]) -> Result<(), BpfError> {
+        for (subject, is_allowed) in more {
+            let (table, key) = entry(self.generation, number(subject), subject);
+            let put = if *is_allowed { Map::insert_new } else { Map::insert };
+            put(maps.map(table)?, &key, &verdict(*is_allowed))
+                .map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+        }
+        // What the lists said before is no longer true.
+        if more.is_empty() { Ok(()) } else { self.write(maps) }
     }
 
     /// Writes the rules to a place that no program reads, and puts them in force.
     pub(super) fn write(&mut self, maps: &Tracepoints) -> Result<(), BpfError> {
+        self.epoch = self.epoch.wrapping_add(1);
         let bytes = self.bytes(monotonic_ns());
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
         let next = self.active.map_or(0, |active| (active + 1) % PLACES);
@@ -268,6 +279,16 @@ impl InForce {
             std::thread::sleep(Duration::from_millis(50));
         }
         self.maybe_read = self.active.map_or(0, |active| 1 << active);
+    }
+
+    /// Programs will follow others on their tracepoints: all that run leave notes for them from now on.
+    pub(super) fn expect_several(&mut self, maps: &Tracepoints) -> Result<(), BpfError> {
+        if std::mem::replace(&mut self.are_several, true) || self.active.is_none() {
+            return Ok(());
+        }
+        self.write(maps)?;
+        self.wait_for_readers();
+        Ok(())
     }
 
     /// Whether jobs are remembered.
@@ -308,7 +329,8 @@ impl InForce {
             | flag(matches!(rules.limit, Some(JobLimit::Bucket { .. })), BUCKET)
             | flag(matches!(rules.limit, Some(JobLimit::Window { .. })), WINDOW)
             | flag(rules.totals, TOTALS)
-            | flag(!rules.records, SILENT);
+            | flag(!rules.records, SILENT)
+            | flag(self.are_several, NOTED);
         let miss_cause = if self.are_earlier_recorded { 0 } else { FILTERED };
         let (job_ns, burst_ns) = match rules.limit {
             // Times are added to what the bucket holds: half of what 64 bits hold is left for them.
@@ -327,7 +349,7 @@ impl InForce {
         let mut bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_ne_bytes()).collect();
         bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
         bytes.extend(self.window.to_ne_bytes());
-        bytes.extend([0; 4]);
+        bytes.extend(self.epoch.to_ne_bytes());
         bytes
     }
 }

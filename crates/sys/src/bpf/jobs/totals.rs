@@ -1,8 +1,11 @@
 //! What jobs take, added up in the kernel: `totals.h`, from this side.
 
 use super::super::error::BpfError;
-use super::super::object::Tracepoints;
+use super::super::object::{Loaded, Tracepoints};
+use super::kept::places;
+use crate::monotonic_ns;
 use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Buckets of a histogram: `BUCKETS` in `totals.h`.
 pub const JOB_BUCKETS: usize = 304;
@@ -71,9 +74,8 @@ pub fn bucket_range(bucket: usize) -> (u64, Option<u64>) {
     (first(bucket), (bucket + 1 < JOB_BUCKETS).then(|| first(bucket + 1)))
 }
 
-/// The histograms of a window that is over, which are taken out.
-pub(super) fn take(maps: &Tracepoints, window: u32) -> Result<Vec<JobTotal>, BpfError> {
-    let failed = |e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e);
+/// The histograms of a window that is over, which are taken out; `free` gives their places back.
+pub(super) fn take(maps: &Tracepoints, window: u32, free: &Loaded) -> Result<Vec<JobTotal>, BpfError> {
     let mut rings = HashMap::new();
     maps.map("rings")?
         .each(|number, state| {
@@ -81,29 +83,72 @@ pub(super) fn take(maps: &Tracepoints, window: u32) -> Result<Vec<JobTotal>, Bpf
                 rings.insert(names.0, names.1);
             }
         })
-        .map_err(failed)?;
+        .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
     let map = maps.map("totals")?;
-    let (mut found, mut keys) = (Vec::new(), Vec::new());
-    let each = |key: &[u8], value: &[u8]| {
-        if key.get(..4) == Some(&window.to_ne_bytes()[..]) {
-            keys.push(key.to_vec());
-            found.extend(totals(key, value, &rings));
+    let mut values: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for (place, word) in places(maps.map("total_sets")?)? {
+        if word >> WINDOW_AT != u64::from(window) & WINDOW_MASK {
+            continue;
         }
-    };
-    map.each(each).map_err(failed)?;
-    for key in keys {
-        map.remove(&key).map_err(|e| BpfError::calling("BPF_MAP_DELETE_ELEM", e))?;
+        let at = place.to_ne_bytes();
+        let value = map.get(&at).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
+        let Some(value) = value else { continue };
+        // Whoever takes the place next begins with nothing.
+        map.insert(&at, &vec![0; value.len()]).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+        free.run(&[u64::from(place)])?;
+        match values.entry(word) {
+            Entry::Vacant(entry) => _ = entry.insert(value),
+            Entry::Occupied(mut entry) => merge(entry.get_mut(), &value),
+        }
     }
-    Ok(found)
+    Ok(values.iter().flat_map(|(word, value)| totals(*word, value, &rings)).collect())
 }
 
-/// All rings of which jobs were added up, as they are at `now_ns`.
-pub(super) fn rings(maps: &Tracepoints, now_ns: u64) -> Result<Vec<RingTotal>, BpfError> {
+/// Adds what another processor has added up for the same: two may make a place at one moment.
+fn merge(into: &mut [u8], from: &[u8]) {
+    for (into, from) in into.chunks_exact_mut(TOTAL).zip(from.chunks_exact(TOTAL)) {
+        let words = |bytes: &[u8]| [0, 8, 16].map(|at| word(bytes, at).unwrap_or(0));
+        let ([sum, min_inverted, max], [more, lesser_inverted, greater]) = (words(into), words(from));
+        let (head, counts) = into.split_at_mut(24);
+        let new = [sum.saturating_add(more), min_inverted.max(lesser_inverted), max.max(greater)];
+        head.iter_mut().zip(new.iter().flat_map(|word| word.to_ne_bytes())).for_each(|(to, byte)| *to = byte);
+        for (to, more) in counts.chunks_exact_mut(4).zip(from.chunks_exact(4).skip(6)) {
+            let sum = half(to, 0).unwrap_or(0).saturating_add(half(more, 0).unwrap_or(0));
+            to.copy_from_slice(&sum.to_ne_bytes());
+        }
+    }
+}
+
+/// So often a ring is read whose numbers do not fit together.
+const TRIES: usize = 16;
+
+/// All rings of which jobs were added up since `since_ns`, as they are at `now_ns`.
+pub(super) fn rings(maps: &Tracepoints, since_ns: u64, now_ns: u64) -> Result<Vec<RingTotal>, BpfError> {
     let mut found = Vec::new();
     // Others have a number, too: their names were asked for.
     let was_used = |ring: &RingTotal| ring.done > 0 || ring.waiting > 0 || ring.in_flight > 0;
-    let each = |_: &[u8], state: &[u8]| found.extend(ring(state, now_ns).filter(was_used));
-    maps.map("rings")?.each(each).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+    // Read between a job's coming or going and the time that is taken off or added for it, a ring is busy by the machine's whole time. So is one
+    // whose job came after `now_ns`.
+    let is_whole = |ring: &RingTotal, now_ns: u64| ring.busy_ns <= now_ns.saturating_sub(since_ns);
+    let mut torn = Vec::new();
+    let map = maps.map("rings")?;
+    map.each(|number, state| match ring(state, now_ns).filter(was_used) {
+        Some(ring) if is_whole(&ring, now_ns) => found.push(ring),
+        Some(_) => torn.push(number.to_vec()),
+        None => {}
+    })
+    .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+    for number in torn {
+        for _ in 0..TRIES {
+            let state = map.get(&number).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
+            let now_ns = monotonic_ns();
+            let ring = state.and_then(|state| ring(&state, now_ns));
+            if let Some(ring) = ring.filter(|ring| is_whole(ring, now_ns)) {
+                found.push(ring);
+                break;
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -111,11 +156,19 @@ pub(super) fn rings(maps: &Tracepoints, now_ns: u64) -> Result<Vec<RingTotal>, B
 const NAMES: usize = 56;
 const TOTAL: usize = 24 + 4 * JOB_BUCKETS;
 
-/// `struct total_key` and `struct total_of_stages`: those stages of which there is a job.
-fn totals(key: &[u8], value: &[u8], rings: &HashMap<u32, (String, String)>) -> Vec<JobTotal> {
-    let Some((ring, pid)) = half(key, 4).zip(half(key, 8)) else { return Vec::new() };
-    let Some((ring, device)) = rings.get(&ring) else { return Vec::new() };
+/// `word_of_total` in `totals.h`: the window's number stands from here on, and so much of it; the ring's, and 1, below, and the process last.
+const WINDOW_AT: u32 = 33;
+const WINDOW_MASK: u64 = u64::MAX >> WINDOW_AT;
+const RING_AT: u32 = 22;
+const RING_MASK: u64 = u64::MAX >> (64 - WINDOW_AT + RING_AT);
+const PID_MASK: u64 = u64::MAX >> (64 - RING_AT);
+
+/// Such a word and `struct total_of_stages`: those stages of which there is a job.
+fn totals(key: u64, value: &[u8], rings: &HashMap<u32, (String, String)>) -> Vec<JobTotal> {
+    let (ring, pid) = ((key >> RING_AT & RING_MASK) as u32, (key & PID_MASK) as u32);
+    let Some((ring, device)) = ring.checked_sub(1).and_then(|ring| rings.get(&ring)) else { return Vec::new() };
     let stages = [JobStage::Queued, JobStage::InFlight, JobStage::Whole];
+    let sum = |stage: usize| value.chunks_exact(TOTAL).nth(stage).and_then(|value| word(value, 0));
     let of_stage = |(stage, value): (JobStage, &[u8])| {
         let buckets: Vec<u32> = value.get(24..)?.chunks_exact(4).filter_map(|count| half(count, 0)).collect();
         let jobs = buckets.iter().fold(0, |sum: u64, count| sum.saturating_add(u64::from(*count)));
@@ -125,7 +178,11 @@ fn totals(key: &[u8], value: &[u8], rings: &HashMap<u32, (String, String)>) -> V
             pid,
             stage,
             jobs,
-            sum_ns: word(value, 0)?,
+            // All three are added up at once, and the last without a sum: it is that of the two before.
+            sum_ns: match stage {
+                JobStage::Whole => sum(0)?.saturating_add(sum(1)?),
+                JobStage::Queued | JobStage::InFlight => word(value, 0)?,
+            },
             min_ns: !word(value, 8)?,
             max_ns: word(value, 16)?,
             buckets,
@@ -140,21 +197,25 @@ fn names(state: &[u8]) -> Option<(String, String)> {
     (!ring.is_empty() || !device.is_empty()).then_some((ring, device))
 }
 
+/// Where the halves of `depth` in `struct ring_state` stand.
+const LOW: usize = if cfg!(target_endian = "little") { 0 } else { 4 };
+const HIGH: usize = 4 - LOW;
+
 /// `struct ring_state`.
 fn ring(state: &[u8], now_ns: u64) -> Option<RingTotal> {
     let (ring, device) = names(state)?;
     let state = state.get(NAMES..)?;
-    let in_flight = word(state, 8)?;
+    let in_flight = half(state, HIGH)?;
     let until_now = if in_flight > 0 { now_ns } else { 0 };
     Some(RingTotal {
         device,
         ring,
-        waiting: word(state, 0)?,
-        in_flight,
-        peak_waiting: word(state, 16)?,
-        peak_in_flight: word(state, 24)?,
-        busy_ns: word(state, 32)?.wrapping_add(until_now),
-        done: word(state, 40)?,
+        waiting: half(state, LOW)?.into(),
+        in_flight: in_flight.into(),
+        peak_waiting: word(state, 8)?,
+        peak_in_flight: word(state, 16)?,
+        busy_ns: word(state, 24)?.wrapping_add(until_now),
+        done: word(state, 32)?,
     })
 }
 
@@ -195,7 +256,7 @@ mod tests {
         state.resize(24, 0);
         state.extend(b"0000:03:00.0");
         state.resize(56, 0);
-        state.extend([2, in_flight, 5, 3, busy, 9, 0].iter().flat_map(|w: &u64| w.to_ne_bytes()));
+        state.extend([2 | in_flight << 32, 5, 3, busy, 9, 0].iter().flat_map(|w: &u64| w.to_ne_bytes()));
         state
     }
 
@@ -215,7 +276,7 @@ mod tests {
 
     #[test]
     fn only_stages_with_jobs_are_told() {
-        let key: Vec<u8> = [1_u32, 3, 77, 0].iter().flat_map(|half| half.to_ne_bytes()).collect();
+        let key = 1 << 33 | 4 << 22 | 77;
         let mut value = vec![0; 3 * TOTAL];
         // Of the second stage: two jobs, 100 and 120 ns.
         let words = [220, !100_u64, 120];
@@ -224,12 +285,22 @@ mod tests {
         }
         value[TOTAL + 24 + 4 * 36] = 1;
         value[TOTAL + 24 + 4 * 39] = 1;
+        // Of the whole, one job, and no sum of its own.
+        value[2 * TOTAL + 24 + 4 * 40] = 1;
         let rings = HashMap::from([(3, ("gfx".to_string(), "0000:03:00.0".to_string()))]);
-        let found = totals(&key, &value, &rings);
-        let [total] = found.as_slice() else { panic!("{found:?}") };
+        let found = totals(key, &value, &rings);
+        let [total, whole] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((whole.stage, whole.jobs, whole.sum_ns), (JobStage::Whole, 1, 220));
         assert_eq!((total.stage, total.pid, total.jobs), (JobStage::InFlight, 77, 2));
         assert_eq!((total.sum_ns, total.min_ns, total.max_ns), (220, 100, 120));
         assert_eq!((total.ring.as_str(), total.buckets[36], total.buckets.len()), ("gfx", 1, JOB_BUCKETS));
-        assert!(totals(&key, &value, &HashMap::new()).is_empty());
+        assert!(totals(key, &value, &HashMap::new()).is_empty());
+        let mut twice = value.clone();
+        twice[TOTAL..TOTAL + 24].copy_from_slice(&[100_u64, !90, 100].map(u64::to_ne_bytes).concat());
+        merge(&mut twice, &value);
+        let found = totals(key, &twice, &rings);
+        let of = |total: &JobTotal| (total.stage, total.jobs, total.sum_ns, total.min_ns, total.max_ns);
+        assert_eq!(of(&found[0]), (JobStage::InFlight, 4, 320, 90, 120));
+        assert_eq!((found[0].buckets[36], found[0].buckets[39]), (2, 2));
     }
 }
