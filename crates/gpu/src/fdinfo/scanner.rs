@@ -184,6 +184,8 @@ pub(crate) struct ClientScanner {
     failed_scans: u32,
     /// The pid after which the next walk in turn begins.
     turn: u32,
+    /// Processor time that walks in turn may take now; below zero after one that took longer.
+    turn_ns: i64,
     // Kept between refreshes so that they do not allocate.
     pids: Vec<u32>,
     found: Vec<(u32, usize)>,
@@ -232,6 +234,7 @@ impl ClientScanner {
             scan_soon: false,
             failed_scans: 0,
             turn: 0,
+            turn_ns: 0,
             pids: Vec::new(),
             found: Vec::new(),
             path: String::new(),

@@ -474,17 +474,21 @@ impl ClientScanner {
     /// Walks processes whose number of files gave no reason to, the one after the other over many refreshes.
     fn walk_in_turn(&mut self, pids: &[u32], processes: &mut HashMap<u32, Process>, now_ns: u64, elapsed_ns: u64) {
         let share = if self.counts_files { TURN_SHARE } else { TURN_SHARE_BLIND };
-        let budget_ns = (elapsed_ns / share).min(SECOND / share);
-        let begun_ns = cpu_ns();
+        // What the last walk took too long is missing now; what was not used is kept for a second.
+        let most_ns = SECOND / share;
+        self.turn_ns =
+            self.turn_ns.saturating_add((elapsed_ns / share).min(most_ns).cast_signed()).min(most_ns.cast_signed());
         let split = pids.partition_point(|pid| *pid <= self.turn);
         let (before, after) = pids.split_at_checked(split).unwrap_or((pids, &[]));
         for &pid in after.iter().chain(before) {
-            if cpu_ns().saturating_sub(begun_ns) >= budget_ns {
+            if self.turn_ns <= 0 {
                 return;
             }
             if let Some(process) = processes.get_mut(&pid) {
                 if process.access == Access::Open && now_ns.saturating_sub(process.walked_ns) >= RECHECK_NS {
+                    let begun_ns = cpu_ns();
                     self.walk(pid, process, now_ns);
+                    self.turn_ns = self.turn_ns.saturating_sub(cpu_ns().saturating_sub(begun_ns).cast_signed());
                     self.turn = pid;
                 }
             }
