@@ -88,7 +88,9 @@ impl Jobs {
                 self.submit(event, ended);
                 self.commit(event, ended);
             }
-            EventKind::FenceSignaled if event.key.is_some_and(|key| self.live.find(&self.whole(key)).is_some()) => {
+            EventKind::FenceSignaled
+                if event.key.as_ref().is_some_and(|key| self.live.find(&self.whole(key)).is_some()) =>
+            {
                 self.complete(event, None, ended);
             }
             EventKind::Retired => {
@@ -182,28 +184,28 @@ impl Jobs {
 
     /// The key of a live job that may be cut to 32 bits here.
     #[inline]
-    fn whole(&self, key: JobKey) -> Key {
+    fn whole(&self, key: &JobKey) -> Key {
         match key {
-            // Of nearly all events.
-            JobKey::Fence { context, seqno } => Key::fence(context, seqno),
-            key => self.whole_other(key),
+            // Of nearly all events. A key is not moved on the way: it would be read again before it is written.
+            JobKey::Fence { context, seqno } => Key::fence(*context, *seqno),
+            _ => self.whole_other(key),
         }
     }
 
     #[inline(never)]
-    fn whole_other(&self, key: JobKey) -> Key {
-        match key {
+    fn whole_other(&self, key: &JobKey) -> Key {
+        match *key {
             JobKey::FenceLow { context, seqno } => {
                 let plain = JobKey::Fence { context: u64::from(context), seqno: u64::from(seqno) };
                 Key::of(self.wide.get(&(context, seqno)).unwrap_or(&plain))
             }
-            key => Key::of(&key),
+            _ => Key::of(key),
         }
     }
 
     /// The ring of a job in flight.
     pub fn ring_of(&self, key: JobKey) -> Option<RingId> {
-        self.live.get(self.live.find(&self.whole(key))?)?.ring()
+        self.live.get(self.live.find(&self.whole(&key))?)?.ring()
     }
 
     /// On this ring firmware decides what executes when: the end of one job does not tell when the next one began.
@@ -245,7 +247,7 @@ impl Jobs {
     }
 
     fn live_mut(&mut self, key: Option<JobKey>) -> Option<&mut Live> {
-        let slot = self.live.find(&self.whole(key?))?;
+        let slot = self.live.find(&self.whole(&key?))?;
         self.live.get_mut(slot)
     }
 
@@ -271,7 +273,7 @@ impl Jobs {
 
     #[inline(always)]
     fn submit(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(key) = event.key.map(|key| self.whole(key)) else { return };
+        let Some(key) = event.key.as_ref().map(|key| self.whole(key)) else { return };
         if let Some(before) = self.live.find(&key) {
             // Told twice: a fence's numbers are never given out again.
             if key.is_fence() && self.live.get(before).is_some_and(|live| live.is(is::SUBMITTED)) {
@@ -291,7 +293,7 @@ impl Jobs {
 
     #[inline(always)]
     fn commit(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(key) = event.key.map(|key| self.whole(key)) else { return };
+        let Some(key) = event.key.as_ref().map(|key| self.whole(key)) else { return };
         let mut found = self.live.find(&key);
         if let Some(slot) = found
             && self.live.get(slot).is_some_and(|live| live.is(is::HANDED_OVER))
@@ -331,7 +333,7 @@ impl Jobs {
     /// A job ended with this error number, or 0, where that is told.
     #[inline(always)]
     fn complete(&mut self, event: &Event, error: Option<i64>, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(key) = event.key.map(|key| self.whole(key)) else { return };
+        let Some(key) = event.key.as_ref().map(|key| self.whole(key)) else { return };
         let Some(slot) = self.unlink(&key) else {
             // Of a request of i915 the fence has told the end, and it is retired at some time later.
             if event.family != Family::I915 {

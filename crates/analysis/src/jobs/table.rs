@@ -103,12 +103,15 @@ impl Place {
 /// Places of an empty table.
 const LEAST: usize = 64;
 
+/// A table of no more places is to be nearly empty: an eighth.
+const ROOMY: usize = 16 << 10;
+
 /// Jobs by their keys.
 #[derive(Debug)]
 pub(super) struct Table {
     slots: Vec<Live>,
     free: Vec<Slot>,
-    /// A power of two of them, at most half of them taken.
+    /// A power of two of them. Few are taken as long as that costs little: where keys hardly ever meet, it is known ahead where one stands.
     places: Vec<Place>,
     taken: usize,
 }
@@ -145,7 +148,7 @@ impl Table {
     /// Puts in a job whose key is not there, and says where.
     #[inline(always)]
     pub(super) fn insert(&mut self, key: &Key, event: &Event) -> Slot {
-        if self.taken >= self.places.len() / 2 {
+        if self.taken >= self.places.len() / if self.places.len() <= ROOMY { 8 } else { 2 } {
             self.grow();
         }
         let slot = self.free.pop().unwrap_or(self.slots.len() as Slot);
