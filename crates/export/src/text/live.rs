@@ -1,7 +1,7 @@
 //! The last seconds of a running trace, for people.
 
 use super::alarm::stuck_job;
-use super::trace::{losses_in_words, time, two};
+use super::trace::{gpu_heading, losses_in_words, time, two};
 use super::{Style, Tone, clean, dressed, paragraph};
 use gpuscope_model::trace::{Dropped, RecentReport};
 use std::io::{self, Write};
@@ -34,13 +34,11 @@ fn write(w: &mut dyn Write, report: &RecentReport, dropped: &Dropped, style: Sty
     let mut last = None;
     for ring in &report.rings {
         if last != Some(&ring.gpu) {
-            let gpu = ring.gpu.as_ref().map_or("not named by these records", |gpu| gpu.as_str());
-            writeln!(w, "\n{}", style.paint(Tone::Heading, &format!("GPU {gpu}")))?;
             let heading = format!(
                 "  {:<11}{:>9}{:>8}{:>8}{:>7}{:>16}{:>19}",
                 "ring", "jobs/s", "busy", "queued", "on hw", "queue p50/p99", "in flight p50/p99"
             );
-            writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
+            gpu_heading(w, ring.gpu.as_ref(), &heading, style)?;
             last = Some(&ring.gpu);
         }
         let name: String = clean(&ring.name).chars().take(11).collect();

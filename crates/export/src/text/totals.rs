@@ -1,6 +1,6 @@
 //! What was added up in the kernel, for people.
 
-use super::trace::{losses_in_words, time, two};
+use super::trace::{gpu_heading, losses_in_words, time, two};
 use super::{Style, Tone, clean, dressed, paragraph};
 use gpuscope_model::trace::{Dropped, StageTimes, TotalsWindow};
 use std::io::{self, Write};
@@ -29,13 +29,11 @@ fn write(w: &mut dyn Write, window: &TotalsWindow, dropped: &Dropped, style: Sty
     let mut last = None;
     for ring in &window.rings {
         if last != Some(&ring.gpu) {
-            let gpu = ring.gpu.as_ref().map_or("without a name", |gpu| gpu.as_str());
-            writeln!(w, "\n{}", style.paint(Tone::Heading, &format!("GPU {gpu}")))?;
             let heading = format!(
                 "  {:<11}{:>9}{:>8}{:>11}{:>11}{:>14}{:>14}",
                 "ring", "jobs/s", "busy", "queued/max", "on hw/max", "queue p50/99", "in fl. p50/99"
             );
-            writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
+            gpu_heading(w, ring.gpu.as_ref(), &heading, style)?;
             last = Some(&ring.gpu);
         }
         let name: String = clean(&ring.name).chars().take(11).collect();

@@ -1,10 +1,10 @@
 //! What a trace says, for people.
 
 use super::{Absences, Style, Tone, clean, dressed, paragraph, reason_words};
-use gpuscope_model::SourceStatus;
 use gpuscope_model::trace::{
     Dropped, EventKind, ExecKind, FamilyReport, Job, JobKey, JobStatus, RingReport, Summary, TraceNames, TraceReport,
 };
+use gpuscope_model::{GpuId, SourceStatus};
 use std::io::{self, Write};
 
 /// Rows of a table; what comes after them is counted in one line.
@@ -40,13 +40,11 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     let mut last = None;
     for ring in &report.rings {
         if last != Some(&ring.gpu) {
-            let gpu = ring.gpu.as_ref().map_or("not named by these records", |gpu| gpu.as_str());
-            writeln!(w, "\n{}", style.paint(Tone::Heading, &format!("GPU {gpu}")))?;
             let heading = format!(
                 "  {:<11}{:>8}{:>7}{:>6}{:>15}{:>15}{:>16}",
                 "ring", "jobs", "busy", "depth", "queue p50/p99", "hw queue", "exec"
             );
-            writeln!(w, "{}", style.paint(Tone::Faint, &heading))?;
+            gpu_heading(w, ring.gpu.as_ref(), &heading, style)?;
             last = Some(&ring.gpu);
         }
         row(w, ring, style)?;
@@ -60,6 +58,13 @@ fn write(w: &mut dyn Write, report: &TraceReport, style: Style) -> io::Result<()
     notes(w, report, style)?;
     slowest(w, report, style)?;
     absences(w, report, style)
+}
+
+/// A GPU, above a table of its rings with this heading.
+pub(super) fn gpu_heading(w: &mut dyn Write, gpu: Option<&GpuId>, heading: &str, style: Style) -> io::Result<()> {
+    let gpu = gpu.map_or("not named by these records", |gpu| gpu.as_str());
+    writeln!(w, "\n{}", style.paint(Tone::Heading, &format!("GPU {gpu}")))?;
+    writeln!(w, "{}", style.paint(Tone::Faint, heading))
 }
 
 /// Who told what, where several did.
