@@ -5,7 +5,9 @@
 
 use crate::distribution::{Distribution, Pool};
 use gpuscope_model::Text;
-use gpuscope_model::trace::{Event, EventKind, InIoctl, InIoctls, IoctlReport, Ioctls, NameId, TraceNames};
+use gpuscope_model::trace::{
+    Event, EventKind, InIoctl, InIoctls, IoctlReport, Ioctls, NameId, TraceNames, is_drm_ioctl,
+};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 
@@ -59,9 +61,9 @@ impl Default for IoctlCalls {
     }
 }
 
-/// Traces of other tools hold all ioctls; those of DRM have the type `d` (DRM_IOCTL_BASE, include/uapi/drm/drm.h).
+/// Traces of other tools hold all ioctls.
 fn is_of_another_driver(request: Option<i64>) -> bool {
-    request.is_some_and(|request| request >> 8 & 0xff != i64::from(b'd'))
+    request.is_some_and(|request| !is_drm_ioctl(request))
 }
 
 impl IoctlCalls {

@@ -13,7 +13,7 @@ mod stuck;
 mod totals;
 
 pub use compare::{Change, Comparison, ProcessPair, RingPair, Side, Verdict};
-pub use ioctls::{IoctlReport, Ioctls};
+pub use ioctls::{IoctlReport, Ioctls, is_drm_ioctl};
 pub use lanes::{Gap, Idle, InIoctl, InIoctls, Lane, Timeline};
 pub use late::{Cause, Lateness, Link, Share, Via, Who};
 pub use recent::{RecentProcess, RecentReport, RecentRing};

@@ -21,7 +21,9 @@ use crate::fence_errors::FenceErrors;
 use arrows::Arrows;
 use counters::RingCounters;
 use ftrace::Bundles;
-use gpuscope_model::trace::{Dropped, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, RingId, TraceNames};
+use gpuscope_model::trace::{
+    Dropped, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, RingId, TraceNames, is_drm_ioctl,
+};
 use packets::{Name, Notes, Packets, Phase, Track, Word};
 use stages::{Stage, stages};
 use std::collections::HashMap;
@@ -380,14 +382,20 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// A thread's wait or ioctl begins or ends. A wait within an ioctl nests. An end whose begin was not seen is left out; a begin
+    /// A thread's wait or DRM ioctl begins or ends. A wait within an ioctl nests. An end whose begin was not seen is left out; a begin
     /// whose end was not seen ends where the next one of its kind begins.
     fn activity(&mut self, event: &Event, names: &TraceNames) -> io::Result<()> {
-        if event.tid == 0 {
+        // Where all ioctls are in the trace, those of other drivers end what the thread was in before, and begin nothing.
+        let begins = match event.kind {
+            EventKind::IoctlEnter => event.value.is_none_or(is_drm_ioctl),
+            kind => kind == EventKind::WaitBegin,
+        };
+        let is_active = self.active.contains_key(&event.tid);
+        if event.tid == 0 || !(begins || is_active) {
             return Ok(());
         }
         let track = self.tracks.thread((event.pid, event.tid), event.comm, names, &mut self.packets)?;
-        if self.active.len() >= MOST_ACTIVE && !self.active.contains_key(&event.tid) {
+        if self.active.len() >= MOST_ACTIVE && !is_active {
             return Ok(());
         }
         let mut active = self.active.remove(&event.tid).unwrap_or_default();
@@ -401,7 +409,7 @@ impl<W: Write> Writer<W> {
             self.packets.end(event.at_ns, track)?;
             active.ioctl = false;
         }
-        if matches!(event.kind, EventKind::WaitBegin | EventKind::IoctlEnter) {
+        if begins {
             let known = event.value.filter(|_| is_ioctl).and_then(|request| (self.ioctl_names.0)(request as u32));
             let name = match &known {
                 Some(known) => Name::Plain(known),

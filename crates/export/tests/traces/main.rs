@@ -341,7 +341,7 @@ fn waits_nest_in_ioctls_and_lost_ends_end() {
         at(5, EventKind::WaitEnd, 1, None),
         at(10, EventKind::IoctlEnter, 1, Some(0x6443)),
         at(11, EventKind::WaitBegin, 1, None),
-        at(12, EventKind::IoctlEnter, 2, Some(1)),
+        at(12, EventKind::IoctlEnter, 2, Some(0x6400)),
         at(15, EventKind::WaitEnd, 1, None),
         at(16, EventKind::IoctlExit, 1, Some(0)),
         at(20, EventKind::WaitBegin, 1, None),
@@ -363,6 +363,35 @@ fn waits_nest_in_ioctls_and_lost_ends_end() {
         ]
     );
     assert_eq!(read.slices[0].notes["request"], 0x6443.to_string());
+}
+
+/// A trace of another tool holds the ioctls of all files: terminals' (TCGETS), dma-bufs' (type `b`).
+#[test]
+fn ioctls_of_other_drivers_are_not_drawn() {
+    let names = Default::default();
+    let mut writer = Writer::new(Vec::new(), Options::default()).unwrap();
+    for event in [
+        at(10, EventKind::IoctlEnter, 1, Some(0x5401)),
+        at(12, EventKind::IoctlExit, 1, Some(0)),
+        at(20, EventKind::IoctlEnter, 1, Some(0x6443)),
+        // The end of the one before is not in the trace.
+        at(30, EventKind::IoctlEnter, 1, Some(0x4008_6200)),
+        at(32, EventKind::WaitBegin, 1, None),
+        at(34, EventKind::WaitEnd, 1, None),
+        at(36, EventKind::IoctlExit, 1, Some(0)),
+        at(40, EventKind::IoctlEnter, 2, Some(0x5401)),
+        at(42, EventKind::IoctlExit, 2, Some(0)),
+    ] {
+        writer.event(&event, &names).unwrap();
+    }
+    let read = Read::new(&writer.finish(50).unwrap());
+    let slices: Vec<_> = read.slices.iter().map(|s| (s.name.as_str(), s.from_ns, s.to_ns)).collect();
+    assert_eq!(slices, [("ioctl", 20, Some(30)), ("wait for fence", 32, Some(34))]);
+    assert_eq!(
+        read.threads.values().collect::<Vec<_>>(),
+        [&(10, 1)],
+        "a thread of which nothing is drawn has no track"
+    );
 }
 
 #[test]

@@ -14,6 +14,12 @@ pub struct Ioctls {
     pub left_out: u64,
 }
 
+/// Whether an ioctl is one of DRM: its type, the second byte of the request, is `d` (DRM_IOCTL_BASE, include/uapi/drm/drm.h). Traces of other
+/// tools hold all ioctls.
+pub fn is_drm_ioctl(request: i64) -> bool {
+    request >> 8 & 0xff == i64::from(b'd')
+}
+
 /// One request of one process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IoctlReport {
