@@ -7,10 +7,10 @@
 //! clients may be missing. A sum of a container has the container and the GPU; what is of no GPU alone
 //! (`denied_processes`, sums) leaves the column empty. Lines end with a line feed, and quoting is that of RFC 4180.
 
-use crate::Procs;
 use crate::fields::each_field;
 use crate::procs_fields::{ProcsField, each_client_field, each_group_field};
 use crate::time::Rfc3339;
+use crate::{Procs, Tells};
 use gpuscope_model::trace::{Job, JobKey, JobStatus, TraceNames};
 use gpuscope_model::{Reading, Snapshot};
 use std::io::{self, Write};
@@ -128,7 +128,7 @@ pub fn job_header(w: &mut dyn Write) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn job_row(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<()> {
+pub fn job_row(w: &mut dyn Write, job: &Job, names: &TraceNames, tells: Tells) -> io::Result<()> {
     let ring = job.ring.and_then(|ring| names.get_ring(ring));
     let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or("", |gpu| gpu.as_str());
     let (context, seqno) = match job.key {
@@ -151,7 +151,8 @@ pub fn job_row(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<(
     numbers(w, &[job.submit_ns, job.run_ns, job.start_ns.map(|(ns, _)| ns)])?;
     texts(w, job.start_ns.map_or("", |(_, how)| how.name()))?;
     numbers(w, &[job.done_ns, job.queue_ns(), job.hw_queue_ns(), job.exec_ns(), job.in_flight_ns()])?;
-    write!(w, "{},{},", job.dependencies, job.status.name())?;
+    numbers(w, &[tells.dependencies(job).map(u64::from)])?;
+    write!(w, "{},", job.status.name())?;
     match job.status {
         JobStatus::Failed(error) => writeln!(w, "{error}"),
         _ => writeln!(w),

@@ -17,9 +17,11 @@ pub mod parquet;
 pub mod perfetto;
 mod procs;
 mod procs_fields;
+mod tells;
 pub mod text;
 mod time;
 mod units;
 
 pub use doctor::Doctor;
 pub use procs::{ClientRow, Group, GroupEngine, GroupMemory, Procs, Query, Sort};
+pub use tells::Tells;

@@ -4,6 +4,7 @@
 //! wide; those that tell fences and clients apart have no sign. Texts are dictionaries, numbers are deltas: no general compression on top of
 //! that, which would bring another library. What belongs to the whole trace stands in the file's metadata: see [`Writer::finish`].
 
+use crate::Tells;
 use gpuscope_model::SourceReport;
 use gpuscope_model::trace::{Dropped, Job, JobKey, JobStatus, TraceNames};
 use parquet::basic::Encoding;
@@ -51,7 +52,7 @@ const COLUMNS: [(&str, Kind, bool); 20] = [
     ("hw_queue_ns", Number, true),
     ("exec_ns", Number, true),
     ("in_flight_ns", Number, true),
-    ("dependencies", Number, false),
+    ("dependencies", Number, true),
     ("status", Text, false),
     ("errno", Number, true),
 ];
@@ -85,17 +86,18 @@ pub struct About<'a> {
 pub struct Writer<W: Write + Send> {
     file: SerializedFileWriter<W>,
     columns: Vec<Values>,
+    tells: Tells,
     rows: usize,
     /// Texts as the file wants them, each made once.
     texts: HashMap<String, ByteArray>,
 }
 
 impl<W: Write + Send> Writer<W> {
-    /// Begins a file.
+    /// Begins a file of the jobs of a trace that tells so much of them.
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn new(out: W) -> io::Result<Self> {
+    pub fn new(out: W, tells: Tells) -> io::Result<Self> {
         let mut schema = String::from("message job {");
         let tool = concat!("gpuscope ", env!("CARGO_PKG_VERSION"));
         let mut properties = WriterProperties::builder().set_created_by(tool.into());
@@ -117,7 +119,7 @@ impl<W: Write + Send> Writer<W> {
         let schema = Arc::new(parse_message_type(&schema).map_err(failed)?);
         let file = SerializedFileWriter::new(out, schema, Arc::new(properties.build())).map_err(failed)?;
         let columns = COLUMNS.iter().map(|_| Values::default()).collect();
-        Ok(Writer { file, columns, rows: 0, texts: HashMap::new() })
+        Ok(Writer { file, columns, tells, rows: 0, texts: HashMap::new() })
     }
 
     /// Writes a job, whose names are these.
@@ -125,7 +127,7 @@ impl<W: Write + Send> Writer<W> {
     /// # Errors
     /// Those of the writer.
     pub fn job(&mut self, job: &Job, names: &TraceNames) -> io::Result<()> {
-        for (column, cell) in self.columns.iter_mut().zip(cells(job, names)) {
+        for (column, cell) in self.columns.iter_mut().zip(cells(job, names, self.tells)) {
             let is_there = match cell {
                 Cell::Number(number) => {
                     column.numbers.extend(number);
@@ -194,7 +196,7 @@ impl<W: Write + Send> Writer<W> {
 }
 
 /// A job's cells, in the order of the columns.
-fn cells<'a>(job: &Job, names: &'a TraceNames) -> [Cell<'a>; COLUMNS.len()] {
+fn cells<'a>(job: &Job, names: &'a TraceNames, tells: Tells) -> [Cell<'a>; COLUMNS.len()] {
     let ring = job.ring.and_then(|ring| names.get_ring(ring));
     let (context, seqno) = match job.key {
         JobKey::Fence { context, seqno } => (Some(context), Some(seqno)),
@@ -224,7 +226,7 @@ fn cells<'a>(job: &Job, names: &'a TraceNames) -> [Cell<'a>; COLUMNS.len()] {
         time(job.hw_queue_ns()),
         time(job.exec_ns()),
         time(job.in_flight_ns()),
-        Cell::Number(Some(job.dependencies.into())),
+        Cell::Number(tells.dependencies(job).map(i64::from)),
         Cell::Text(Some(job.status.name())),
         Cell::Number(match job.status {
             JobStatus::Failed(error) => Some(error),
@@ -299,7 +301,7 @@ mod tests {
             status: JobStatus::InFlight,
             ..full
         };
-        let mut writer = Writer::new(Vec::new()).unwrap();
+        let mut writer = Writer::new(Vec::new(), Tells { dependencies: true }).unwrap();
         writer.job(&full, &names).unwrap();
         writer.job(&empty, &names).unwrap();
         let why = Why::new(Reason::NotSupported, "no \"why\"");
@@ -336,7 +338,7 @@ mod tests {
         let named: Vec<_> = COLUMNS.iter().map(|(name, ..)| (*name).to_string()).zip(expected).collect();
         assert_eq!(first, &named);
         let there: Vec<_> = second.iter().filter(|(_, field)| *field != Field::Null).collect();
-        assert_eq!(there, [&("dependencies".into(), Field::Long(0)), &("status".into(), text("in_flight"))]);
+        assert_eq!(there, [&("status".into(), text("in_flight"))]);
 
         let metadata = file.metadata().file_metadata();
         let of = |key: &str| {
@@ -354,11 +356,31 @@ mod tests {
     }
 
     #[test]
+    fn dependencies_are_null_where_they_were_not_recorded() {
+        let mut names = TraceNames::default();
+        let one = job(1, &mut names);
+        let none = Job { dependencies: 0, ..one };
+        let by_address = Job { key: JobKey::Address(7), ..none };
+        for (is_told, expected) in
+            [(false, [Field::Long(2), Field::Null, Field::Null]), (true, [Field::Long(2), Field::Long(0), Field::Null])]
+        {
+            let mut writer = Writer::new(Vec::new(), Tells { dependencies: is_told }).unwrap();
+            for job in [&one, &none, &by_address] {
+                writer.job(job, &names).unwrap();
+            }
+            let rows = rows(&read(writer.finish(&About::default()).unwrap()));
+            let of =
+                |row: &Vec<(String, Field)>| row.iter().find(|(name, _)| name == "dependencies").unwrap().1.clone();
+            assert_eq!(rows.iter().map(of).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
     fn row_groups_are_bounded_and_none_is_empty() {
         let mut names = TraceNames::default();
         let one = job(1, &mut names);
         for (jobs, expected) in [(0, vec![]), (ROW_GROUP, vec![ROW_GROUP]), (ROW_GROUP + 1, vec![ROW_GROUP, 1])] {
-            let mut writer = Writer::new(Vec::new()).unwrap();
+            let mut writer = Writer::new(Vec::new(), Tells::default()).unwrap();
             for n in 0..jobs {
                 let key = JobKey::Fence { context: 1, seqno: n as u64 };
                 writer.job(&Job { key, ..one }, &names).unwrap();
@@ -386,7 +408,7 @@ mod tests {
         }
         let mut names = TraceNames::default();
         let job = job(1, &mut names);
-        let done = Writer::new(Full).and_then(|mut writer| {
+        let done = Writer::new(Full, Tells::default()).and_then(|mut writer| {
             writer.job(&job, &names)?;
             writer.finish(&About::default()).map(|_| ())
         });

@@ -288,7 +288,10 @@ fn files_of_other_tools_are_merged_as_they_are_read() {
             continue;
         }
         merge(&out, &[], &[&path]);
-        let ((told, jobs), (single, expected)) = (report(&out), report(&path));
+        let ((told, jobs), (single, mut expected)) = (report(&out), report(&path));
+        // Whether all dependencies were recorded is not handed on: where none was seen, that is not known any more.
+        let is_none = |job: &&mut Value| job["dependencies"] == 0;
+        expected.iter_mut().filter(is_none).for_each(|job| job["dependencies"] = Value::Null);
         assert_eq!(jobs, expected, "{}", path.display());
         for field in ["events", "rings", "processes", "errors", "waits", "unmatched_ends"] {
             assert_eq!(told[field], single[field], "{field} of {}", path.display());

@@ -75,28 +75,32 @@ fn recording(dir: &Path) -> PathBuf {
 
 /// The same, with what was asked for that left something out.
 fn recording_with(dir: &Path, settings: &[&str]) -> PathBuf {
+    recording_of(dir, settings, 1_000_000_000, &formats())
+}
+
+/// The same, of a header with this moment, on a kernel that has these events.
+fn recording_of(dir: &Path, settings: &[&str], started_ns: u64, formats: &[EventFormat]) -> PathBuf {
     let path = dir.join("t");
-    let [queue, run, done] = formats();
+    let [queue, run, done, ..] = formats else { panic!("{formats:?}") };
     let mut header = Header::begin(&Roots::at(dir), "gpuscope test", Backend::Bpf);
-    header.started.monotonic_ns = 1_000_000_000;
+    header.started.monotonic_ns = started_ns;
     header.started.realtime_ns = Some(1_790_000_000_000_000_000);
     header.gpus = vec![("0000:03:00.0".into(), "amdgpu".into()), ("0000:04:00.0".into(), "amdgpu".into())];
     header.settings = settings.iter().map(|word| (*word).to_string()).collect();
-    let formats = [queue.clone(), run.clone(), done.clone()];
-    let mut file = RecordingFile::create(&path, header, &formats, CreateOptions::default()).unwrap();
+    let mut file = RecordingFile::create(&path, header, formats, CreateOptions::default()).unwrap();
     let (gpu, other) = (["gfx", "0000:03:00.0"], ["gfx", "0000:04:00.0"]);
     let mut put = |at_us: u64, data: Vec<u8>| {
         file.record(RawRecord { at_ns: 1_000_000_000 + at_us * 1_000, cpu: 0, data: &data });
     };
-    put(0, record(&queue, &[9, 1, 4, 10], &[gpu[0], gpu[1], "game"]));
-    put(5, record(&queue, &[9, 2, 4, 10], &[gpu[0], gpu[1], "game"]));
-    put(20, record(&run, &[9, 1, 4], &gpu));
-    put(25, record(&run, &[9, 2, 4], &gpu));
-    put(30, record(&queue, &[12, 1, 7, 20], &[other[0], other[1], "trainer"]));
-    put(40, record(&run, &[12, 1, 7], &other));
-    put(1_020, record(&done, &[9, 1, 0], &[]));
-    put(1_220, record(&done, &[9, 2, 0], &[]));
-    put(2_040, record(&done, &[12, 1, (-62_i64).cast_unsigned()], &[]));
+    put(0, record(queue, &[9, 1, 4, 10], &[gpu[0], gpu[1], "game"]));
+    put(5, record(queue, &[9, 2, 4, 10], &[gpu[0], gpu[1], "game"]));
+    put(20, record(run, &[9, 1, 4], &gpu));
+    put(25, record(run, &[9, 2, 4], &gpu));
+    put(30, record(queue, &[12, 1, 7, 20], &[other[0], other[1], "trainer"]));
+    put(40, record(run, &[12, 1, 7], &other));
+    put(1_020, record(done, &[9, 1, 0], &[]));
+    put(1_220, record(done, &[9, 2, 0], &[]));
+    put(2_040, record(done, &[12, 1, (-62_i64).cast_unsigned()], &[]));
     file.mark(1_002_000_000, "stuck: a job").unwrap();
     file.dropped(1_001_000_000, Dropped { sampled_out: 5, ..Dropped::default() }).unwrap();
     file.round(2_000_000_000).unwrap();
@@ -302,6 +306,85 @@ fn a_report_says_by_what_settings_jobs_were_left_out() {
     assert!(text.contains("not recorded: sampled out 5"), "{text}");
     let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(recording(dir.path()))));
     assert_eq!(lines[0]["settings"], serde_json::json!([]));
+}
+
+#[test]
+fn dependencies_are_null_where_no_event_tells_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |settings: &[&str], formats: &[EventFormat]| {
+        let file = recording_of(dir.path(), settings, 1_000_000_000, formats);
+        let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--jobs", "--json"]).arg(&file)));
+        let (report, jobs) = lines.split_last().unwrap();
+        let slowest = report["slowest"].as_array().unwrap();
+        let all: Vec<_> = jobs.iter().chain(slowest).map(|job| job["dependencies"].clone()).collect();
+        assert!(all.len() == 6 && all.iter().all(|of| *of == all[0]), "{all:?}");
+        all[0].clone()
+    };
+    let dependency: Vec<_> = KEY.into_iter().chain([("u64", "ctx", 8), ("u64", "seqno", 8)]).collect();
+    let mut with: Vec<EventFormat> = formats().into();
+    with.push(format(4, "drm_sched_job_add_dep", &dependency));
+    let (null, none) = (serde_json::Value::Null, serde_json::Value::from(0));
+    assert_eq!(told(&[], &formats()), null, "a kernel before 6.17");
+    assert_eq!(told(&[], &with), none);
+    assert_eq!(told(&["--event submit", "--event dependency"], &with), none);
+    assert_eq!(told(&["--event submit", "--event complete"], &with), null);
+    assert_eq!(told(&["--not-event dependency"], &with), null);
+    assert_eq!(told(&["--not-event blocked", "--pid 10"], &with), none);
+}
+
+#[test]
+fn the_span_is_that_of_the_events_where_the_header_is_of_another_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let span = |file: &Path| {
+        let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(file)));
+        let text = stdout(gpuscope().args(["trace", "timeline", "--to", "2ms"]).arg(file));
+        assert!(text.contains("gfx"), "{text}");
+        (lines[0]["monotonic_ns"].as_u64().unwrap(), lines[0]["span_s"].as_f64().unwrap())
+    };
+    for (started_ns, from_ns, span_s) in [
+        // As it should be: a millisecond before the first event.
+        (999_000_000, 999_000_000, 1.001),
+        // Of a machine that has run for longer than the one whose events these are.
+        (7_000_000_000_000, 1_000_000_000, 1.0),
+    ] {
+        let file = recording_of(dir.path(), &[], started_ns, &formats());
+        assert_eq!(span(&file), (from_ns, span_s));
+        let merged = dir.path().join("merged");
+        let out = gpuscope().args(["trace", "merge", "-o"]).arg(&merged).arg(&file).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(span(&merged), (from_ns, span_s), "merged");
+    }
+}
+
+/// As a bound on the size asks, the first parts are gone: what was recorded is known from the first event on that is left.
+#[test]
+fn the_span_begins_behind_the_parts_that_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t");
+    let [queue, run, done] = formats();
+    let mut header = Header::begin(&Roots::at(dir.path()), "gpuscope test", Backend::Bpf);
+    header.started.monotonic_ns = 1_000_000_000;
+    let options = CreateOptions { max_bytes: Some(8 << 20), ..CreateOptions::default() };
+    let mut file = RecordingFile::create(&path, header, &[queue.clone(), run.clone(), done.clone()], options).unwrap();
+    let gpu = ["gfx", "0000:03:00.0"];
+    for job in 0..60_000_u64 {
+        let at_ns = 1_000_000_000 + job * 100_000;
+        let mut put = |after_ns: u64, data: Vec<u8>| {
+            file.record(RawRecord { at_ns: at_ns + after_ns, cpu: 0, data: &data });
+        };
+        put(0, record(&queue, &[9, job, 4, 10], &[gpu[0], gpu[1], "game"]));
+        put(0, record(&run, &[9, job, 4], &gpu));
+        put(50_000, record(&done, &[9, job, 0], &[]));
+        if job % 100 == 99 {
+            file.round(at_ns + 50_000).unwrap();
+        }
+    }
+    file.finish().unwrap();
+    let lines = valid_lines(&stdout(gpuscope().args(["trace", "report", "--json"]).arg(&path)));
+    let report = &lines[0];
+    let (from_ns, busy) = (report["monotonic_ns"].as_u64().unwrap(), &report["rings"][0]["utilisation_percent"]);
+    assert!(from_ns > 1_100_000_000, "{from_ns}: parts are gone");
+    assert!((busy.as_f64().unwrap() - 50.0).abs() < 0.1, "{busy}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `gpuscope.trace/1` and `gpuscope.job/1`.
 
 use super::{Missing, each, line};
+use crate::Tells;
 use crate::time::Rfc3339;
 use crate::units::{percent, round4, seconds};
 use gpuscope_model::trace::{
@@ -16,7 +17,7 @@ use std::time::SystemTime;
 ///
 /// # Errors
 /// Those of the writer.
-pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>) -> io::Result<()> {
+pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<SystemTime>, tells: Tells) -> io::Result<()> {
     #[derive(Serialize)]
     struct Document<'a, F, R, P, C, W, I, E, X, N, J, L, S, U> {
         schema: &'static str,
@@ -45,7 +46,7 @@ pub fn trace_report(w: &mut dyn Write, report: &TraceReport, wall: Option<System
         unavailable: U,
     }
     let late: Vec<_> = report.late.iter().map(|of| late(of, &report.late_names)).collect();
-    let slowest: Vec<JobLine<'_>> = report.slowest.iter().map(|job| JobLine::new(job, &report.names)).collect();
+    let slowest: Vec<JobLine<'_>> = report.slowest.iter().map(|job| JobLine::new(job, &report.names, tells)).collect();
     line(
         w,
         &Document {
@@ -90,14 +91,14 @@ fn note(of: &Note) -> impl Serialize + '_ {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames) -> io::Result<()> {
+pub fn job_line(w: &mut dyn Write, job: &Job, names: &TraceNames, tells: Tells) -> io::Result<()> {
     #[derive(Serialize)]
     struct Line<'a> {
         schema: &'static str,
         #[serde(flatten)]
         job: JobLine<'a>,
     }
-    line(w, &Line { schema: "gpuscope.job/1", job: JobLine::new(job, names) })
+    line(w, &Line { schema: "gpuscope.job/1", job: JobLine::new(job, names, tells) })
 }
 
 /// Writes the events that are missing, by cause, as one line: the last one of a list of jobs.
@@ -206,7 +207,7 @@ fn ring(of: &RingReport) -> impl Serialize + use<'_> {
 fn process(of: &ProcessReport) -> impl Serialize + use<'_> {
     #[derive(Serialize)]
     struct Process<'a> {
-        pid: u32,
+        pid: Option<u32>,
         comm: &'a str,
         jobs: u64,
         failed: u64,
@@ -214,7 +215,7 @@ fn process(of: &ProcessReport) -> impl Serialize + use<'_> {
         queue_us: Option<Times>,
     }
     Process {
-        pid: of.pid,
+        pid: known(of.pid),
         comm: &of.comm,
         jobs: of.jobs,
         failed: of.failed,
@@ -227,14 +228,14 @@ fn context(of: &ContextReport) -> impl Serialize + use<'_> {
     #[derive(Serialize)]
     struct Context<'a> {
         context: u64,
-        pid: u32,
+        pid: Option<u32>,
         gpu: Option<&'a str>,
         ring: &'a str,
         jobs: u64,
     }
     Context {
         context: of.context,
-        pid: of.pid,
+        pid: known(of.pid),
         gpu: of.gpu.as_ref().map(|gpu| gpu.as_str()),
         ring: &of.ring,
         jobs: of.jobs,
@@ -331,7 +332,7 @@ fn error(of: &ErrorReport) -> impl Serialize + use<'_> {
         ring: &'a str,
         context: Option<u64>,
         seqno: Option<u64>,
-        pid: u32,
+        pid: Option<u32>,
         comm: &'a str,
         errno: Option<i64>,
     }
@@ -342,10 +343,15 @@ fn error(of: &ErrorReport) -> impl Serialize + use<'_> {
         ring: &of.ring,
         context,
         seqno,
-        pid: of.pid,
+        pid: known(of.pid),
         comm: &of.comm,
         errno: of.error,
     }
+}
+
+/// A process or thread: 0 stands for one that is not known.
+fn known(number: u32) -> Option<u32> {
+    (number != 0).then_some(number)
 }
 
 fn fence(key: JobKey) -> (Option<u64>, Option<u64>) {
@@ -419,7 +425,7 @@ impl<'a> Piece<'a> {
                 ring: ring.map(|ring| ring.name.as_str()),
                 context,
                 seqno,
-                pid: (who.pid != 0).then_some(who.pid),
+                pid: known(who.pid),
                 comm: (!comm.is_empty()).then_some(comm),
             }
         };
@@ -463,13 +469,13 @@ struct JobLine<'a> {
     hw_queue_ns: Option<u64>,
     exec_ns: Option<u64>,
     in_flight_ns: Option<u64>,
-    dependencies: u32,
+    dependencies: Option<u32>,
     status: &'static str,
     errno: Option<i64>,
 }
 
 impl<'a> JobLine<'a> {
-    fn new(job: &Job, names: &'a TraceNames) -> Self {
+    fn new(job: &Job, names: &'a TraceNames, tells: Tells) -> Self {
         let ring = job.ring.and_then(|ring| names.get_ring(ring));
         let (context, seqno) = fence(job.key);
         let comm = names.get(job.comm);
@@ -479,8 +485,8 @@ impl<'a> JobLine<'a> {
             context,
             seqno,
             client_id: job.client,
-            pid: (job.pid != 0).then_some(job.pid),
-            tid: (job.tid != 0).then_some(job.tid),
+            pid: known(job.pid),
+            tid: known(job.tid),
             comm: (!comm.is_empty()).then_some(comm),
             submit_ns: job.submit_ns,
             run_ns: job.run_ns,
@@ -491,7 +497,7 @@ impl<'a> JobLine<'a> {
             hw_queue_ns: job.hw_queue_ns(),
             exec_ns: job.exec_ns(),
             in_flight_ns: job.in_flight_ns(),
-            dependencies: job.dependencies,
+            dependencies: tells.dependencies(job),
             status: job.status.name(),
             errno: match job.status {
                 JobStatus::Failed(error) => Some(error),

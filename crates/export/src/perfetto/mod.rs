@@ -17,6 +17,7 @@ mod proto;
 pub(crate) mod stages;
 mod tracks;
 
+use crate::Tells;
 use crate::fence_errors::FenceErrors;
 use arrows::Arrows;
 use counters::RingCounters;
@@ -65,11 +66,13 @@ pub struct Options {
     pub ftrace: bool,
     /// Over how long each value of the utilisation is taken.
     pub window_ns: u64,
+    /// What the trace tells of its jobs.
+    pub tells: Tells,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { clocks: None, ftrace: true, window_ns: 10_000_000 }
+        Options { clocks: None, ftrace: true, window_ns: 10_000_000, tells: Tells::default() }
     }
 }
 
@@ -100,6 +103,7 @@ pub struct Writer<W> {
     counters: HashMap<Option<RingId>, Shown>,
     bundles: Option<Bundles>,
     window_ns: u64,
+    tells: Tells,
     origin_ns: Option<u64>,
     now_ns: u64,
     flows: u64,
@@ -148,6 +152,7 @@ impl<W: Write> Writer<W> {
             counters: HashMap::new(),
             bundles: options.clocks.filter(|_| options.ftrace).map(|clocks| Bundles::new(ahead_ns(clocks))),
             window_ns: options.window_ns,
+            tells: options.tells,
             origin_ns: None,
             now_ns: 0,
             flows: 0,
@@ -337,7 +342,7 @@ impl<W: Write> Writer<W> {
             self.packets.begin(Phase::Begin, from_ns, track, name, names, &flows, &ending, |notes| {
                 key_notes(notes, job.key);
                 if Some(stage) == last {
-                    job_notes(notes, job);
+                    job_notes(notes, job, self.tells);
                 }
             })?;
             if let Some(to_ns) = to_ns {
@@ -358,7 +363,7 @@ impl<W: Write> Writer<W> {
         let track = self.tracks.ring(job.ring, names, &mut self.packets)?.track;
         self.packets.begin(Phase::Instant, at_ns, track, Name::Word(name), names, &[], &[], |notes| {
             key_notes(notes, job.key);
-            job_notes(notes, job);
+            job_notes(notes, job, self.tells);
         })
     }
 
@@ -493,7 +498,7 @@ fn key_notes(notes: &mut Notes<'_>, key: JobKey) {
     }
 }
 
-fn job_notes(notes: &mut Notes<'_>, job: &Job) {
+fn job_notes(notes: &mut Notes<'_>, job: &Job, tells: Tells) {
     if let Some(client) = job.client {
         notes.uint(Word::Client, client);
     }
@@ -503,7 +508,9 @@ fn job_notes(notes: &mut Notes<'_>, job: &Job) {
     if job.tid != 0 {
         notes.uint(Word::Tid, u64::from(job.tid));
     }
-    notes.uint(Word::Dependencies, u64::from(job.dependencies));
+    if let Some(dependencies) = tells.dependencies(job) {
+        notes.uint(Word::Dependencies, u64::from(dependencies));
+    }
     if job.run_ns.is_some() || job.start_ns.is_some() {
         let kind = match job.start_ns {
             Some((_, ExecKind::Measured)) => Word::Measured,

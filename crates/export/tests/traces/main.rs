@@ -7,6 +7,7 @@ mod read;
 mod schema;
 mod stream;
 
+use gpuscope_export::Tells;
 use gpuscope_export::perfetto::{Clocks, Options, Writer};
 use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, JobStatus};
 use gpuscope_testkit::golden;
@@ -14,6 +15,7 @@ use read::{Read, Slice};
 use std::collections::BTreeMap;
 use stream::{Stream, analysed, random};
 
+const TELLS: Tells = Tells { dependencies: true };
 const CLOCKS: Clocks = Clocks { monotonic_ns: 5_000, boottime_ns: 7_000, realtime_ns: 1_767_225_600_000_005_000 };
 
 fn export(stream: &Stream, options: Options) -> (Vec<u8>, analysed::Truth) {
@@ -109,7 +111,7 @@ fn slices_of_a_lane_never_overlap() {
 #[test]
 fn a_job_is_annotated_once_with_all_that_is_known() {
     let stream = random(7, 300);
-    let (bytes, truth) = export(&stream, Options::default());
+    let (bytes, truth) = export(&stream, Options { tells: TELLS, ..Options::default() });
     let read = Read::new(&bytes);
     let by_key: BTreeMap<JobKey, &Job> = truth.jobs.iter().map(|job| (job.key, job)).collect();
     let mut seen = 0;
@@ -395,10 +397,21 @@ fn ioctls_of_other_drivers_are_not_drawn() {
 }
 
 #[test]
+fn what_a_trace_does_not_tell_is_no_note() {
+    let stream = random(7, 300);
+    let notes = |tells| {
+        let (bytes, _) = export(&stream, Options { tells, ..Options::default() });
+        Read::new(&bytes).slices.iter().filter(|slice| slice.notes.contains_key("dependencies")).count()
+    };
+    assert!(notes(TELLS) > 100 && notes(Tells::default()) == 0, "no job of this stream has any");
+}
+
+#[test]
 fn small_trace() {
     let stream = stream::small();
     let mut writer =
-        Writer::new(Vec::new(), Options { clocks: Some(CLOCKS), window_ns: 1_000, ..Options::default() }).unwrap();
+        Writer::new(Vec::new(), Options { clocks: Some(CLOCKS), window_ns: 1_000, tells: TELLS, ..Options::default() })
+            .unwrap();
     analysed::run(&stream, |event, jobs| {
         if let Some(event) = event {
             writer.event(event, &stream.names).unwrap();
@@ -417,11 +430,11 @@ fn small_trace() {
 fn files_for_other_readers() {
     let folder = std::path::PathBuf::from(std::env::var_os("GPUSCOPE_PERFETTO_DIR").unwrap());
     let stream = random(21, 5_000);
-    let (bytes, truth) = export(&stream, Options { clocks: Some(CLOCKS), ..Options::default() });
+    let (bytes, truth) = export(&stream, Options { clocks: Some(CLOCKS), tells: TELLS, ..Options::default() });
     std::fs::write(folder.join("trace.pftrace"), bytes).unwrap();
     let mut lines = Vec::new();
     for job in &truth.jobs {
-        gpuscope_export::json::job_line(&mut lines, job, &stream.names).unwrap();
+        gpuscope_export::json::job_line(&mut lines, job, &stream.names, TELLS).unwrap();
     }
     std::fs::write(folder.join("jobs.jsonl"), lines).unwrap();
 }

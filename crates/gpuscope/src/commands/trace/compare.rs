@@ -57,10 +57,9 @@ pub(super) fn compare(common: &Common, args: &Args) -> anyhow::Result<()> {
 
 fn read(path: &Path) -> anyhow::Result<Read> {
     let input = Input::open(path)?;
-    let started = input.started();
     let mut report = Report::new(Subject { drivers: input.drivers.clone(), ..Subject::default() });
-    if let Some((monotonic_ns, _)) = started {
-        report.begin(monotonic_ns);
+    if let Some(from_ns) = input.from_ns {
+        report.begin(from_ns);
     }
     let (mut rings, mut queues) = (BTreeMap::new(), BTreeMap::new());
     let rest = input.read(|seen| {

@@ -4,7 +4,7 @@ use super::input::{Input, Rest, Seen};
 use crate::args::{Export as Args, ExportFormat};
 use anyhow::{Context as _, bail};
 use gpuscope_analysis::{Report, Subject};
-use gpuscope_export::{chrome, csv, json, parquet, perfetto};
+use gpuscope_export::{Tells, chrome, csv, json, parquet, perfetto};
 use gpuscope_model::SourceReport;
 use gpuscope_model::trace::{Dropped, Event, Job, TraceNames};
 use std::fs::File;
@@ -15,8 +15,8 @@ enum Form<W: Write + Send> {
     Perfetto(Box<perfetto::Writer<W>>),
     /// The first event says where its time begins.
     Chrome(Option<W>, Option<Box<chrome::Writer<W>>>),
-    Jobs(W),
-    Rows(W),
+    Jobs(W, Tells),
+    Rows(W, Tells),
     Parquet(Box<parquet::Writer<W>>),
 }
 
@@ -33,23 +33,23 @@ pub(super) fn export(args: &Args) -> anyhow::Result<()> {
         true => BufWriter::with_capacity(64 << 10, Box::new(io::stdout())),
         false => BufWriter::with_capacity(256 << 10, Box::new(create()?)),
     };
-    let drivers = input.drivers.clone();
+    let (drivers, tells) = (input.drivers.clone(), input.tells);
     let subject = Subject { drivers: input.drivers.clone(), ..Subject::default() };
     let mut form = match args.to {
         ExportFormat::Perfetto => {
-            let options = perfetto::Options { clocks: input.clocks, ..perfetto::Options::default() };
+            let options = perfetto::Options { clocks: input.clocks, tells, ..perfetto::Options::default() };
             let of: Vec<String> = drivers.iter().map(|(_, driver)| driver.clone()).collect();
             let name = move |request| gpuscope_trace::ioctl_name(of.iter().map(String::as_str), request);
             Form::Perfetto(Box::new(perfetto::Writer::new(out, options)?.with_ioctl_names(name)))
         }
         ExportFormat::Chrome => Form::Chrome(Some(out), None),
-        ExportFormat::Json => Form::Jobs(out),
+        ExportFormat::Json => Form::Jobs(out, tells),
         ExportFormat::Csv => {
             let mut out = out;
             csv::job_header(&mut out)?;
-            Form::Rows(out)
+            Form::Rows(out, tells)
         }
-        ExportFormat::Parquet => Form::Parquet(Box::new(parquet::Writer::new(out)?)),
+        ExportFormat::Parquet => Form::Parquet(Box::new(parquet::Writer::new(out, tells)?)),
     };
     let (mut coverage, started) = (input.coverage.clone(), input.started());
     let mut report = Report::new(subject);
@@ -97,7 +97,7 @@ impl<W: Write + Send> Form<W> {
                 }
                 writer.as_mut().map_or(Ok(()), |writer| writer.event(event, names))
             }
-            Form::Jobs(_) | Form::Rows(_) | Form::Parquet(_) => Ok(()),
+            Form::Jobs(..) | Form::Rows(..) | Form::Parquet(_) => Ok(()),
         }
     }
 
@@ -105,8 +105,8 @@ impl<W: Write + Send> Form<W> {
         match self {
             Form::Perfetto(writer) => writer.job(job, names),
             Form::Chrome(_, writer) => writer.as_mut().map_or(Ok(()), |writer| writer.job(job, names)),
-            Form::Jobs(out) => json::job_line(out, job, names),
-            Form::Rows(out) => csv::job_row(out, job, names),
+            Form::Jobs(out, tells) => json::job_line(out, job, names, *tells),
+            Form::Rows(out, tells) => csv::job_row(out, job, names, *tells),
             Form::Parquet(writer) => writer.job(job, names),
         }
     }
@@ -137,11 +137,11 @@ impl<W: Write + Send> Form<W> {
                 }
                 writer.finish()?
             }
-            Form::Jobs(mut out) => {
+            Form::Jobs(mut out, _) => {
                 json::losses_line(&mut out, dropped)?;
                 out
             }
-            Form::Rows(out) => out,
+            Form::Rows(out, _) => out,
             Form::Parquet(writer) => writer.finish(&parquet::About { dropped: *dropped, coverage, started })?,
         };
         out.flush()

@@ -1,6 +1,7 @@
 //! The traces that can be read, all in one way: our recordings, files of trace-cmd, perf and Perfetto, tracefs' text.
 
 use anyhow::{Context as _, bail};
+use gpuscope_export::Tells;
 use gpuscope_export::perfetto::Clocks;
 use gpuscope_model::trace::{Dropped, Event, Note, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
@@ -9,7 +10,7 @@ use gpuscope_trace::foreign::perfetto::{Item as PerfettoItem, PerfettoTrace};
 use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
-use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Recording, Summary};
+use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Recording, Step, Summary};
 use gpuscope_trace::{Decoder, RawRecord};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -33,6 +34,8 @@ pub(super) struct Input {
     started: Option<(u64, u64)>,
     /// Whether the events are there that tell which job waits for which; not known of a foreign trace.
     pub(super) tells_waits: Option<bool>,
+    /// What it tells of its jobs.
+    pub(super) tells: Tells,
     /// Since when everything was recorded, where the trace tells.
     pub(super) from_ns: Option<u64>,
     pub(super) origin: Origin,
@@ -95,6 +98,35 @@ pub(super) struct Notes {
     pub(super) count: u64,
 }
 
+/// When the first record of a recording is of, as far as its first rounds tell.
+fn first_record_ns(path: &Path) -> Option<u64> {
+    fn look(first_ns: &mut Option<u64>, item: Item<'_>) {
+        if let Item::Record(record) = item {
+            first_ns.get_or_insert(record.at_ns);
+        }
+    }
+    let mut recording = Recording::open(path).ok()?;
+    let mut first_ns = None;
+    while first_ns.is_none() {
+        if !matches!(recording.step(|item| look(&mut first_ns, item)), Ok(Step::Round(_))) {
+            // Behind the last round, perhaps.
+            recording.finish(|item| look(&mut first_ns, item));
+            break;
+        }
+    }
+    first_ns
+}
+
+/// The event that tells which others a job depends on.
+const DEPENDENCY: &str = "drm_sched_job_add_dep";
+
+/// Whether events that tell of dependencies were kept, as the words of settings have it.
+fn keeps_dependencies(settings: &[String]) -> bool {
+    let is_named = |option: &str| settings.iter().any(|word| word.strip_prefix(option) == Some(" dependency"));
+    let is_chosen = settings.iter().any(|word| word.starts_with("--event "));
+    (!is_chosen || is_named("--event")) && !is_named("--not-event")
+}
+
 /// Notes that are told one by one.
 const MOST_NOTES: usize = 1000;
 
@@ -117,11 +149,11 @@ impl Input {
                 let clock = SourceReport::absent("CLOCK_MONOTONIC", None, Why::not_supported(detail));
                 Ok(Input::foreign("text of tracefs", vec![clock], Source::Text(BufReader::new(file))))
             }
-            _ => Ok(Input::recording(Recording::open(path)?)),
+            _ => Ok(Input::recording(Recording::open(path)?, first_record_ns(path))),
         }
     }
 
-    fn recording(recording: Recording) -> Input {
+    fn recording(recording: Recording, first_ns: Option<u64>) -> Input {
         let header = recording.header();
         let started = header.started;
         let clocks = started.boottime_ns.zip(started.realtime_ns).map(|(boottime_ns, realtime_ns)| Clocks {
@@ -156,7 +188,16 @@ impl Input {
                         .contains(&format.name.as_str())
                 })
             }),
-            from_ns: Some(started.monotonic_ns),
+            tells: Tells {
+                dependencies: !is_merged
+                    && keeps_dependencies(&header.settings)
+                    && recording.formats().iter().any(|format| format.name == DEPENDENCY),
+            },
+            // What came before the moment that the header tells was recorded as well; and with the first parts, what is told of their begin went.
+            from_ns: match first_ns {
+                Some(first_ns) if header.part > 0 || first_ns < started.monotonic_ns => Some(first_ns),
+                _ => Some(started.monotonic_ns),
+            },
             origin,
             source: Source::Recording(Box::new(recording)),
         }
@@ -217,7 +258,9 @@ impl Input {
             kernel: file.release().map(str::to_string),
             ..Origin::default()
         };
-        Input { started, origin, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
+        // It holds the layouts of those tracepoints alone that were recorded.
+        let tells = Tells { dependencies: file.formats().iter().any(|format| format.name == DEPENDENCY) };
+        Input { started, origin, tells, ..Input::foreign("perf.data", coverage, Source::PerfData(Box::new(file))) }
     }
 
     fn perfetto(trace: PerfettoTrace) -> Input {
@@ -302,6 +345,7 @@ impl Input {
             started: None,
             from_ns: None,
             tells_waits: None,
+            tells: Tells::default(),
             origin: Origin { kind: what, clock: "not named".into(), ..Origin::default() },
             source,
         }

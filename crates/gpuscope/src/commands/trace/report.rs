@@ -6,7 +6,7 @@ use crate::args::{Common, Format, Report as Args, Which};
 use crate::terminal;
 use anyhow::bail;
 use gpuscope_analysis::{Report, Subject};
-use gpuscope_export::{json, text};
+use gpuscope_export::{Tells, json, text};
 use gpuscope_model::trace::{Job, TraceNames};
 use gpuscope_model::{Text, Unavailable, Why};
 use std::io::{self, BufWriter, Write};
@@ -25,7 +25,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     };
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let format = common.format();
-    let settings = input.settings.clone();
+    let (settings, tells) = (input.settings.clone(), input.tells);
     let mut report = Report::new(subject);
     if let Some(from_ns) = input.from_ns {
         report.begin(from_ns);
@@ -50,7 +50,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
             report.event(event, names, |job| {
                 look(job);
                 if args.jobs && written.is_ok() {
-                    written = write_job(&mut out, job, names, format);
+                    written = write_job(&mut out, job, names, (format, tells));
                 }
             });
             written
@@ -60,7 +60,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
             report.lost(|job| {
                 look(job);
                 if args.jobs && written.is_ok() {
-                    written = write_job(&mut out, job, names, format);
+                    written = write_job(&mut out, job, names, (format, tells));
                 }
             });
             written
@@ -72,7 +72,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         look(job);
         open_ns = [open_ns, job.submit_ns.or(job.run_ns)].into_iter().flatten().min();
         if args.jobs && written.is_ok() {
-            written = write_job(&mut out, job, &names, format);
+            written = write_job(&mut out, job, &names, (format, tells));
         }
     });
     written?;
@@ -104,7 +104,7 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         report.unavailable.push(Unavailable::new("settings", why));
     }
     match format {
-        Format::Json => json::trace_report(&mut out, &report, Input::wall(started, report.from_ns))?,
+        Format::Json => json::trace_report(&mut out, &report, Input::wall(started, report.from_ns), tells)?,
         _ if args.why.is_some() => text::trace_late(&mut out, &report, terminal::style())?,
         _ => text::trace_report(&mut out, &report, terminal::style())?,
     }
@@ -112,9 +112,9 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_job(out: &mut dyn Write, job: &Job, names: &TraceNames, format: Format) -> io::Result<()> {
+fn write_job(out: &mut dyn Write, job: &Job, names: &TraceNames, (format, tells): (Format, Tells)) -> io::Result<()> {
     match format {
-        Format::Json => json::job_line(out, job, names),
+        Format::Json => json::job_line(out, job, names, tells),
         _ => text::job_line(out, job, names, terminal::style()),
     }
 }

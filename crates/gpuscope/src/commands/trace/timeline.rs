@@ -28,9 +28,9 @@ struct Stretch {
 /// Shows a stretch of a trace as lanes.
 pub(super) fn timeline(args: &Args) -> anyhow::Result<()> {
     let mut input = Input::open(&args.file)?;
-    let stretch = match (input.started(), args.from, args.to) {
+    let stretch = match (input.from_ns, args.from, args.to) {
         // The file's own index leads to the stretch: the rest of it is not read.
-        (Some((origin_ns, _)), from, Some(to)) => Stretch {
+        (Some(origin_ns), from, Some(to)) => Stretch {
             origin_ns,
             from_ns: after(origin_ns, from.unwrap_or_default()),
             to_ns: after(origin_ns, to),
@@ -72,11 +72,10 @@ pub(super) fn timeline(args: &Args) -> anyhow::Result<()> {
 
 /// Reads the whole trace once, for where it begins and ends, how long jobs take, and the job that is asked for.
 fn survey(args: &Args, input: Input) -> anyhow::Result<Stretch> {
-    let started = input.started();
     let subject = Subject { drivers: input.drivers.clone(), slowest: 1, ..Subject::default() };
     let mut report = Report::new(subject);
-    if let Some((monotonic_ns, _)) = started {
-        report.begin(monotonic_ns);
+    if let Some(from_ns) = input.from_ns {
+        report.begin(from_ns);
     }
     let mut asked: Option<Job> = None;
     let mut look = |job: &Job| {

@@ -74,7 +74,7 @@ pub(crate) fn of(has: JobFields) -> Vec<EventFormat> {
         .text("dev", 32);
     let done = || Layout::of_job().signed("error", 4).only_if(has.error);
     let dependency = || Layout::of_job().number("ctx", 8).number("seqno", 8);
-    vec![
+    let mut formats = vec![
         queue.named(1, "drm_sched_job_queue"),
         run.named(2, "drm_sched_job_run"),
         done().named(3, "drm_sched_job_done"),
@@ -83,5 +83,8 @@ pub(crate) fn of(has: JobFields) -> Vec<EventFormat> {
         done().named(6, "fence_error"),
         // An end without an error that is known: jobs/ends.rs.
         Layout::of_job().named(7, "drm_sched_job_done"),
-    ]
+    ];
+    // The tracepoint came with Linux 6.17, as the client did: before, nothing tells of dependencies, and none is to be promised.
+    formats.retain(|format| has.client || format.name != "drm_sched_job_add_dep");
+    formats
 }

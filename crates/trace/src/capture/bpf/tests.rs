@@ -72,6 +72,8 @@ fn a_field_that_the_kernel_lacks_is_absent_and_the_others_stay() {
     let mut decoder = decoder(JobFields { client: false, queue_length: false, error: false });
     let event = decode(&mut decoder, &queue());
     assert_eq!((event.client, event.value, decoder.names().get(event.comm)), (None, None, "glxgears"));
+    let dependency = Record::of_job(4, 5, 1, 2).u64(7).u64(9);
+    assert!(decoder.decode(RawRecord { at_ns: 5, cpu: 1, data: &dependency.0 }).is_none(), "its tracepoint came later");
     let run = Record::of_job(2, 5, 1, 2).u64(41).u32(3).text("gfx", 24).text("0000:03:00.0", 32).u32(0);
     let event = decode(&mut decoder, &run);
     assert_eq!((event.kind, event.client, event.value), (EventKind::Commit, None, None));
