@@ -697,6 +697,13 @@ fn recording_says_what_is_wrong_before_anything_is_replaced() {
     let (status, line) = complaint(gpuscope().args(["--root", ".", "trace", "record", "-o"]).arg(&file));
     assert_eq!(status, 1);
     assert!(line.contains("--root"), "{line}");
+    let other = dir.path().join("other");
+    for (command, option) in [("record", "--totals"), ("totals", "-o")] {
+        let output = if command == "record" { vec!["-o", other.to_str().unwrap()] } else { Vec::new() };
+        let (status, line) = complaint(gpuscope().args(["trace", command]).args(output).arg(option).arg(&file));
+        assert!(status == 1 && line.contains("holds no totals") && line.contains("--force"), "{command}: {line}");
+    }
+    assert!(!other.exists());
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     for args in [
         &["trace"][..],

@@ -56,7 +56,7 @@ pub(crate) struct Record {
     /// The recording
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Replace FILE even if it is no recording
+    /// Replace FILE even if it is no recording, and that of --totals even if it holds none
     #[arg(long)]
     pub(crate) force: bool,
     /// Record for this long: a number with ms, s, m or h
@@ -111,6 +111,9 @@ pub(crate) struct Totals {
     /// Write into this file [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Replace FILE even if it holds no totals
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) keep: Keep,
     /// Only jobs of CMD and of what it starts

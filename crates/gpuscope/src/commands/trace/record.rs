@@ -2,7 +2,7 @@
 
 use super::keep::{self, Asked, Watched};
 use super::source::{Ask, EVERY, Source, losses};
-use super::totals::{Output, Stream};
+use super::totals::{Output, Stream, check_output};
 use super::watcher::{Told, Watcher};
 use crate::args::{Common, Record};
 use crate::stop;
@@ -35,6 +35,7 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
     if args.totals.as_ref() == Some(&args.output) {
         bail!("{}: is to be the recording; give --totals another file", args.output.display());
     }
+    args.totals.iter().try_for_each(|path| check_output(path, args.force))?;
     let asked = Asked { keep: &args.keep, only_cmd: args.only_cmd, watched };
     let mut settings = keep::on_this_machine(common, &asked)?;
     settings.totals = args.totals.is_some();

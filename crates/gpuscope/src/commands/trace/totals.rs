@@ -14,7 +14,7 @@ use gpuscope_sys::{Roots, monotonic_ns, read_text};
 use gpuscope_trace::RawRecord;
 use gpuscope_trace::capture::settings::Settings;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +29,8 @@ pub(super) fn totals(common: &Common, args: &Totals) -> anyhow::Result<()> {
     }
     let asked = Asked { keep: &args.keep, only_cmd: args.only_cmd, watched: Watched::Not };
     let settings = Settings { events: false, totals: true, ..keep::on_this_machine(common, &asked)? };
+    // Before anything is begun.
+    args.output.iter().try_for_each(|path| check_output(path, args.force))?;
     let stop = if args.output.is_some() || !args.command.is_empty() { stop::watch_signals()? } else { stop::watch()? };
     let families = vec![Family::DrmSched];
     let ask = Ask { way: None, buffer_bytes: BUFFER_BYTES, families, settings };
@@ -55,6 +57,29 @@ pub(super) fn totals(common: &Common, args: &Totals) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// How a file of totals begins: as JSON, and as text.
+const BEGINS: [&[u8]; 2] = [b"{\"schema\":\"gpuscope.trace_totals/", b"totals of "];
+
+/// Whether totals may be written to a path: what stands there is lost then. A file of totals is replaced, as a recording is by the next one;
+/// any other only by force. What is no file (a pipe, a terminal) takes what is written to it.
+pub(super) fn check_output(path: &Path, force: bool) -> anyhow::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() && !force => {}
+        // What hinders writing is told by the attempt.
+        _ => return Ok(()),
+    }
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| format!("{}: what stands there cannot be read", path.display()))?;
+    file.take(64).read_to_end(&mut start).with_context(|| path.display().to_string())?;
+    if start.is_empty() || BEGINS.iter().any(|begin| start.starts_with(begin)) {
+        return Ok(());
+    }
+    bail!(
+        "{}: a file that holds no totals stands there; name another file, or replace it with --force",
+        path.display()
+    );
 }
 
 /// An option that does nothing where no events come.
@@ -178,7 +203,7 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::of_events;
+    use super::{check_output, of_events};
     use crate::args::Keep;
     use gpuscope_analysis::totals_window;
     use gpuscope_export::json;
@@ -196,6 +221,28 @@ mod tests {
         );
         let slow = Keep { slower_than: Some(Duration::from_millis(1)), ..Keep::default() };
         assert_eq!(of_events(&slow), Some("--slower-than"));
+    }
+
+    #[test]
+    fn only_totals_are_replaced_without_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t");
+        assert!(check_output(&path, false).is_ok(), "nothing is there");
+        for (text, may_be_replaced) in [
+            ("", true),
+            ("totals of 1.00s, nothing left out or lost\n", true),
+            ("{\"schema\":\"gpuscope.trace_totals/1\",\"time\":\"", true),
+            ("{\"schema\":\"gpuscope.job/1\"}\n", false),
+            ("precious", false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let answer = check_output(&path, false).map_err(|error| error.to_string());
+            assert_eq!(answer.is_ok(), may_be_replaced, "{text}");
+            assert!(answer.err().is_none_or(|error| error.ends_with("replace it with --force")));
+            assert!(check_output(&path, true).is_ok());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "asking changes nothing");
+        }
+        assert!(check_output(std::path::Path::new("/dev/null"), false).is_ok());
     }
 
     #[test]
