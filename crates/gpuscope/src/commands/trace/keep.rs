@@ -147,20 +147,39 @@ fn uid(user: &str, users: &Users) -> anyhow::Result<u32> {
         .with_context(|| format!("--user {user}: no such user in /etc/passwd; give the user's number (`id -u {user}`)"))
 }
 
+/// The folder of a cgroup: a path, absolute or as seen from `here`, or one under the mount.
+fn cgroup_folder(cgroup: &str, here: &Path, roots: &Roots) -> anyhow::Result<PathBuf> {
+    let mount = roots.sys("fs/cgroup");
+    let given = Path::new(cgroup);
+    let inside = mount.join(given.strip_prefix("/").unwrap_or(given));
+    let found = [here.join(given), inside].into_iter().find(|path| path.join("cgroup.procs").is_file());
+    found.with_context(|| {
+        format!("--cgroup {cgroup}: no such cgroup; give its path under {} or its number", mount.display())
+    })
+}
+
+/// The same options with cgroups that mean the same to a process that works in another folder.
+pub(super) fn from_anywhere(keep: &Keep, here: &Path, roots: &Roots) -> anyhow::Result<Keep> {
+    let absolute = |cgroup: &String| -> anyhow::Result<String> {
+        if cgroup.parse::<u64>().is_ok() || Path::new(cgroup).is_absolute() {
+            return Ok(cgroup.clone());
+        }
+        let path = cgroup_folder(cgroup, here, roots)?;
+        let path =
+            path.to_str().with_context(|| format!("--cgroup {cgroup}: its whole path is no text; give its number"))?;
+        Ok(path.to_string())
+    };
+    let all = |of: &[String]| of.iter().map(absolute).collect::<anyhow::Result<Vec<_>>>();
+    Ok(Keep { cgroup: all(&keep.cgroup)?, not_cgroup: all(&keep.not_cgroup)?, ..keep.clone() })
+}
+
 /// The numbers of a cgroup and of those below it.
 fn cgroups(cgroup: &str, roots: &Roots) -> anyhow::Result<Vec<u64>> {
     if let Ok(number) = cgroup.parse() {
         return Ok(vec![number]);
     }
-    let mount = roots.sys("fs/cgroup");
-    let given = Path::new(cgroup);
-    let inside = mount.join(given.strip_prefix("/").unwrap_or(given));
-    let found = [given.to_path_buf(), inside].into_iter().find(|path| path.join("cgroup.procs").is_file());
-    let Some(path) = found else {
-        bail!("--cgroup {cgroup}: no such cgroup; give its path under {} or its number", mount.display());
-    };
     let mut numbers = Vec::new();
-    let mut folders: Vec<PathBuf> = vec![path];
+    let mut folders: Vec<PathBuf> = vec![cgroup_folder(cgroup, Path::new(""), roots)?];
     while let Some(folder) = folders.pop() {
         // Gone meanwhile: no more jobs come from it.
         let Ok(meta) = std::fs::metadata(&folder) else { continue };
@@ -379,6 +398,35 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(allow, expected);
         assert_eq!(settings(&asked(&keep(&["--cgroup", "77"])), &machine(&roots)).unwrap().filters.cgroups.allow, [77]);
+    }
+
+    #[test]
+    fn a_cgroup_named_from_here_is_meant_by_a_session_elsewhere() {
+        let tree = tempfile::tempdir().unwrap();
+        let folder = |path: &str| {
+            let path = tree.path().join("sys/fs/cgroup").join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("cgroup.procs"), "").unwrap();
+            path
+        };
+        let (slice, inner) = (folder("user.slice"), folder("user.slice/app"));
+        let roots = Roots::at(tree.path());
+        let of = |given: &[&str]| {
+            let keep = Keep {
+                cgroup: given.iter().map(|of| (*of).to_string()).collect(),
+                not_cgroup: vec!["app".into()],
+                ..keep(&["--children"])
+            };
+            from_anywhere(&keep, &slice, &roots)
+        };
+        let kept = of(&["app", "user.slice", "/user.slice", "77", "../user.slice/app"]).unwrap();
+        let beside = slice.join("../user.slice/app");
+        let expected =
+            [inner.to_str().unwrap(), slice.to_str().unwrap(), "/user.slice", "77", beside.to_str().unwrap()];
+        assert_eq!(kept.cgroup, expected);
+        assert_eq!((kept.not_cgroup, kept.children), (vec![inner.to_str().unwrap().to_string()], true));
+        let error = of(&["no/such"]).unwrap_err().to_string();
+        assert!(error.contains("--cgroup no/such") && error.contains("or its number"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::keep;
 use crate::args::{Change, Common, Format, Named, Save, Status};
 use anyhow::bail;
 use control::{Request, ask};
+use gpuscope_sys::Roots;
 use place::{Found, Place};
 use state::State;
 use std::io::{self, Write as _};
@@ -77,7 +78,10 @@ pub(super) fn change(common: &Common, args: &Change) -> anyhow::Result<()> {
         Found::Alive(_) => {}
         _ => bail!("no session {} runs; `gpuscope trace start` begins one", args.name),
     }
-    let state = ask(&place, &Request::Change(keep::arguments(&args.keep)))?;
+    // The session works in another folder than who asks. One that is gone has no cgroup in it.
+    let here = std::env::current_dir().unwrap_or_default();
+    let keep = keep::from_anywhere(&args.keep, &here, &Roots::host())?;
+    let state = ask(&place, &Request::Change(keep::arguments(&keep)))?;
     tell(common, &[state])
 }
 
