@@ -100,8 +100,12 @@ pub trait Capture {
     /// Puts other settings in force, at one moment. Jobs in flight keep what was decided of them.
     ///
     /// # Errors
-    /// [`CaptureError`] where it cannot follow these; those before stay in force.
+    /// [`CaptureError::InForce`] where these are in force all the same, though not all that belongs to them. Any other where it cannot
+    /// follow these; those before stay in force.
     fn set(&mut self, settings: &settings::Settings) -> Result<(), CaptureError>;
+
+    /// What was asked for and cannot be kept up, as far as it was found since this was asked last: a line each.
+    fn notes(&mut self) -> Vec<String>;
 
     /// What jobs took that were done since this was asked last, and the rings now: empty unless the settings have asked for totals. Waits
     /// some tens of milliseconds for those who add.
@@ -348,6 +352,12 @@ pub enum CaptureError {
         /// The error.
         source: std::io::Error,
     },
+    /// Settings are in force, and something that belongs to them could not be done.
+    #[error("the new settings are in force, but not all that belongs to them: {what}")]
+    InForce {
+        /// What, and why.
+        what: String,
+    },
     /// Something else the kernel answered.
     #[error("{what}")]
     Failed {
@@ -366,7 +376,9 @@ impl CaptureError {
             CaptureError::Unsupported { what, remedy } => {
                 Why::new(Reason::NotSupported, what.clone()).remedy(remedy.clone())
             }
-            CaptureError::Io { .. } | CaptureError::Failed { .. } => Why::new(Reason::Failed, self.to_string()),
+            CaptureError::Io { .. } | CaptureError::InForce { .. } | CaptureError::Failed { .. } => {
+                Why::new(Reason::Failed, self.to_string())
+            }
         }
     }
 }

@@ -64,6 +64,12 @@ impl Capture for Beside {
         self.first.set(settings)
     }
 
+    fn notes(&mut self) -> Vec<String> {
+        let mut notes = self.first.notes();
+        notes.append(&mut self.other.notes());
+        notes
+    }
+
     fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
         self.first.take_totals()
     }

@@ -36,6 +36,19 @@ pub struct BpfCapture {
     looked_ns: u64,
     tells_late: bool,
     give_up_after_ns: u64,
+    time: Measured,
+    notes: Vec<String>,
+}
+
+/// Whether the kernel measures what programs take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measured {
+    /// Because it was asked to, which nobody else can take back: it counts those who ask (bpf_stats_enabled_key, kernel/bpf/syscall.c).
+    ForThis,
+    /// For somebody else, who may end it.
+    Anyway,
+    /// No longer.
+    Not,
 }
 
 /// So often the table of jobs in flight is looked through where they are told of when they are done, and so often for those that are given up.
@@ -73,6 +86,8 @@ impl BpfCapture {
             looked_ns: 0,
             tells_late: settings.sampling.slower_than_ns.is_some(),
             give_up_after_ns: settings.sampling.give_up_after_ns,
+            time: Measured::Not,
+            notes: Vec::new(),
         };
         capture.measure(settings)?;
         capture.follow(settings)?;
@@ -84,9 +99,30 @@ impl BpfCapture {
     /// # Errors
     /// [`CaptureError::Unsupported`] for limits that are none, and for processes that cannot be told from here; [`CaptureError::Permission`] for a
     /// target of time that may not be measured; [`CaptureError::Failed`] with
-    /// the kernel's answer: more than 8192 entries of lists. The settings before stay in force.
+    /// the kernel's answer: more than 8192 entries of lists. The settings before stay in force then. [`CaptureError::InForce`] where these are
+    /// in force, and children that began meanwhile could not be listed, or what went before them not be taken away.
     pub fn set(&mut self, settings: &Settings) -> Result<(), CaptureError> {
         let rules = told(&self.roots, settings)?;
+        let put = self.put_in_force(settings, rules.clone());
+        if put.is_err() && *self.jobs.rules() != rules {
+            // What was begun for them is not needed: measuring costs every program of the machine.
+            if !self.adaptive.needs_time() {
+                let _ = self.jobs.measure(false);
+                self.time = Measured::Not;
+            }
+            return put;
+        }
+        self.give_up_after_ns = settings.sampling.give_up_after_ns;
+        // Jobs that are in flight under settings for slow jobs are told of under those that follow.
+        self.tells_late |= settings.sampling.slower_than_ns.is_some();
+        self.adaptive = Adaptive::new(&settings.sampling);
+        // From here on nothing undoes them: all that belongs to them is tried, and the first that fails is told.
+        let measured = self.measure(settings);
+        let followed = self.follow(settings);
+        put.and(measured).and(followed).map_err(|error| CaptureError::InForce { what: error.to_string() })
+    }
+
+    fn put_in_force(&mut self, settings: &Settings, rules: JobRules) -> Result<(), CaptureError> {
         // Those before may need it until others are in force.
         if settings.sampling.target_cpu_ratio.is_some() {
             self.measure(settings)?;
@@ -94,13 +130,7 @@ impl BpfCapture {
         if has_followed(settings) {
             self.jobs.follow_children().map_err(failed)?;
         }
-        self.jobs.set_rules(rules).map_err(failed)?;
-        self.measure(settings)?;
-        self.give_up_after_ns = settings.sampling.give_up_after_ns;
-        // Jobs that are in flight under settings for slow jobs are told of under those that follow.
-        self.tells_late |= settings.sampling.slower_than_ns.is_some();
-        self.adaptive = Adaptive::new(&settings.sampling);
-        self.follow(settings)
+        self.jobs.set_rules(rules).map_err(failed)
     }
 
     /// The part of the jobs that the sample keeps now: less than was asked for where a target rate is set.
@@ -118,11 +148,27 @@ impl BpfCapture {
 
     /// Has the programs' time measured where the settings need it.
     fn measure(&mut self, settings: &Settings) -> Result<(), CaptureError> {
-        match self.jobs.measure(settings.sampling.target_cpu_ratio.is_some()) {
-            Err(BpfError::Permission { .. }) if is_measured_anyway(&self.roots) => Ok(()),
-            Err(BpfError::Permission { .. }) => Err(may_not_measure(&Rights::read(&self.roots))),
-            other => other.map_err(failed),
+        let is_wanted = settings.sampling.target_cpu_ratio.is_some();
+        self.time = match self.jobs.measure(is_wanted) {
+            Ok(()) if is_wanted => Measured::ForThis,
+            Ok(()) => Measured::Not,
+            Err(BpfError::Permission { .. }) if is_measured_anyway(&self.roots) => Measured::Anyway,
+            Err(BpfError::Permission { .. }) => return Err(may_not_measure(&Rights::read(&self.roots))),
+            Err(other) => return Err(failed(other)),
+        };
+        Ok(())
+    }
+
+    /// What the programs have taken, where it is measured now. That this ended, or goes on, is noted.
+    fn time_taken(&mut self) -> Result<Option<u64>, CaptureError> {
+        let spent_ns = self.jobs.spent_ns().map_err(failed)?;
+        if !self.adaptive.needs_time() || self.time == Measured::ForThis {
+            return Ok(Some(spent_ns));
         }
+        let (now, note) = still_measured(self.time, is_measured_anyway(&self.roots));
+        self.time = now;
+        self.notes.extend(note.map(str::to_string));
+        Ok((now == Measured::Anyway).then_some(spent_ns))
     }
 
     /// What jobs took that were done since this was asked last, and the rings now. Empty unless the settings have asked for totals.
@@ -222,11 +268,12 @@ impl Capture for BpfCapture {
         self.adaptive.count(read.records);
         if self.adaptive.is_due(monotonic_ns()) {
             let lost = self.jobs.lost().map_err(failed)?;
-            let spent_ns = self.jobs.spent_ns().map_err(failed)?;
+            let spent_ns = self.time_taken()?;
             let counted = Counted { left_out: lost.sampled_out, quick: lost.quick, spent_ns };
             if let Some(part) = self.adaptive.adjust(monotonic_ns(), counted) {
                 self.jobs.set_sample(rules::share(part)).map_err(failed)?;
             }
+            self.notes.extend(self.adaptive.out_of_reach().map(|(target, taken)| out_of_reach(target, taken)));
         }
         Ok(Drained { until_ns: self.promised_ns, records: read.records })
     }
@@ -251,6 +298,10 @@ impl Capture for BpfCapture {
         BpfCapture::set(self, settings)
     }
 
+    fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
     fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
         let at_ns = monotonic_ns();
         let (totals, rings) = BpfCapture::take_totals(self)?;
@@ -261,6 +312,34 @@ impl Capture for BpfCapture {
 /// Whether the kernel measures what programs take, whoever asks (Documentation/admin-guide/sysctl/kernel.rst, bpf_stats_enabled).
 fn is_measured_anyway(roots: &Roots) -> bool {
     read_text(roots.proc("sys/kernel/bpf_stats_enabled")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Whether time is measured that somebody else had measured, and what is to be noted where that has changed.
+fn still_measured(before: Measured, is_measured: bool) -> (Measured, Option<&'static str>) {
+    match (before, is_measured) {
+        (Measured::Anyway, false) => (
+            Measured::Not,
+            Some(
+                "the kernel no longer measures what the programs cost (kernel.bpf_stats_enabled was set to 0): --max-cpu cannot be kept to, and \
+                 the part of the jobs that is recorded stays as it was; set it to 1 again, or grant CAP_SYS_ADMIN",
+            ),
+        ),
+        (Measured::Not, true) => {
+            (Measured::Anyway, Some("the kernel measures again what the programs cost: --max-cpu is kept to"))
+        }
+        (same, _) => (same, None),
+    }
+}
+
+/// That a target of time cannot be met.
+fn out_of_reach(target: f64, taken: f64) -> String {
+    let percent = |part: f64| format!("{:.2}%", part * 100.0);
+    format!(
+        "--max-cpu {} cannot be met: hardly any job is recorded any more, and the programs take {} of a processor's time all the same, for \
+         leaving jobs out costs time, too; allow them more",
+        percent(target),
+        percent(taken)
+    )
 }
 
 /// What measuring takes, and what does without (`bpf_enable_stats` in kernel/bpf/syscall.c asks for CAP_SYS_ADMIN and nothing else).

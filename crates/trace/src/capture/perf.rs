@@ -195,6 +195,11 @@ impl Capture for PerfCapture {
         if *settings == Settings::default() { Ok(()) } else { Err(super::no_settings(self.backend())) }
     }
 
+    /// None: everything comes, and what is lost is counted.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn take_totals(&mut self) -> Result<TotalsSample, CaptureError> {
         Err(super::no_totals(self.backend()))
     }

@@ -70,11 +70,11 @@ pub(crate) struct Keep {
     pub(crate) max_events_per_second: Option<u64>,
     /// Thin the jobs so that recording takes no more time in the kernel than this part of one processor's: what BPF programs take on all
     /// processors together, some 20 ns a run for measuring it left out. Leaving jobs out takes time, too: where that alone is more, hardly
-    /// any is kept. Needs CAP_SYS_ADMIN (root)
+    /// any is kept, and that is told. Needs CAP_SYS_ADMIN (root), or kernel.bpf_stats_enabled=1
     #[arg(long, value_name = "PERCENT", value_parser = parse_cpu, help_heading = HOW_MANY)]
     pub(crate) max_cpu: Option<f64>,
     /// Only jobs that take at least this long from submission to end, or fail: a number with us, ms or s. They come when they have ended, so
-    /// none is told as stuck
+    /// none is told as stuck; one that has not ended after 70 s is given up, and counted as lost
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = HOW_MANY)]
     pub(crate) slower_than: Option<Duration>,
     /// So many jobs a second, and BURST at once after a pause [BURST: a tenth of a second's]

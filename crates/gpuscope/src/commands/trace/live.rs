@@ -1,7 +1,7 @@
 //! `gpuscope trace live`
 
 use super::keep::{self, Asked, Watched};
-use super::record::alarms;
+use super::record::{alarms, say};
 use super::source::{Ask, EVERY, Source};
 use super::watcher::Watcher;
 use crate::args::{Common, Format, Live};
@@ -29,35 +29,50 @@ pub(super) fn live(common: &Common, args: &Live) -> anyhow::Result<()> {
     let mut screen = Screen::open(common.format())?;
     let mut left = if args.once { Some(1) } else { args.count };
     let mut next = Instant::now() + common.interval();
+    // Told behind the pictures: among them a line would be drawn over at once.
+    let mut notes = Vec::new();
     while left != Some(0) {
-        if wait(&stop, next, &mut source, &mut watcher)? {
-            return Ok(());
+        if wait(&stop, next, &mut source, &mut watcher, &mut notes)? {
+            break;
         }
         next += common.interval();
-        let until_ns = round(&mut source, &mut watcher)?;
+        let until_ns = round(&mut source, &mut watcher, &mut notes)?;
         if let Some(report) = watcher.recent(until_ns) {
             screen.show(&report, &source.dropped)?;
         }
         left = left.map(|n| n.saturating_sub(1));
     }
+    drop(screen);
+    notes.iter().for_each(|note| say(note));
     Ok(())
 }
 
+/// Notes that are kept until the end.
+const MOST_NOTES: usize = 100;
+
 /// Reads until then; true where it was told to stop.
-fn wait(stop: &Stop, until: Instant, source: &mut Source, watcher: &mut Watcher) -> anyhow::Result<bool> {
+fn wait(
+    stop: &Stop,
+    until: Instant,
+    source: &mut Source,
+    watcher: &mut Watcher,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<bool> {
     while Instant::now() < until {
         if stop.wait_until(until.min(Instant::now() + EVERY)) {
             return Ok(true);
         }
-        round(source, watcher)?;
+        round(source, watcher, notes)?;
     }
     Ok(stop.is_stopped())
 }
 
 /// Reads once, and says until when all was given.
-fn round(source: &mut Source, watcher: &mut Watcher) -> anyhow::Result<u64> {
-    let round = source.read(&mut watcher.order)?;
+fn round(source: &mut Source, watcher: &mut Watcher, notes: &mut Vec<String>) -> anyhow::Result<u64> {
+    let mut round = source.read(&mut watcher.order)?;
     watcher.round(&round);
+    round.notes.truncate(MOST_NOTES.saturating_sub(notes.len()));
+    notes.append(&mut round.notes);
     Ok(round.drained.until_ns)
 }
 

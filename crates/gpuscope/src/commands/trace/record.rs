@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use gpuscope_analysis::Conditions;
 use gpuscope_engine::Stop;
 use gpuscope_model::trace::Dropped;
+use gpuscope_sys::monotonic_ns;
 use gpuscope_trace::capture::{self, Backend};
 use gpuscope_trace::recording::{CreateOptions, RecordingFile};
 use gpuscope_trace::{RawRecord, RecordSink as _};
@@ -153,6 +154,10 @@ impl Session {
         for Told { at_ns, line, .. } in told {
             file.mark(at_ns, &line)?;
             say(&line);
+        }
+        for note in &round.notes {
+            file.mark(monotonic_ns(), note)?;
+            say(note);
         }
         if round.drained.records > 0 || (is_last && round.drained.until_ns > 0) {
             file.round(round.drained.until_ns)?;

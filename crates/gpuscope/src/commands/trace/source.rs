@@ -43,6 +43,8 @@ pub(super) struct Round {
     pub(super) tasks: Vec<(u32, u32, String)>,
     /// Losses, where there are more than before, and when that was found.
     pub(super) dropped: Option<(u64, Dropped)>,
+    /// What was found that cannot be kept up.
+    pub(super) notes: Vec<String>,
 }
 
 impl Source {
@@ -88,7 +90,7 @@ impl Source {
         let now = self.capture.dropped()?;
         let dropped = (now != self.dropped).then(|| (monotonic_ns(), now));
         self.dropped = now;
-        Ok(Round { drained, tasks, dropped })
+        Ok(Round { drained, tasks, dropped, notes: self.capture.notes() })
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) fn totals(common: &Common, args: &Totals) -> anyhow::Result<()> {
         let ended = child.as_mut().map(|child| child.try_wait().context("waiting for the command")).transpose()?;
         let ended = ended.flatten();
         let is_last = is_told || ended.is_some() || until.is_some_and(|until| Instant::now() >= until);
-        source.read(&mut |_: RawRecord<'_>| {})?;
+        let round = source.read(&mut |_: RawRecord<'_>| {})?;
+        round.notes.iter().for_each(|note| say(note));
         stream.step(&mut source, is_last)?;
         if let Some(status) = ended.filter(|status| !status.success()) {
             say(&format!("the command ended with {status}"));

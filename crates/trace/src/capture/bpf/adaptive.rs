@@ -9,6 +9,9 @@ const INTERVAL_NS: u64 = 100_000_000;
 const RISE: f64 = 1.25;
 const LEAST_RISE: f64 = 0.001;
 
+/// A target of time is out of reach if so long more than that was taken though next to nothing was chosen.
+const OUT_OF_REACH_NS: u64 = 1_000_000_000;
+
 /// What was seen since the share was last changed.
 #[derive(Debug)]
 pub(super) struct Adaptive {
@@ -23,6 +26,9 @@ pub(super) struct Adaptive {
     quick: u64,
     /// What the programs had taken by then.
     spent_ns: u64,
+    /// For how long the target of time has been out of reach, and what was taken meanwhile: nanoseconds both.
+    beyond: (u64, u64),
+    has_told: bool,
 }
 
 /// What was counted since the beginning of a capture.
@@ -32,8 +38,8 @@ pub(super) struct Counted {
     pub(super) left_out: u64,
     /// Events that it chose and that were not recorded because the job was not slow.
     pub(super) quick: u64,
-    /// Time that the programs took.
-    pub(super) spent_ns: u64,
+    /// Time that the programs took; none where it is not measured now.
+    pub(super) spent_ns: Option<u64>,
 }
 
 impl Adaptive {
@@ -48,7 +54,24 @@ impl Adaptive {
             left_out: 0,
             quick: 0,
             spent_ns: 0,
+            beyond: (0, 0),
+            has_told: false,
         }
+    }
+
+    /// Whether there is a target of time.
+    pub(super) fn needs_time(&self) -> bool {
+        self.target_cpu_ratio.is_some()
+    }
+
+    /// Where a target of time is out of reach, told once: the target, and what is taken though next to nothing is chosen.
+    pub(super) fn out_of_reach(&mut self) -> Option<(f64, f64)> {
+        let (span_ns, spent_ns) = self.beyond;
+        if self.has_told || span_ns < OUT_OF_REACH_NS {
+            return None;
+        }
+        self.has_told = true;
+        Some((self.target_cpu_ratio?, spent_ns as f64 / span_ns as f64))
     }
 
     /// Events came.
@@ -66,9 +89,10 @@ impl Adaptive {
         let since = self.since_ns.replace(now_ns);
         let left_out = counted.left_out.saturating_sub(self.left_out);
         let quick = counted.quick.saturating_sub(self.quick);
-        let spent_ns = counted.spent_ns.saturating_sub(self.spent_ns);
+        let spent_ns = counted.spent_ns.map(|now_ns| now_ns.saturating_sub(self.spent_ns));
         let recorded = std::mem::take(&mut self.recorded);
-        (self.left_out, self.quick, self.spent_ns) = (counted.left_out, counted.quick, counted.spent_ns);
+        (self.left_out, self.quick) = (counted.left_out, counted.quick);
+        self.spent_ns = counted.spent_ns.unwrap_or(self.spent_ns);
         let span_ns = now_ns.saturating_sub(since?);
         let for_events = self.target_per_second.map(|target| {
             // Of what is left out now, as large a part would not be slow, either.
@@ -82,7 +106,19 @@ impl Adaptive {
         // what may be taken. It goes down to next to nothing where what is left out takes more, and comes up again from there.
         let for_time = self.target_cpu_ratio.map(|target| {
             let room_ns = target * span_ns as f64;
-            if spent_ns == 0 { self.most } else { self.share.max(LEAST_RISE) * room_ns / spent_ns as f64 }
+            let is_beyond = self.share < LEAST_RISE && spent_ns.is_some_and(|spent_ns| spent_ns as f64 > room_ns);
+            self.beyond = match self.beyond {
+                (over_ns, taken_ns) if is_beyond => {
+                    (over_ns.saturating_add(span_ns), taken_ns.saturating_add(spent_ns.unwrap_or(0)))
+                }
+                _ => (0, 0),
+            };
+            match spent_ns {
+                // That nothing is measured says nothing: it stays as it is.
+                None => self.share,
+                Some(0) => self.most,
+                Some(spent_ns) => self.share.max(LEAST_RISE) * room_ns / spent_ns as f64,
+            }
         });
         let fitting = for_events.into_iter().chain(for_time).fold(self.most, f64::min);
         // Down at once, up in steps: jobs come in bursts, and a pause is no reason to record the next one whole.
@@ -100,7 +136,11 @@ mod tests {
     }
 
     fn left_out(left_out: u64, quick: u64) -> Counted {
-        Counted { left_out, quick, spent_ns: 0 }
+        Counted { left_out, quick, spent_ns: Some(0) }
+    }
+
+    fn time(spent_ns: u64) -> Counted {
+        Counted { spent_ns: Some(spent_ns), ..Counted::default() }
     }
 
     const STEP: u64 = INTERVAL_NS;
@@ -173,7 +213,7 @@ mod tests {
         for step in 1..=steps {
             ratio = left_out + share * all;
             spent += ratio * STEP as f64;
-            let counted = Counted { spent_ns: spent as u64, ..Counted::default() };
+            let counted = Counted { spent_ns: Some(spent as u64), ..Counted::default() };
             share = adaptive.adjust(step * STEP, counted).unwrap();
         }
         (share, ratio)
@@ -202,10 +242,45 @@ mod tests {
         for step in 1..=2100 {
             let ratio = if step <= 2000 { 0.02 } else { 0.001 + share * 0.002 };
             spent += ratio * STEP as f64;
-            share = adaptive.adjust(step * STEP, Counted { spent_ns: spent as u64, ..Counted::default() }).unwrap();
+            share = adaptive.adjust(step * STEP, time(spent as u64)).unwrap();
             rising += u32::from(step > 2000 && share < 1.0);
         }
         assert!(share >= 1.0 && rising < 40, "{share} after {rising} steps");
+    }
+
+    #[test]
+    fn time_that_is_not_measured_is_no_reason_to_record_all() {
+        let sampling = Sampling { target_cpu_ratio: Some(0.01), ..Sampling::default() };
+        let mut adaptive = Adaptive::new(&sampling);
+        adaptive.adjust(0, time(0));
+        // Four times what may be taken.
+        assert_eq!(adaptive.adjust(STEP, time(4 * STEP / 100)), Some(0.25));
+        for step in 2..50 {
+            assert_eq!(adaptive.adjust(step * STEP, Counted::default()), Some(0.25));
+        }
+        // Measured again, from where the time had stood still: now half of what may be.
+        let share = adaptive.adjust(50 * STEP, time(4 * STEP / 100 + STEP / 200)).unwrap();
+        assert!((share - 0.25 * RISE - LEAST_RISE).abs() < 1e-9, "{share}");
+    }
+
+    #[test]
+    fn a_target_that_is_out_of_reach_is_told_once_and_one_that_can_be_kept_never() {
+        for (left_out, expected) in [(0.02, Some(0.02)), (0.005, None)] {
+            let sampling = Sampling { target_cpu_ratio: Some(0.01), ..Sampling::default() };
+            let mut adaptive = Adaptive::new(&sampling);
+            adaptive.adjust(0, time(0));
+            let (mut share, mut spent, mut told) = (1.0, 0.0, Vec::new());
+            for step in 1..=100 {
+                spent += (left_out + share * 0.07) * STEP as f64;
+                share = adaptive.adjust(step * STEP, time(spent as u64)).unwrap();
+                told.extend(adaptive.out_of_reach().map(|of| (step, of)));
+            }
+            assert_eq!(told.len(), usize::from(expected.is_some()), "{told:?}");
+            if let [(step, (target, taken))] = told[..] {
+                assert!((10..20).contains(&step) && target == 0.01, "{told:?}");
+                assert!(expected.is_some_and(|of: f64| (taken - of).abs() < 0.001), "{told:?}");
+            }
+        }
     }
 
     #[test]
@@ -216,7 +291,7 @@ mod tests {
             let mut adaptive = Adaptive::new(&sampling);
             adaptive.adjust(0, Counted::default());
             adaptive.count(events);
-            let found = adaptive.adjust(STEP, Counted { spent_ns, ..Counted::default() }).unwrap();
+            let found = adaptive.adjust(STEP, time(spent_ns)).unwrap();
             assert!((found - share).abs() < 1e-9, "{found}");
         }
     }

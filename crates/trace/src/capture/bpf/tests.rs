@@ -114,6 +114,22 @@ fn dependencies_name_both_jobs() {
 }
 
 #[test]
+fn that_time_is_no_longer_measured_is_noted_once_and_so_is_that_it_is_again() {
+    use Measured::{Anyway, Not};
+    let mut now = Anyway;
+    let mut said = Vec::new();
+    for is_measured in [true, false, false, true, true] {
+        let (next, note) = still_measured(now, is_measured);
+        assert_eq!(next, if is_measured { Anyway } else { Not });
+        said.push(note);
+        now = next;
+    }
+    let [None, Some(off), None, Some(on), None] = said[..] else { panic!("{said:?}") };
+    assert!(off.contains("bpf_stats_enabled was set to 0") && off.contains("CAP_SYS_ADMIN"), "{off}");
+    assert!(on.contains("measures again"), "{on}");
+}
+
+#[test]
 fn other_families_are_refused_by_name_of_the_remedy() {
     let wanted = Wanted { families: vec![Family::Xe], buffer_bytes: 1 << 20 };
     let error = BpfCapture::open(&Roots::host(), &wanted, &Settings::default()).unwrap_err();

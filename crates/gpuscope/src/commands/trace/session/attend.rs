@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use gpuscope_analysis::{Conditions, Notice};
 use gpuscope_engine::Stop;
 use gpuscope_sys::monotonic_ns;
+use gpuscope_trace::capture::CaptureError;
 use gpuscope_trace::flight::FlightRing;
 use gpuscope_trace::recording::{CreateOptions, RecordingFile};
 use gpuscope_trace::{RawRecord, RecordSink};
@@ -28,6 +29,9 @@ use std::time::{Duration, Instant};
 
 /// What may pass between what a trigger is about and its being noticed: the span is that before the former.
 const NOTICING: Duration = Duration::from_secs(2);
+
+/// Notes on the settings that `status` tells, the newest.
+const MOST_NOTES: usize = 16;
 
 /// Becomes the session. What goes wrong before the capture runs is told to who started it.
 pub(super) fn attend(common: &Common, args: &Start, place: &Place) -> anyhow::Result<()> {
@@ -99,6 +103,8 @@ struct Session {
     events: u64,
     /// What is kept, in words.
     settings: Vec<String>,
+    /// What of it cannot be kept up.
+    notes: Vec<String>,
     common: Common,
     stop: Stop,
     signalled: Option<Arc<AtomicBool>>,
@@ -169,6 +175,7 @@ impl Session {
             max_size: args.max_size,
             events: 0,
             settings: keep::words(&args.keep),
+            notes: Vec::new(),
             common: common.clone(),
             stop,
             signalled: (args.flight.is_some() && args.on.contains(&Trigger::Signal)).then_some(signalled),
@@ -244,6 +251,9 @@ impl Session {
         };
         self.events = self.events.saturating_add(round.drained.records);
         let (told, left_out) = self.watcher.as_mut().map(|watcher| watcher.round(&round)).unwrap_or_default();
+        for note in &round.notes {
+            self.note(note.clone())?;
+        }
         let fires_when_stuck = self.fires_when_stuck;
         match &mut self.keep {
             Keep::File(file) => {
@@ -285,7 +295,7 @@ impl Session {
         let settings = keep::on_this_machine(&self.common, &asked)?;
         // What came before is brought in first: it was recorded under the settings that the note ends.
         self.round(false)?;
-        self.source.capture.set(&settings)?;
+        let failed = only_in_part(self.source.capture.set(&settings))?;
         let words = keep::words(&keep);
         let in_words = |words: &[String]| if words.is_empty() { "all jobs".into() } else { words.join(" ") };
         let note = format!("settings changed to: {}; before: {}", in_words(&words), in_words(&self.settings));
@@ -294,6 +304,26 @@ impl Session {
             Keep::Flight(recorder) => recorder.change(monotonic_ns(), note, words.clone()),
         }
         self.settings = words;
+        self.notes.clear();
+        match failed {
+            None => Ok(()),
+            Some(failed) => {
+                self.note(failed.clone())?;
+                bail!("{failed}")
+            }
+        }
+    }
+
+    /// Puts a note into what is recorded, and keeps the newest for who asks how the session is.
+    fn note(&mut self, text: String) -> anyhow::Result<()> {
+        match &mut self.keep {
+            Keep::File(file) => file.mark(monotonic_ns(), &text)?,
+            Keep::Flight(recorder) => recorder.mark(monotonic_ns(), text.clone()),
+        }
+        if self.notes.len() >= MOST_NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push(text);
         Ok(())
     }
 
@@ -323,6 +353,7 @@ impl Session {
             max_file_bytes: self.max_size,
             dropped: Some(dropped),
             settings: Some(self.settings.clone()),
+            notes: self.notes.clone(),
             alarm: self.alarm_after.zip(self.watcher.as_ref()).map(|(after, watcher)| Alarm {
                 threshold_s: seconds(after),
                 raised: watcher.raised(),
@@ -397,6 +428,14 @@ impl Session {
             None => self.place.clear(),
         }
         done
+    }
+}
+
+/// What failed of settings that are in force all the same; an error where those before are.
+pub(super) fn only_in_part(set: Result<(), CaptureError>) -> Result<Option<String>, CaptureError> {
+    match set {
+        Err(error @ CaptureError::InForce { .. }) => Ok(Some(error.to_string())),
+        other => other.map(|()| None),
     }
 }
 

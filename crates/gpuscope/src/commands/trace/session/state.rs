@@ -24,6 +24,9 @@ pub(super) struct State {
     pub(super) dropped: Option<BTreeMap<String, u64>>,
     /// Options that choose what is kept, as they were given.
     pub(super) settings: Option<Vec<String>>,
+    /// What of these cannot be kept up, the newest.
+    #[serde(default)]
+    pub(super) notes: Vec<String>,
     pub(super) alarm: Option<Alarm>,
     pub(super) flight: Option<Flight>,
     /// Why it ended, or does not answer.
@@ -131,6 +134,7 @@ impl State {
             max_file_bytes: None,
             dropped: None,
             settings: None,
+            notes: Vec::new(),
             alarm: None,
             flight: None,
             detail: Some(detail),
@@ -185,6 +189,9 @@ pub(super) fn text(w: &mut dyn Write, sessions: &[State]) -> io::Result<()> {
         }
         if let Some(settings) = of.settings.as_ref().filter(|settings| !settings.is_empty()) {
             writeln!(w, "  keeps {}", settings.join(" "))?;
+        }
+        for note in &of.notes {
+            writeln!(w, "  {note}")?;
         }
         if let Some(flight) = &of.flight {
             writeln!(

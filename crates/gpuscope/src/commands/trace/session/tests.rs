@@ -1,6 +1,8 @@
+use super::attend::only_in_part;
 use super::control::{Request, ask, listen};
 use super::place::{Described, Ended, Found, Place};
 use super::state::{self, Alarm, Flight, Saved, State};
+use gpuscope_trace::capture::CaptureError;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,6 +36,7 @@ fn running() -> State {
         max_file_bytes: Some(8 << 20),
         dropped: Some(BTreeMap::from([("ring_full".into(), 3), ("missed".into(), 0)])),
         settings: Some(vec!["--pid 12".into(), "--sample 10%".into()]),
+        notes: vec!["--max-cpu 1.00% cannot be met".into()],
         alarm: Some(Alarm { threshold_s: 2.0, raised: 1, stuck: vec!["stuck: a job".into()] }),
         flight: Some(Flight {
             span_s: 30.0,
@@ -83,6 +86,23 @@ fn what_sessions_say_is_as_the_schema_has_it() {
             ["elapsed_s", "events", "dropped", "settings"].into_iter().filter(|field| of[*field].is_null()).collect();
         assert_eq!(why, nulls, "{of:#}");
     }
+}
+
+#[test]
+fn what_cannot_be_kept_up_is_told_with_the_settings() {
+    let mut text = Vec::new();
+    state::text(&mut text, &[running()]).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("  keeps --pid 12 --sample 10%\n  --max-cpu 1.00% cannot be met\n"), "{text}");
+}
+
+#[test]
+fn settings_that_are_in_force_in_part_are_not_told_as_refused() {
+    assert!(matches!(only_in_part(Ok(())), Ok(None)));
+    let told = only_in_part(Err(CaptureError::InForce { what: "a child is not listed".into() })).unwrap().unwrap();
+    assert!(told.contains("are in force") && told.ends_with("a child is not listed"), "{told}");
+    let refused = only_in_part(Err(CaptureError::Failed { what: "no room".into() })).unwrap_err();
+    assert_eq!(refused.to_string(), "no room");
 }
 
 #[test]
