@@ -46,9 +46,9 @@ const WALK_SPACING: u64 = 500;
 /// and one that puts it in the place of another file (`dup2`) has as many files as before.
 const YOUNG_NS: u64 = 5 * SECOND;
 
-/// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in eight thousand. A file
+/// Share of the elapsed time that walks in turn may take where the number of open files is a hint: one part in sixteen thousand. A file
 /// number used again for another client is noticed without them, when the client is read.
-const TURN_SHARE: u64 = 8_000;
+const TURN_SHARE: u64 = 16_000;
 
 /// The same on kernels that do not tell the number of open files.
 const TURN_SHARE_BLIND: u64 = 50;
