@@ -20,7 +20,7 @@ const volatile u64 call_of_queue = 0;
 const volatile u64 call_of_run = 0;
 const volatile u64 call_of_done = 0;
 
-/* A job with all that hangs on it. benches/events.rs knows the places. */
+/* A job with all that hangs on it. crates/sys/src/bpf/jobs/cost.rs knows the places. */
 struct made_up {
 	u64 s_fence;		/* of the job: to context */
 	u64 scheduler;		/* to name */
@@ -56,6 +56,7 @@ INLINE void make_up(struct made_up *job)
 	job->name = (u64)job->name_text;
 	job->device = (u64)&job->device_name;
 	job->device_name = (u64)job->device_text;
+	job->context = 77;
 	job->address = (u64)job;
 }
 
@@ -86,14 +87,14 @@ int cost(u64 *args)
 	if (call == call_of_queue) {
 		if (!level)
 			job->seqno++;
-		if (!(r->flags & NOTED) || !is_handled(mine, QUEUE, of[0]))
+		if (!(r->flags & NOTED << QUEUE) || !is_handled(mine, QUEUE, of[0]))
 			record_queue(of, r, mine);
 	} else if (call == call_of_run) {
-		if (!(r->flags & NOTED) || !is_handled(mine, RUN, of[0]))
+		if (!(r->flags & NOTED << RUN) || !is_handled(mine, RUN, of[0]))
 			record_run(of, r, mine);
 	} else {
 		of[0] = *(volatile u64 *)&job->s_fence;
-		if (!(r->flags & NOTED) || !is_handled(mine, DONE, of[0]))
+		if (!(r->flags & NOTED << DONE) || !is_handled(mine, DONE, of[0]))
 			record_done(of, r, mine);
 	}
 	return 0;

@@ -33,7 +33,8 @@ INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 e
 }
 
 /*
- * A job under rules: it goes into `kept`, and out again when it is done, so that what is left out of it counts as what it was left out for.
+ * A job under rules: it goes into `kept`, and out again when it is done, so that what is left out of it counts as what it was left out for. One
+ * that is filtered need not: that is what jobs are that are not there.
  * Returns whether it is told of now.
  */
 INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u64 at_ns, const struct job *key, u64 entity, u64 s_fence,
@@ -41,7 +42,6 @@ INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u6
 {
 	struct kept *job;
 
-	/* What follows of a job that is not there is filtered: one that is needs no place. */
 	if (cause == FILTERED && r->miss_cause == FILTERED) {
 		leave_out(mine, FILTERED);
 		return 0;
@@ -291,7 +291,7 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 		found = find_kept(&key);
 		if (is_left_out(r, mine, found)) {
 			if (found)
-				forget(found);
+				forget(found, word_of(&key));
 			return;
 		}
 	}
@@ -302,7 +302,7 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 			total_done(r, mine, found, at_ns);
 		if (flags & SILENT) {
 			if (found)
-				forget(found);
+				forget(found, word_of(&key));
 			return;
 		}
 	}
@@ -320,7 +320,7 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 			count(mine, QUICK, events_of(found) + 1);
 		else if (flags & SLOW_ONLY)
 			submit_kept(r, mine, found);
-		forget(found);
+		forget(found, word_of(&key));
 		if (is_quick)
 			return;
 	}
@@ -426,7 +426,7 @@ INLINE void record_fence_error(u64 *args, const struct rules *r, struct counts *
 				total_done(r, mine, found, at_ns);
 			if (cause == KEPT && flags & SLOW_ONLY)
 				submit_kept(r, mine, found);
-			forget(found);
+			forget(found, word_of(&key));
 			if (cause != KEPT)
 				return;
 		} else {
@@ -529,12 +529,12 @@ int give_up(u64 *args)
 	if (*(volatile u64 *)&set->key[place % WAYS] != CLOSED)
 		return 0;
 	if (found->cause == KEPT) {
-		if (found->flags & SLOW_ONLY)
+		if ((found->flags & (SLOW_ONLY | SILENT)) == SLOW_ONLY)
 			count(mine, TABLE_FULL, events_of(found));
 		if (found->flags & TOTALS)
 			total_gone(r, mine, found, bpf_ktime_get_ns());
 	}
-	forget(found);
+	forget(found, CLOSED);
 	return 1;
 }
 

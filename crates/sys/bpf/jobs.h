@@ -72,12 +72,13 @@ INLINE void count(struct counts *mine, u32 cause, u64 events)
 /*
  * The kernel does not run a program on a processor where it is running already: while a task is preempted or interrupted in it
  * (tracepoints leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
- * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So these programs are loaded several times, and follow one
- * another on each tracepoint. Each leaves a note of the event that it handles; one of a later level acts if it does not find that.
+ * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So those programs of which that is to be expected are loaded
+ * several times, and follow one another on the tracepoint. Each leaves a note of the event that it handles (NOTED); one of a later level acts
+ * if it does not find that.
  *
  * What is passed over even so is the kernel's count of the first level's misses less RECOVERED. Should a task be preempted between two
  * levels, the note may be another's, and the later level record what the earlier one has recorded: `level` tells the reader where to
- * look for that.
+ * look for that. Should the rules change at that moment, too, an event may be left out by the one and recorded by the other.
  */
 const volatile u32 level = 0;
 
@@ -117,7 +118,7 @@ INLINE void leave_out(struct counts *mine, u32 cause)
 		const struct rules *r = rules_in_force();                                                                                  \
 		struct counts *mine = my_counts();                                                                                         \
                                                                                                                                            \
-		if (!r || !mine || (r->flags & NOTED && is_handled(mine, type, args[0])))                                                  \
+		if (!r || !mine || (r->flags & NOTED << (type) && is_handled(mine, type, args[0])))                                        \
 			return 0;                                                                                                          \
 		record_##program(args, r, mine);                                                                                           \
 		return 0;                                                                                                                  \

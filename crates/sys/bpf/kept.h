@@ -172,15 +172,16 @@ found:
 	return made;
 }
 
-/* Gives a job's place back. */
-INLINE void forget(struct kept *job)
+/* Gives a job's place back, in which this word stands. Once, whoever else comes: the next job may be in it already. */
+INLINE void forget(struct kept *job, u64 word)
 {
 	u32 place = *(volatile u32 *)&job->place, at = place / WAYS, home = *(volatile u32 *)&job->home;
 	struct set *set = bpf_map_lookup_elem(&sets, &at);
 
 	*(volatile u64 *)&job->queued_ns = 0;
-	if (set)
-		*(volatile u64 *)&set->key[place % WAYS] = 0;
+	/* A full barrier: the next job's time is not overwritten. */
+	if (!set || __sync_val_compare_and_swap(&set->key[place % WAYS], word, 0) != word)
+		return;
 	if (at != home) {
 		u32 *spills = bpf_map_lookup_elem(&spilled, &home);
 

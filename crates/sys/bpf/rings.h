@@ -132,7 +132,8 @@ INLINE struct on ring_on(u64 job, const struct job *key)
 	if (!hint)
 		return on;
 	word = *(volatile u64 *)&hint->word;
-	if ((word & ~1023ull) == asked && *(volatile u64 *)&hint->scheduler == of.scheduler) {
+	/* A job that could not be read has no context. */
+	if (of.context && (word & ~1023ull) == asked && *(volatile u64 *)&hint->scheduler == of.scheduler) {
 		struct ring_state *state;
 
 		on.ring = word & 1023;

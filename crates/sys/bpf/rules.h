@@ -21,7 +21,7 @@ enum {
 	WINDOW = 16,
 	TOTALS = 32,	/* add up what jobs take, totals.h */
 	SILENT = 64,	/* and record nothing */
-	NOTED = 128,	/* programs of later levels follow: leave notes for them */
+	NOTED = 128,	/* shifted by a type of record: programs of later levels follow, leave notes for them */
 };
 
 struct rules {
@@ -29,7 +29,7 @@ struct rules {
 	u32 flags;
 	u32 types;		/* of records that are wanted, a bit each */
 	u32 allow, deny;	/* which subjects have such a list, a bit each */
-	u32 miss_cause;		/* of jobs that were queued before any was in `kept` */
+	u32 miss_cause;		/* of jobs that are not in `kept`: filtered, or recorded while there may be some that were queued before it was used */
 	u64 sample_below;	/* of 1 << 32 */
 	u64 slow_ns;
 	u64 job_ns, burst_ns;	/* BUCKET: what a job takes from it, what it holds */
@@ -128,7 +128,11 @@ INLINE int is_wanted(u32 flags, const struct rules *r, struct counts *mine, u16 
 		return 0;
 	if (r->types & 1u << type)
 		return 1;
-	leave_out(mine, FILTERED);
+	/* These are not among what was recovered. */
+	if (type == FENCE_ERROR)
+		count(mine, FILTERED, 1);
+	else
+		leave_out(mine, FILTERED);
 	return 0;
 }
 

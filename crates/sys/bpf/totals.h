@@ -50,7 +50,7 @@ struct {
 	TYPE(value, struct total_of_stages);
 } totals SEC(".maps");
 
-/* Processes have 22 bits (PID_MAX_LIMIT, include/linux/threads.h), rings ten; of the window's number what is left. */
+/* Processes have 22 bits (PID_MAX_LIMIT, include/linux/threads.h), rings eleven with 1 added; of the window's number what is left. */
 INLINE u64 word_of_total(const struct rules *r, const struct kept *job)
 {
 	return (u64)r->window << 33 | (u64)(job->ring + 1) << 22 | job->tgid;
@@ -101,7 +101,7 @@ INLINE struct ring_state *ring_of(const struct rules *r, struct counts *mine, u3
 		return 0;
 	}
 	/* The first event of a window begins its peaks with what is there. */
-	if (state->window != r->window) {
+	if ((int)(r->window - state->window) > 0) {
 		state->window = r->window;
 		state->peak_waiting = (u32)state->depth;
 		state->peak_in_flight = state->depth >> 32;

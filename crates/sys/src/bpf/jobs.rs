@@ -20,6 +20,7 @@ use ends::Ends;
 use kept::LeftOut;
 use rules::InForce;
 use std::thread::{self, JoinHandle};
+use totals::Busy;
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
 pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/jobs.bpf.o"));
@@ -159,7 +160,7 @@ pub struct Jobs {
     attaching: Option<JoinHandle<Result<Option<Attached>, BpfError>>>,
     followers: Vec<Attached>,
     checked_ns: u64,
-    began_ns: u64,
+    busy: Busy,
     in_force: InForce,
     /// As long as it is to be known what the programs take.
     measuring: Option<Measuring>,
@@ -235,15 +236,15 @@ impl Jobs {
             attaching: None,
             followers: Vec::new(),
             checked_ns: 0,
-            began_ns: monotonic_ns(),
+            busy: Busy::since(monotonic_ns()),
             in_force: InForce::default(),
             measuring: None,
         };
-        jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?)?;
-        if is_preempted_in_tracepoints(roots) {
-            jobs.in_force.expect_several(&jobs.programs)?;
-            jobs.later = attach_all(&jobs.programs.with_constants(&jobs.constants(1))?)?;
-        }
+        jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?, |_| true)?;
+        let later = needed_twice(roots);
+        jobs.in_force.expect_more(&jobs.programs, types(later))?;
+        let programs = jobs.programs.with_constants(&jobs.constants(1))?;
+        jobs.later = attach_all(&programs, |program| later.contains(&program))?;
         jobs.set_rules(rules)?;
         Ok(jobs)
     }
@@ -300,17 +301,17 @@ impl Jobs {
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
     pub fn take_totals(&mut self) -> Result<(Vec<JobTotal>, Vec<RingTotal>), BpfError> {
-        let rings = totals::rings(&self.programs, self.began_ns, monotonic_ns())?;
+        if self.free_total.is_none() {
+            self.free_total = Some(self.programs.with_constants(&self.constants(0))?.load("free_total")?);
+        }
+        let rings = self.busy.rings(&self.programs)?;
         let over = self.in_force.window;
         self.in_force.window = over.wrapping_add(1);
         self.in_force.write(&self.programs)?;
         // Programs that had read the rules before add to the old window still.
         self.in_force.wait_for_readers();
-        if self.free_total.is_none() {
-            self.free_total = Some(self.programs.with_constants(&self.constants(0))?.load("free_total")?);
-        }
         let Some(free) = &self.free_total else { return Ok((Vec::new(), rings)) };
-        Ok((totals::take(&self.programs, over, free)?, rings))
+        Ok((totals::take(&self.programs, self.in_force.window, free)?, rings))
     }
 
     /// When the oldest job was queued that may be recorded later, with that time: of rules for slow jobs. None where there is none.
@@ -431,7 +432,7 @@ impl Jobs {
             }
             let Some((program, tracepoints, _)) = PROGRAMS.iter().find(|(name, ..)| *name == program) else { continue };
             let programs = self.programs.with_constants(&self.constants(level as u32))?;
-            self.in_force.expect_several(&self.programs)?;
+            self.in_force.expect_more(&self.programs, types(&[program]))?;
             let load = move || programs.attach(program, tracepoints);
             let loading = thread::Builder::new().name("load".into()).spawn(load);
             self.attaching =
@@ -485,7 +486,8 @@ impl Jobs {
         self.programs.map("counts")?.each(add).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
         // `enum cause`.
         let of = |cause: u32| sums.get(cause as usize).copied().unwrap_or(0);
-        let recovered = of(6).saturating_sub(self.recent.twice);
+        // Taken back where it was not counted, for a moment.
+        let recovered = (of(6).wrapping_sub(self.recent.twice) as i64).max(0) as u64;
         Ok(JobsLost {
             ring_full: of(1),
             filtered: of(rules::FILTERED),
@@ -499,20 +501,40 @@ impl Jobs {
 }
 
 /// Whether tasks may be preempted within a tracepoint's programs: from Linux 7.0 on (`__DECLARE_TRACE`, include/linux/tracepoint.h, holds RCU's
-/// fast SRCU lock instead of switching preemption off). Before, only an interrupt can come in between. What interrupts tell are ends, and
-/// those are told with interrupts off (fences signal under their lock), but for jobs without a fence of the hardware: should such a one be
-/// interrupted by the end of another, that is missed and counted, and [`Jobs::reinforce`] sees to it. A release that cannot be read counts
-/// as a new one: that costs time alone.
+/// fast SRCU lock instead of switching preemption off). Before, only an interrupt can come in between, and what interrupts tell are ends. Of
+/// these a task may tell, too, with interrupts on: of a job whose hardware fence had signalled before anybody waited for it
+/// (drm_sched_run_job_work calls drm_sched_job_done). That a fence signalled is told under its lock, with interrupts off. A release that cannot
+/// be read counts as a new one: that costs time alone.
 fn is_preempted_in_tracepoints(roots: &Roots) -> bool {
     let release = crate::read_text(roots.proc("sys/kernel/osrelease")).unwrap_or_default();
     let major = release.split('.').next().and_then(|major| major.trim().parse::<u32>().ok());
     major.is_none_or(|major| major >= 7)
 }
 
-/// Loads and attaches all programs.
-fn attach_all(programs: &Programs) -> Result<Vec<Attached>, BpfError> {
+/// A bit for the type of the records that each of these programs writes.
+fn types(programs: &[&str]) -> u32 {
+    let bit = |program: &&str| match *program {
+        "queue" => 1 << 1,
+        "run" => 1 << 2,
+        "done" => 1 << 3,
+        "add_dep" => 1 << 4,
+        "unschedulable" => 1 << 5,
+        FENCE_ERROR => 1 << FENCE_ERROR_TYPE,
+        _ => 0,
+    };
+    programs.iter().map(bit).fold(0, |all, bit| all | bit)
+}
+
+/// Programs that are loaded twice from the beginning.
+fn needed_twice(roots: &Roots) -> &'static [&'static str] {
+    const ALL: [&str; 6] = [FENCE_ERROR, "done", "run", "unschedulable", "add_dep", "queue"];
+    if is_preempted_in_tracepoints(roots) { &ALL } else { &["done"] }
+}
+
+/// Loads and attaches those programs that are wanted.
+fn attach_all(programs: &Programs, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Attached>, BpfError> {
     let mut all = Vec::new();
-    for (program, tracepoints, is_needed) in PROGRAMS {
+    for (program, tracepoints, is_needed) in PROGRAMS.into_iter().filter(|(program, ..)| is_wanted(program)) {
         match programs.attach(program, tracepoints)? {
             Some(attached) => all.push(attached),
             None if is_needed => {

@@ -4,7 +4,7 @@ use super::super::error::BpfError;
 use super::super::object::{Attached, Tracepoints};
 use super::super::ring::Ring;
 use super::rules::{InForce, JobRules};
-use super::{ABSENT, NAME, PLACES, is_preempted_in_tracepoints, possible_processors, ring_size};
+use super::{ABSENT, NAME, PLACES, needed_twice, possible_processors, ring_size};
 use crate::Roots;
 
 /// Length of `struct made_up` in `cost.bpf.c`, and where its texts stand.
@@ -67,15 +67,16 @@ impl JobsCost {
         let attached = (0..levels).map(|level| attach(level, "cost")).collect::<Result<_, _>>()?;
         let mut in_force = InForce::default();
         if levels > 1 {
-            in_force.expect_several(&programs)?;
+            in_force.expect_more(&programs, u32::MAX >> 24)?;
         }
         in_force.set(&programs, rules)?;
         Ok(JobsCost { programs, ring, _attached: attached })
     }
 
-    /// How many programs follow one another on each tracepoint, when [`Jobs`](super::Jobs) begins.
-    pub fn levels() -> u32 {
-        if is_preempted_in_tracepoints(&Roots::host()) { 2 } else { 1 }
+    /// How many events of three pass programs of two levels, when [`Jobs`](super::Jobs) begins.
+    pub fn events_with_two_levels() -> u32 {
+        let twice = needed_twice(&Roots::host());
+        ["queue", "run", "done"].iter().filter(|program| twice.contains(program)).count() as u32
     }
 
     /// Empties the ring: records that there were, and events by cause, in the order of `enum cause` in `jobs.h`.

@@ -104,7 +104,8 @@ const BUCKET: u32 = 8;
 const WINDOW: u32 = 16;
 const TOTALS: u32 = 32;
 const SILENT: u32 = 64;
-const NOTED: u32 = 128;
+/// `NOTED` is one bit shifted by a type of record.
+const NOTED_BIT: u32 = 7;
 
 /// `RULES` in `rules.h`: places for rules, of which one is in force.
 const PLACES: u32 = 16;
@@ -204,8 +205,8 @@ pub(super) struct InForce {
     tracking_since_ns: Option<u64>,
     /// Whether jobs are recorded that were queued before: those that were recorded when nothing was kept.
     are_earlier_recorded: bool,
-    /// Programs follow one another on the tracepoints.
-    are_several: bool,
+    /// Types of records, a bit each, of which programs follow one another on their tracepoint.
+    noted: u32,
     pub(super) window: u32,
     pub(super) rules: JobRules,
 }
@@ -245,14 +246,15 @@ impl InForce {
 
     /// The same rules with more on their lists. What is denied stays so.
     pub(super) fn also_list(&mut self, maps: &Tracepoints, more: &[(JobSubject, bool)]) -> Result<(), BpfError> {
-        for (subject, is_allowed) in more {
+        let put = |(subject, is_allowed): &(JobSubject, bool)| {
             let (table, key) = entry(self.generation, number(subject), subject);
             let put = if *is_allowed { Map::insert_new } else { Map::insert };
-            put(maps.map(table)?, &key, &verdict(*is_allowed))
-                .map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
-        }
-        // What the lists said before is no longer true.
-        if more.is_empty() { Ok(()) } else { self.write(maps) }
+            put(maps.map(table)?, &key, &verdict(*is_allowed)).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
+        };
+        let listed = more.iter().try_for_each(put);
+        // What the lists said before is no longer true, also where not all of these had room.
+        let written = if more.is_empty() { Ok(()) } else { self.write(maps) };
+        listed.and(written)
     }
 
     /// Writes the rules to a place that no program reads, and puts them in force.
@@ -281,12 +283,17 @@ impl InForce {
         self.maybe_read = self.active.map_or(0, |active| 1 << active);
     }
 
-    /// Programs will follow others on their tracepoints: all that run leave notes for them from now on.
-    pub(super) fn expect_several(&mut self, maps: &Tracepoints) -> Result<(), BpfError> {
-        if std::mem::replace(&mut self.are_several, true) || self.active.is_none() {
+    /// Programs will follow others on the tracepoints of these types of records: all that run leave notes for them from now on.
+    pub(super) fn expect_more(&mut self, maps: &Tracepoints, types: u32) -> Result<(), BpfError> {
+        let before = self.noted;
+        self.noted |= types;
+        if self.noted == before || self.active.is_none() {
             return Ok(());
         }
-        self.write(maps)?;
+        if let Err(error) = self.write(maps) {
+            self.noted = before;
+            return Err(error);
+        }
         self.wait_for_readers();
         Ok(())
     }
@@ -330,7 +337,7 @@ impl InForce {
             | flag(matches!(rules.limit, Some(JobLimit::Window { .. })), WINDOW)
             | flag(rules.totals, TOTALS)
             | flag(!rules.records, SILENT)
-            | flag(self.are_several, NOTED);
+            | self.noted << NOTED_BIT;
         let miss_cause = if self.are_earlier_recorded { 0 } else { FILTERED };
         let (job_ns, burst_ns) = match rules.limit {
             // Times are added to what the bucket holds: half of what 64 bits hold is left for them.

@@ -6,6 +6,7 @@ use super::kept::places;
 use crate::monotonic_ns;
 use std::collections::HashMap;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::time::Duration;
 
 /// Buckets of a histogram: `BUCKETS` in `totals.h`.
 pub const JOB_BUCKETS: usize = 304;
@@ -74,8 +75,9 @@ pub fn bucket_range(bucket: usize) -> (u64, Option<u64>) {
     (first(bucket), (bucket + 1 < JOB_BUCKETS).then(|| first(bucket + 1)))
 }
 
-/// The histograms of a window that is over, which are taken out; `free` gives their places back.
-pub(super) fn take(maps: &Tracepoints, window: u32, free: &Loaded) -> Result<Vec<JobTotal>, BpfError> {
+/// The histograms of windows that are over, which are taken out: all but those of the one in force. There is one, but where an earlier one could
+/// not be read. `free` gives their places back.
+pub(super) fn take(maps: &Tracepoints, in_force: u32, free: &Loaded) -> Result<Vec<JobTotal>, BpfError> {
     let mut rings = HashMap::new();
     maps.map("rings")?
         .each(|number, state| {
@@ -87,7 +89,7 @@ pub(super) fn take(maps: &Tracepoints, window: u32, free: &Loaded) -> Result<Vec
     let map = maps.map("totals")?;
     let mut values: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for (place, word) in places(maps.map("total_sets")?)? {
-        if word >> WINDOW_AT != u64::from(window) & WINDOW_MASK {
+        if word >> WINDOW_AT == u64::from(in_force) & WINDOW_MASK {
             continue;
         }
         let at = place.to_ne_bytes();
@@ -96,7 +98,7 @@ pub(super) fn take(maps: &Tracepoints, window: u32, free: &Loaded) -> Result<Vec
         // Whoever takes the place next begins with nothing.
         map.insert(&at, &vec![0; value.len()]).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
         free.run(&[u64::from(place)])?;
-        match values.entry(word) {
+        match values.entry(word & !(WINDOW_MASK << WINDOW_AT)) {
             Entry::Vacant(entry) => _ = entry.insert(value),
             Entry::Occupied(mut entry) => merge(entry.get_mut(), &value),
         }
@@ -119,37 +121,64 @@ fn merge(into: &mut [u8], from: &[u8]) {
     }
 }
 
-/// So often a ring is read whose numbers do not fit together.
+/// So often a ring is read whose numbers do not fit together, and the time between: who adds to it may have been taken from its processor.
 const TRIES: usize = 16;
+const PAUSE: Duration = Duration::from_millis(1);
 
-/// All rings of which jobs were added up since `since_ns`, as they are at `now_ns`.
-pub(super) fn rings(maps: &Tracepoints, since_ns: u64, now_ns: u64) -> Result<Vec<RingTotal>, BpfError> {
-    let mut found = Vec::new();
-    // Others have a number, too: their names were asked for.
-    let was_used = |ring: &RingTotal| ring.done > 0 || ring.waiting > 0 || ring.in_flight > 0;
-    // Read between a job's coming or going and the time that is taken off or added for it, a ring is busy by the machine's whole time. So is one
-    // whose job came after `now_ns`.
-    let is_whole = |ring: &RingTotal, now_ns: u64| ring.busy_ns <= now_ns.saturating_sub(since_ns);
-    let mut torn = Vec::new();
-    let map = maps.map("rings")?;
-    map.each(|number, state| match ring(state, now_ns).filter(was_used) {
-        Some(ring) if is_whole(&ring, now_ns) => found.push(ring),
-        Some(_) => torn.push(number.to_vec()),
-        None => {}
-    })
-    .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
-    for number in torn {
-        for _ in 0..TRIES {
-            let state = map.get(&number).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
-            let now_ns = monotonic_ns();
-            let ring = state.and_then(|state| ring(&state, now_ns));
-            if let Some(ring) = ring.filter(|ring| is_whole(ring, now_ns)) {
-                found.push(ring);
-                break;
-            }
-        }
+/// How long rings were busy, as last seen.
+#[derive(Debug)]
+pub(super) struct Busy {
+    since_ns: u64,
+    /// By ring's number.
+    last_ns: HashMap<u32, u64>,
+}
+
+impl Busy {
+    /// Jobs are added up from then on.
+    pub(super) fn since(since_ns: u64) -> Busy {
+        Busy { since_ns, last_ns: HashMap::new() }
     }
-    Ok(found)
+
+    /// All rings of which jobs were added up, as they are now.
+    pub(super) fn rings(&mut self, maps: &Tracepoints) -> Result<Vec<RingTotal>, BpfError> {
+        let map = maps.map("rings")?;
+        let now_ns = monotonic_ns();
+        let mut found = Vec::new();
+        map.each(|number, state| {
+            // Others have a number, too: their names were asked for.
+            let was_used = |ring: &RingTotal| ring.done > 0 || ring.waiting > 0 || ring.in_flight > 0;
+            found.extend(half(number, 0).zip(ring(state, now_ns).filter(was_used)));
+        })
+        .map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        for (number, of) in &mut found {
+            let mut is_whole = self.is_whole(of, now_ns);
+            for _ in 0..TRIES {
+                if is_whole {
+                    break;
+                }
+                let state = map.get(&number.to_ne_bytes()).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
+                let now_ns = monotonic_ns();
+                if let Some(again) = state.and_then(|state| ring(&state, now_ns)) {
+                    is_whole = self.is_whole(&again, now_ns);
+                    *of = again;
+                }
+                if !is_whole {
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            let last_ns = self.last_ns.entry(*number).or_insert(0);
+            // What was added since the last time is told the next time.
+            of.busy_ns = if is_whole { of.busy_ns.max(*last_ns) } else { *last_ns };
+            *last_ns = of.busy_ns;
+        }
+        Ok(found.into_iter().map(|(_, ring)| ring).collect())
+    }
+
+    /// Read between a job's coming or going and the time that is taken off or added for it, a ring is busy by the machine's whole time. So is
+    /// one whose job came after `now_ns`.
+    fn is_whole(&self, ring: &RingTotal, now_ns: u64) -> bool {
+        ring.busy_ns <= now_ns.saturating_sub(self.since_ns)
+    }
 }
 
 /// Lengths of `struct ring_names` and `struct total`.
