@@ -14,6 +14,7 @@ use gpuscope_testbed::{Gpu, Idle, Load, gpus, kernel, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,9 @@ fn scan(files: &mut OpenFiles) -> Vec<File> {
 }
 
 fn load(rdevs: &[u64]) -> OpenFiles {
-    OpenFiles::load(&Roots::host(), rdevs).unwrap_or_else(|e| panic!("{}: {e}", kernel()))
+    let files = OpenFiles::load(&Roots::host(), rdevs).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    files.is_by_process().unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    files
 }
 
 /// Clients in every way in which a process comes to hold one.
@@ -183,4 +186,25 @@ fn two_capabilities_are_enough_and_needed() {
         println!("{} {too_few}: {said:?}", kernel());
         assert!(said.len() == 1 && said[0].starts_with("refused "), "{too_few}: {said:?}");
     }
+}
+
+/// The last of the file: there is no way back from lockdown.
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn without_the_helper_that_lockdown_takes_away() {
+    let lockdown = "/sys/kernel/security/lockdown";
+    if !Path::new(lockdown).exists() {
+        let mounted =
+            Command::new("mount").args(["-t", "securityfs", "none", "/sys/kernel/security"]).status().unwrap();
+        assert!(mounted.success());
+    }
+    fs::write(lockdown, "confidentiality").unwrap();
+    let gpus = gpus();
+    let mut files = OpenFiles::load(&Roots::host(), &nodes(&gpus)).unwrap();
+    let refused = files.is_by_process().unwrap_err().to_string();
+    println!("{}: {refused}", kernel());
+    let _loads = clients(&gpus);
+    let found = scan(&mut files);
+    assert!(!found.is_empty());
+    assert_eq!(found, walk(&nodes(&gpus)), "{}", kernel());
 }

@@ -44,6 +44,7 @@ static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *f
 static long (*const bpf_seq_write)(void *seq_file, const void *data, u32 len) = (void *)127;
 static void *(*const bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
+static long (*const bpf_loop)(u32 times, void *each, void *context, u64 flags) = (void *)181;
 
 /* include/uapi/linux/stat.h */
 #define S_IFMT 0170000
@@ -61,11 +62,23 @@ struct file {
 	struct inode *f_inode;
 };
 
+/* include/linux/fdtable.h */
+struct fdtable {
+	u32 max_fds;
+	struct file **fd;
+	u64 *open_fds;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 /* include/linux/sched.h */
 struct task_struct {
 	int pid;
 	int tgid;
 	u64 start_boottime;
+	struct files_struct *files;
 };
 
 struct seq_file;
@@ -76,6 +89,11 @@ struct bpf_iter_meta {
 };
 
 /* kernel/bpf/task_iter.c */
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;

@@ -20,7 +20,7 @@ pub(super) enum Misfit {
     /// The kernel's types could not be read.
     Io(io::Error),
     /// There is no such function.
-    Function,
+    Function(String),
     /// There is no such member: `struct.member`.
     Member(String),
     /// This is not type information of this machine's kind.
@@ -34,11 +34,13 @@ impl From<io::Error> for Misfit {
 }
 
 /// Moves every member of the named structures in `own`, the type information of an object, to where the kernel has it, and returns
-/// the number of `function` in `kernel`. The sizes of members stay those of `own`.
-pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, function: &str) -> Result<u32, Misfit> {
+/// the numbers of `functions` in `kernel`. The sizes of members stay those of `own`.
+pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, functions: &[String]) -> Result<Vec<u32>, Misfit> {
     let structures = structures(own)?;
-    let found = search(&mut [Types::open(kernel)?], &structures, Some(function))?;
-    let number = found.function.ok_or(Misfit::Function)?;
+    let found = search(&mut [Types::open(kernel)?], &structures, functions)?;
+    let numbers = functions.iter().zip(&found.functions);
+    let numbers = numbers.map(|(name, number)| number.ok_or_else(|| Misfit::Function(name.clone())));
+    let numbers = numbers.collect::<Result<_, _>>()?;
     for (structure, places) in structures.iter().zip(&found.places) {
         for (i, member) in structure.members.iter().enumerate() {
             let place = places.get(i).copied().flatten();
@@ -48,7 +50,7 @@ pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, function: &str) -> R
             }
         }
     }
-    Ok(number)
+    Ok(numbers)
 }
 
 /// Where members lie in their structures, in bytes: one answer for each of `wanted` (structure, member), none for what no structure of
@@ -64,7 +66,7 @@ pub(super) fn places<R: Read + Seek>(kernel: Vec<R>, wanted: &[(&str, &str)]) ->
         }
     }
     let mut parts = kernel.into_iter().map(Types::open).collect::<Result<Vec<_>, _>>()?;
-    let found = search(&mut parts, &structures, None)?;
+    let found = search(&mut parts, &structures, &[])?;
     let mut answers = vec![None; wanted.len()];
     for (structure, places) in structures.iter().zip(&found.places) {
         for (member, place) in structure.members.iter().zip(places) {
@@ -81,17 +83,18 @@ pub(super) fn places<R: Read + Seek>(kernel: Vec<R>, wanted: &[(&str, &str)]) ->
 struct Found {
     /// For each structure, where its members are, in bits.
     places: Vec<Vec<Option<u32>>>,
-    function: Option<u32>,
+    /// The number of each function.
+    functions: Vec<Option<u32>>,
 }
 
-/// Looks for structures and a function in type information that consists of one or more parts.
+/// Looks for structures and functions in type information that consists of one or more parts.
 fn search<R: Read + Seek>(
     parts: &mut [Types<R>],
     structures: &[Structure],
-    function: Option<&str>,
+    functions: &[String],
 ) -> Result<Found, Misfit> {
     let names = structures.iter().flat_map(|s| s.members.iter().map(|m| &m.name).chain([&s.name]));
-    let mut names: Vec<&[u8]> = names.map(Vec::as_slice).chain(function.map(str::as_bytes)).collect();
+    let mut names: Vec<&[u8]> = names.map(Vec::as_slice).chain(functions.iter().map(String::as_bytes)).collect();
     names.sort_unstable();
     names.dedup();
     let (mut strings, mut base) = (Vec::new(), 0);
@@ -101,15 +104,18 @@ fn search<R: Read + Seek>(
     let is = |offset: u32, name: &[u8]| strings.iter().any(|(at, found)| *at == offset && *found == name);
     let is_wanted = |offset: u32| strings.binary_search_by_key(&offset, |(at, _)| *at).is_ok();
 
-    let mut number = None;
+    let mut numbers = vec![None; functions.len()];
     let mut candidates = Vec::new();
     each(parts, |id, ty, members| {
         if !is_wanted(ty.name) {
             return;
         }
         match ty.kind() {
-            KIND_FUNC if function.is_some_and(|function| is(ty.name, function.as_bytes())) => {
-                number = number.or(Some(id));
+            KIND_FUNC => {
+                let named = functions.iter().position(|function| is(ty.name, function.as_bytes()));
+                if let Some(number) = named.and_then(|i| numbers.get_mut(i)) {
+                    *number = number.or(Some(id));
+                }
             }
             KIND_STRUCT => {
                 for (index, structure) in structures.iter().enumerate().filter(|(_, s)| is(ty.name, &s.name)) {
@@ -143,7 +149,7 @@ fn search<R: Read + Seek>(
         let best = candidates.iter().filter(|c| c.index == index).max_by_key(|c| c.places.iter().flatten().count());
         best.map_or_else(|| vec![None; structure.members.len()], |c| c.places.clone())
     });
-    Ok(Found { places: places.collect(), function: number })
+    Ok(Found { places: places.collect(), functions: numbers })
 }
 
 /// A structure that is looked for.

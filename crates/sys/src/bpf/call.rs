@@ -3,7 +3,7 @@
 //! The kernel takes any length and reads what is not sent as zero (`bpf_check_uarg_tail_zero`, kernel/bpf/syscall.c). Descriptors
 //! come with close-on-exec set.
 
-use aya_obj::generated::bpf_insn;
+use aya_obj::generated::{bpf_func_info, bpf_insn};
 use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
@@ -13,6 +13,7 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ENABLE_STATS: libc::c_int = 32;
 const BPF_ITER_CREATE: libc::c_int = 33;
@@ -50,6 +51,17 @@ struct ProgLoad {
     attach_btf_id: u32,
 }
 const _: () = assert!(size_of::<ProgLoad>() == 112);
+
+#[repr(C)]
+struct BtfLoad {
+    btf: u64,
+    log_buf: u64,
+    size: u32,
+    log_size: u32,
+    log_level: u32,
+    padding: u32,
+}
+const _: () = assert!(size_of::<BtfLoad>() == 32);
 
 /// `struct bpf_prog_info` up to what is read. Counts of arrays are left 0: the kernel then writes none.
 #[repr(C)]
@@ -110,11 +122,20 @@ struct IterCreate {
 }
 const _: () = assert!(size_of::<IterCreate>() == 8);
 
+/// The functions that a program consists of, and the type information that describes them ([`load_types`]).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Functions<'a> {
+    pub(super) types: BorrowedFd<'a>,
+    pub(super) numbers: &'a [bpf_func_info],
+}
+// 8 bytes that the kernel knows (`MIN_BPF_FUNCINFO_SIZE`, kernel/bpf/verifier.c).
+const _: () = assert!(size_of::<bpf_func_info>() == 8);
+
 /// What a program is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
-    /// An iterator: the number of its function in the kernel's type information.
-    Iterator(u32),
+pub(super) enum Purpose<'a> {
+    /// An iterator: the number of its function in the kernel's type information, and its own functions where the kernel asks for them.
+    Iterator(u32, Option<Functions<'a>>),
     /// A raw tracepoint.
     RawTracepoint,
 }
@@ -127,14 +148,15 @@ const LOADS: u32 = 5;
 pub(super) fn load_program(
     instructions: &[bpf_insn],
     license: &CStr,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
     prog_name: Name,
     log: &mut [u8],
 ) -> io::Result<OwnedFd> {
-    let (prog_type, expected_attach_type, attach_btf_id) = match purpose {
-        Purpose::Iterator(function) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, function),
-        Purpose::RawTracepoint => (BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0),
+    let (prog_type, expected_attach_type, attach_btf_id, functions) = match purpose {
+        Purpose::Iterator(function, own) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, function, own),
+        Purpose::RawTracepoint => (BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0, None),
     };
+    let numbers = functions.map_or(&[][..], |functions| functions.numbers);
     let attr = ProgLoad {
         prog_type,
         insn_cnt: u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
@@ -149,21 +171,36 @@ pub(super) fn load_program(
         prog_name,
         prog_ifindex: 0,
         expected_attach_type,
-        prog_btf_fd: 0,
-        func_info_rec_size: 0,
-        func_info: 0,
-        func_info_cnt: 0,
+        prog_btf_fd: functions.map_or(Ok(0), |functions| number(functions.types))?,
+        func_info_rec_size: if numbers.is_empty() { 0 } else { size_of::<bpf_func_info>() as u32 },
+        func_info: if numbers.is_empty() { 0 } else { numbers.as_ptr() as u64 },
+        func_info_cnt: u32::try_from(numbers.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         line_info_rec_size: 0,
         line_info: 0,
         line_info_cnt: 0,
         attach_btf_id,
     };
     again(LOADS, || {
-        // SAFETY: the part of this command. Its pointers lead to the instructions and to a text that ends with a zero, both borrowed
-        // for the call and read only, and to the exclusively borrowed log, with their lengths.
+        // SAFETY: the part of this command. Its pointers lead to the instructions, to the numbers of functions and to a text that ends
+        // with a zero, all borrowed for the call and read only, and to the exclusively borrowed log, with their lengths.
         unsafe { bpf(BPF_PROG_LOAD, &attr) }
     })
     .and_then(own)
+}
+
+/// Loads type information, for programs that are told by it what functions they have.
+pub(super) fn load_types(types: &[u8]) -> io::Result<OwnedFd> {
+    let attr = BtfLoad {
+        btf: types.as_ptr() as u64,
+        log_buf: 0,
+        size: u32::try_from(types.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        log_size: 0,
+        log_level: 0,
+        padding: 0,
+    };
+    // SAFETY: the part of this command. Its one pointer leads to the bytes, borrowed for the call and read only, with their length.
+    let fd = unsafe { bpf(BPF_BTF_LOAD, &attr) }?;
+    own(fd)
 }
 
 /// Calls again while the kernel says EAGAIN, so many times in all.

@@ -1,12 +1,12 @@
 //! A compiled program, fitted to the running kernel and loaded.
 
 use super::btf::{self, Misfit};
-use super::call::{self, Counted, Name, Purpose};
+use super::call::{self, Counted, Functions, Name, Purpose};
 use super::error::BpfError;
 use super::map::Map;
 use crate::Roots;
-use aya_obj::Object;
-use aya_obj::btf::Btf;
+use aya_obj::btf::{Btf, BtfFeatures};
+use aya_obj::{Function, Object};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::File;
@@ -22,50 +22,75 @@ pub(super) struct Aligned<T: ?Sized>(pub(super) T);
 /// What the verifier may say of a program that it refuses.
 const LOG_BYTES: usize = 64 << 10;
 
-/// An iterator that the kernel has taken, with its one map.
-#[derive(Debug)]
-pub(super) struct Iterator {
-    pub(super) map: Map,
-    pub(super) link: OwnedFd,
+/// The iterators of an object, fitted to the kernel and ready to be loaded.
+pub(super) struct Iterators {
+    object: Object,
+    maps: BTreeMap<String, Map>,
+    /// The object's own type information.
+    types: Vec<u8>,
+    /// Kernel's iterators, by name, and the numbers of their functions in its type information.
+    numbers: Vec<(&'static str, u32)>,
+    name: Name,
 }
 
-/// Which parts of an object make an iterator.
-pub(super) struct Parts {
-    /// The program: a function's name.
-    pub(super) program: &'static str,
-    /// The kernel's iterator: `task_file`.
-    pub(super) iterator: &'static str,
-    /// The map.
-    pub(super) map: &'static str,
-    /// What the kernel is to call both, for those who list the programs of a machine.
-    pub(super) name: Name,
+impl Iterators {
+    /// Makes the maps of an object and fits its programs to the kernel. `iterators` are the kernel's, as `task_file`; `name` is what
+    /// the kernel is to call programs and maps, for those who list the programs of a machine.
+    pub(super) fn new(roots: &Roots, object: &[u8], iterators: &[&'static str], name: Name) -> Result<Self, BpfError> {
+        let mut object = Object::parse(object).map_err(broken)?;
+        // First what costs little: a process without rights learns it here on most machines.
+        let mut maps = BTreeMap::new();
+        for (of, definition) in &object.maps {
+            maps.insert(of.clone(), create(definition, name)?);
+        }
+        let (kernel, numbers) = kernel_types(roots, &object, iterators)?;
+        object.relocate_btf(&kernel).map_err(|e| broken(with_sources(&e)))?;
+
+        let definitions = std::mem::take(&mut object.maps);
+        let code: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let fds = maps.iter().filter_map(|(of, map)| Some((of.as_str(), map.fd().as_raw_fd(), definitions.get(of)?)));
+        object.relocate_maps(fds, &code).map_err(broken)?;
+        object.relocate_calls(&code).map_err(broken)?;
+        let types = own_types(&mut object)?;
+        Ok(Iterators { object, maps, types, numbers: iterators.iter().copied().zip(numbers).collect(), name })
+    }
+
+    /// Loads and attaches a program as one of the kernel's iterators. The link keeps it and its maps.
+    pub(super) fn link(&self, program: &str, iterator: &str) -> Result<OwnedFd, BpfError> {
+        let number = self.numbers.iter().find(|(of, _)| *of == iterator).ok_or_else(|| broken(iterator))?.1;
+        let numbers = &code_of(&self.object, program)?.func_info.func_info;
+        // The kernel asks for types where a program gives functions of its own to a helper (`check_ld_imm`, kernel/bpf/verifier.c).
+        let types = if numbers.len() > 1 { Some(call::load_types(&self.types)) } else { None };
+        let types = types.transpose().map_err(|e| BpfError::calling("BPF_BTF_LOAD", e))?;
+        let own = types.as_ref().map(|types| Functions { types: types.as_fd(), numbers });
+        let program = load_program(&self.object, program, Purpose::Iterator(number, own), self.name)?;
+        call::link_iterator(program.as_fd()).map_err(|e| BpfError::calling("BPF_LINK_CREATE", e))
+    }
+
+    /// One of the maps, when all programs are linked.
+    pub(super) fn into_map(mut self, name: &str) -> Result<Map, BpfError> {
+        self.maps.remove(name).ok_or_else(|| broken(name))
+    }
 }
 
-/// Loads and attaches the iterator in `object`.
-pub(super) fn load_iterator(roots: &Roots, object: &[u8], parts: &Parts) -> Result<Iterator, BpfError> {
-    let mut object = Object::parse(object).map_err(broken)?;
-    // First what costs little: a process without rights learns it here on most machines.
-    let definition = object.maps.get(parts.map).ok_or_else(|| broken(parts.map))?;
-    let map = create(definition, parts.name)?;
+/// An object's own type information, with what the compiler leaves open: lengths of sections and places in them.
+fn own_types(object: &mut Object) -> Result<Vec<u8>, BpfError> {
+    // Nothing is to be rewritten for kernels that lack a kind of type: what is used of it is older than the helpers that ask for it.
+    let all = BtfFeatures::new(true, true, true, true, true, true, true, true);
+    let types = object.fixup_and_sanitize_btf(&all).map_err(|e| broken(with_sources(&e)))?;
+    Ok(types.ok_or_else(|| broken("no type information"))?.to_bytes())
+}
 
-    let (types, iterator) = kernel_types(roots, &object, parts.iterator)?;
-    object.relocate_btf(&types).map_err(|e| broken(with_sources(&e)))?;
-
-    let maps = std::mem::take(&mut object.maps);
-    let wanted = maps.iter().filter(|(name, _)| *name == parts.map);
-    object
-        .relocate_maps(wanted.map(|(name, map_of)| (name.as_str(), map.fd().as_raw_fd(), map_of)), &HashSet::new())
-        .map_err(broken)?;
-    let program = load_program(&object, parts.program, Purpose::Iterator(iterator), parts.name)?;
-    let link = call::link_iterator(program.as_fd()).map_err(|e| BpfError::calling("BPF_LINK_CREATE", e))?;
-    // The link keeps the program.
-    Ok(Iterator { map, link })
+/// The instructions of a program.
+fn code_of<'a>(object: &'a Object, program: &str) -> Result<&'a Function, BpfError> {
+    let program_of = object.programs.get(program).ok_or_else(|| broken(program))?;
+    object.functions.get(&program_of.function_key()).ok_or_else(|| broken(program))
 }
 
 /// Loads one program of an object whose maps are in place.
-fn load_program(object: &Object, program: &str, purpose: Purpose, name: Name) -> Result<OwnedFd, BpfError> {
+fn load_program(object: &Object, program: &str, purpose: Purpose<'_>, name: Name) -> Result<OwnedFd, BpfError> {
     let program_of = object.programs.get(program).ok_or_else(|| broken(program))?;
-    let code = object.functions.get(&program_of.function_key()).ok_or_else(|| broken(program))?;
+    let code = code_of(object, program)?;
     let load = |log: &mut [u8]| call::load_program(&code.instructions, &program_of.license, purpose, name, log);
     load(&mut []).map_err(|e| refused(e, load))
 }
@@ -229,25 +254,22 @@ fn open_types(path: &Path) -> Result<File, BpfError> {
     }
 }
 
-/// The object's types as the running kernel has them, and the number of the iterator's function there.
-fn kernel_types(roots: &Roots, object: &Object, iterator: &str) -> Result<(Btf, u32), BpfError> {
+/// The object's types as the running kernel has them, and the numbers of the iterators' functions there.
+fn kernel_types(roots: &Roots, object: &Object, iterators: &[&str]) -> Result<(Btf, Vec<u32>), BpfError> {
     let path = roots.sys("kernel/btf/vmlinux");
     let kernel = open_types(&path)?;
     let mut own = object.btf.as_ref().ok_or_else(|| broken("no type information"))?.to_bytes();
-    let function = format!("bpf_iter_{iterator}");
-    let number = btf::fit(&mut own, kernel, &function).map_err(|misfit| match misfit {
-        Misfit::Function => BpfError::Unsupported { what: format!("this kernel has no {function}") },
-        other => unfit(other, &path),
-    })?;
+    let functions: Vec<String> = iterators.iter().map(|iterator| format!("bpf_iter_{iterator}")).collect();
+    let numbers = btf::fit(&mut own, kernel, &functions).map_err(|misfit| unfit(misfit, &path))?;
     let types = Btf::parse(&own, object.endianness).map_err(|e| broken(with_sources(&e)))?;
-    Ok((types, number))
+    Ok((types, numbers))
 }
 
 /// Type information that does not answer.
 fn unfit(misfit: Misfit, path: &Path) -> BpfError {
     match misfit {
         Misfit::Io(source) => BpfError::Io { call: path.display().to_string(), source },
-        Misfit::Function => BpfError::Unsupported { what: "this kernel has no such function".into() },
+        Misfit::Function(function) => BpfError::Unsupported { what: format!("this kernel has no {function}") },
         Misfit::Member(member) => {
             BpfError::Unsupported { what: format!("this kernel's structures lack a field that is read: {member}") }
         }

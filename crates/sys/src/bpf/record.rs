@@ -14,6 +14,9 @@ pub struct OpenFile {
     pub start_ns: u64,
 }
 
+/// Stands for a file number where a process has more files than the program tells of one: `TOO_MANY`.
+pub(super) const TOO_MANY: u32 = u32::MAX;
+
 /// Length of a record: `struct record`.
 pub(super) const RECORD: usize = 24;
 

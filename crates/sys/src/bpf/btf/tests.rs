@@ -69,7 +69,7 @@ fn members_move_to_where_the_kernel_has_them() {
         .members(KIND_STRUCT, "s", false, &[("x", 0, 0), ("b", 0, 64), ("", 4, 0), ("a", 0, 128)])
         .head("f", KIND_FUNC);
     let mut own = own();
-    assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap(), 4);
+    assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), &["f".into()]).unwrap(), [4]);
     assert_eq!(own_places(&own), [128, 64]);
 }
 
@@ -82,7 +82,7 @@ fn members_of_anonymous_structures_and_beside_bit_fields() {
         .members(KIND_STRUCT, "s", true, &[("flag", 0, 1 << 24 | 5), ("", 2, 64), ("a", 0, 256)])
         .head("f", KIND_FUNC);
     let mut own = own();
-    assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap(), 4);
+    assert_eq!(fit(&mut own, Cursor::new(kernel.bytes()), &["f".into()]).unwrap(), [4]);
     assert_eq!(own_places(&own), [256, 96]);
 }
 
@@ -93,7 +93,7 @@ fn of_two_structures_of_a_name_the_one_that_has_all() {
         .members(KIND_STRUCT, "s", false, &[("a", 0, 16), ("b", 0, 24)])
         .head("f", KIND_FUNC);
     let mut own = own();
-    fit(&mut own, Cursor::new(kernel.bytes()), "f").unwrap();
+    fit(&mut own, Cursor::new(kernel.bytes()), &["f".into()]).unwrap();
     assert_eq!(own_places(&own), [16, 24]);
 }
 
@@ -163,9 +163,11 @@ fn members_of_a_module_are_found_beside_the_kernels() {
 #[test]
 fn what_the_kernel_lacks_is_named() {
     let kernel = Builder::default().members(KIND_STRUCT, "s", true, &[("a", 0, 8), ("b", 0, 3 << 24 | 24)]);
-    assert!(matches!(fit(&mut own(), Cursor::new(kernel.bytes()), "f"), Err(Misfit::Function)));
+    assert!(
+        matches!(fit(&mut own(), Cursor::new(kernel.bytes()), &["f".into()]), Err(Misfit::Function(f)) if f == "f")
+    );
     let kernel = kernel.head("f", KIND_FUNC);
-    match fit(&mut own(), Cursor::new(kernel.bytes()), "f") {
+    match fit(&mut own(), Cursor::new(kernel.bytes()), &["f".into()]) {
         Err(Misfit::Member(member)) => assert_eq!(member, "s.b", "a bit field cannot be read"),
         other => panic!("{other:?}"),
     }
@@ -175,19 +177,19 @@ fn what_the_kernel_lacks_is_named() {
 fn synthetic_damage_is_an_error() {
     let kernel = Builder::default().members(KIND_STRUCT, "s", false, &[("a", 0, 8), ("b", 0, 24)]).head("f", KIND_FUNC);
     let whole = kernel.bytes();
-    fit(&mut own(), Cursor::new(&whole), "f").unwrap();
+    fit(&mut own(), Cursor::new(&whole), &["f".into()]).unwrap();
     for length in 0..whole.len() {
-        assert!(fit(&mut own(), Cursor::new(&whole[..length]), "f").is_err(), "{length} bytes");
+        assert!(fit(&mut own(), Cursor::new(&whole[..length]), &["f".into()]).is_err(), "{length} bytes");
     }
     for length in 0..own().len() {
         // Whatever it answers, it answers.
-        let _ = fit(&mut own()[..length].to_vec(), Cursor::new(&whole), "f");
+        let _ = fit(&mut own()[..length].to_vec(), Cursor::new(&whole), &["f".into()]);
     }
     let mut foreign = whole.clone();
     foreign.swap(0, 1);
-    assert!(matches!(fit(&mut own(), Cursor::new(foreign), "f"), Err(Misfit::Malformed(_))));
+    assert!(matches!(fit(&mut own(), Cursor::new(foreign), &["f".into()]), Err(Misfit::Malformed(_))));
     let unknown = kernel.head("new", 31).bytes();
-    assert!(matches!(fit(&mut own(), Cursor::new(unknown), "f"), Err(Misfit::Malformed(_))));
+    assert!(matches!(fit(&mut own(), Cursor::new(unknown), &["f".into()]), Err(Misfit::Malformed(_))));
 }
 
 #[test]
@@ -202,9 +204,10 @@ fn the_running_kernel_read_as_aya_reads_it() {
     by_aya.relocate_btf(&all).unwrap();
 
     let mut own = object.btf.as_ref().unwrap().to_bytes();
-    let number = fit(&mut own, kernel, "bpf_iter_task_file").unwrap();
+    let iterators = ["bpf_iter_task_file".to_string(), "bpf_iter_task".to_string()];
+    let numbers = fit(&mut own, kernel, &iterators).unwrap();
     object.relocate_btf(&Btf::parse(&own, object.endianness).unwrap()).unwrap();
-    assert_eq!(number, all.id_by_type_name_kind("bpf_iter_task_file", BtfKind::Func).unwrap());
+    assert_eq!(numbers, iterators.map(|name| all.id_by_type_name_kind(&name, BtfKind::Func).unwrap()));
     let words =
         |o: &Object| o.functions.values().flat_map(|f| &f.instructions).map(|i| (i.off, i.imm)).collect::<Vec<_>>();
     assert_eq!(words(&object), words(&by_aya));
