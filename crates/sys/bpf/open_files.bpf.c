@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only
 /*
  * Open files of the machine that are device nodes of a given set, as records. Two programs tell the same: the first is called once a
- * task and reads its table of files itself; the second is called for every open file, which costs several times as much, but needs no
+ * task and reads its table of files itself; the second is called for every open file, which costs twice as much, but needs no
  * helper of the others, and has no limit a task.
  *
  * They answer as a walk through /proc/PID/fd does: for the table of files of each thread group's leader, by the device number that
