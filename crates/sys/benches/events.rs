@@ -140,7 +140,7 @@ fn at_levels(rules: Option<JobRules>, levels: u32) -> Result<(f64, u64, [u64; 8]
     let near = |n: u64| match n {
         _ if n.abs_diff(CALLS) <= around => CALLS,
         // Those of others are no whole jobs: what follows is missing, or comes twice.
-        _ if n.cast_signed().unsigned_abs() <= around => 0,
+        _ if (n as i64).unsigned_abs() <= around => 0,
         _ => n,
     };
     Ok((ns, near(records), causes.map(near)))

@@ -80,7 +80,7 @@ pub struct TotalsWindow {
     pub to_ns: u64,
     /// The rings, by GPU and name: those that had jobs since the capture began.
     pub rings: Vec<RingTotals>,
-    /// Who submitted the jobs that ended, or went to the hardware, in between: the ones with most jobs first.
+    /// Who submitted the jobs that ended in between: the ones with most jobs first.
     pub processes: Vec<ProcessTotals>,
 }
 

@@ -476,8 +476,7 @@ impl ClientScanner {
         let share = if self.counts_files { TURN_SHARE } else { TURN_SHARE_BLIND };
         // What the last walk took too long is missing now; what was not used is kept for a second.
         let most_ns = SECOND / share;
-        self.turn_ns =
-            self.turn_ns.saturating_add((elapsed_ns / share).min(most_ns).cast_signed()).min(most_ns.cast_signed());
+        self.turn_ns = self.turn_ns.saturating_add((elapsed_ns / share).min(most_ns) as i64).min(most_ns as i64);
         let split = pids.partition_point(|pid| *pid <= self.turn);
         let (before, after) = pids.split_at_checked(split).unwrap_or((pids, &[]));
         for &pid in after.iter().chain(before) {
@@ -488,7 +487,7 @@ impl ClientScanner {
                 if process.access == Access::Open && now_ns.saturating_sub(process.walked_ns) >= RECHECK_NS {
                     let begun_ns = cpu_ns();
                     self.walk(pid, process, now_ns);
-                    self.turn_ns = self.turn_ns.saturating_sub(cpu_ns().saturating_sub(begun_ns).cast_signed());
+                    self.turn_ns = self.turn_ns.saturating_sub(cpu_ns().saturating_sub(begun_ns) as i64);
                     self.turn = pid;
                 }
             }
