@@ -353,7 +353,7 @@ impl Session {
             max_file_bytes: self.max_size,
             dropped: Some(dropped),
             settings: Some(self.settings.clone()),
-            notes: self.notes.clone(),
+            notes: Some(self.notes.clone()),
             alarm: self.alarm_after.zip(self.watcher.as_ref()).map(|(after, watcher)| Alarm {
                 threshold_s: seconds(after),
                 raised: watcher.raised(),

@@ -25,8 +25,7 @@ pub(super) struct State {
     /// Options that choose what is kept, as they were given.
     pub(super) settings: Option<Vec<String>>,
     /// What of these cannot be kept up, the newest.
-    #[serde(default)]
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Option<Vec<String>>,
     pub(super) alarm: Option<Alarm>,
     pub(super) flight: Option<Flight>,
     /// Why it ended, or does not answer.
@@ -120,7 +119,7 @@ impl State {
     }
 
     fn without(name: &str, described: &Described, state: &str, detail: String, missing: Missing) -> State {
-        let fields = ["elapsed_s", "events", "dropped", "settings"];
+        let fields = ["elapsed_s", "events", "dropped", "settings", "notes"];
         State {
             name: name.into(),
             state: state.into(),
@@ -134,7 +133,7 @@ impl State {
             max_file_bytes: None,
             dropped: None,
             settings: None,
-            notes: Vec::new(),
+            notes: None,
             alarm: None,
             flight: None,
             detail: Some(detail),
@@ -190,7 +189,7 @@ pub(super) fn text(w: &mut dyn Write, sessions: &[State]) -> io::Result<()> {
         if let Some(settings) = of.settings.as_ref().filter(|settings| !settings.is_empty()) {
             writeln!(w, "  keeps {}", settings.join(" "))?;
         }
-        for note in &of.notes {
+        for note in of.notes.iter().flatten() {
             writeln!(w, "  {note}")?;
         }
         if let Some(flight) = &of.flight {

@@ -36,7 +36,7 @@ fn running() -> State {
         max_file_bytes: Some(8 << 20),
         dropped: Some(BTreeMap::from([("ring_full".into(), 3), ("missed".into(), 0)])),
         settings: Some(vec!["--pid 12".into(), "--sample 10%".into()]),
-        notes: vec!["--max-cpu 1.00% cannot be met".into()],
+        notes: Some(vec!["--max-cpu 1.00% cannot be met".into()]),
         alarm: Some(Alarm { threshold_s: 2.0, raised: 1, stuck: vec!["stuck: a job".into()] }),
         flight: Some(Flight {
             span_s: 30.0,
@@ -82,8 +82,10 @@ fn what_sessions_say_is_as_the_schema_has_it() {
     for of in object["sessions"].as_array().unwrap() {
         let why: Vec<&str> =
             of["unavailable"].as_array().unwrap().iter().map(|why| why["metric"].as_str().unwrap()).collect();
-        let nulls: Vec<&str> =
-            ["elapsed_s", "events", "dropped", "settings"].into_iter().filter(|field| of[*field].is_null()).collect();
+        let nulls: Vec<&str> = ["elapsed_s", "events", "dropped", "settings", "notes"]
+            .into_iter()
+            .filter(|field| of[*field].is_null())
+            .collect();
         assert_eq!(why, nulls, "{of:#}");
     }
 }
