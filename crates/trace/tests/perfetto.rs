@@ -186,16 +186,29 @@ fn compact_switches_name_threads() {
     assert_eq!(trace.lost().unreadable, 0);
 }
 
+fn zlib(packets: impl IntoIterator<Item = M>) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&trace(packets)).unwrap();
+    encoder.finish().unwrap()
+}
+
 #[test]
 fn packed_packets_hold_the_same() {
     let packets =
         || vec![clocks(), m().m(1, bundle(0, [queue(6_010, 3, 1)])), m().n(10, 5).m(1, bundle(1, [done(6_020, 1)]))];
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&trace(packets())).unwrap();
-    let bytes = trace([m().b(50, &encoder.finish().unwrap())]);
+    let bytes = trace([m().b(50, &zlib(packets()))]);
     let plain = told(&mut open(&trace(packets())));
     assert_eq!(plain, [(5_010, EventKind::Submit, fence(1)), (5_020, EventKind::Complete, fence(1))]);
     assert_eq!(told(&mut open(&bytes)), plain);
+    // By the newer way, and several in one packet.
+    let zstd =
+        |packets| ruzstd::encoding::compress_to_vec(&trace(packets)[..], ruzstd::encoding::CompressionLevel::Fastest);
+    assert_eq!(told(&mut open(&trace([m().b(133, &zstd(packets()))]))), plain);
+    let each = packets().into_iter().fold(m(), |of, packet| of.b(50, &zlib([packet])));
+    assert_eq!(told(&mut open(&trace([each]))), plain);
+    let [first, second, third] = packets().try_into().ok().unwrap();
+    let both = m().b(133, &zstd(vec![first])).b(50, &zlib([second])).b(133, &zstd(vec![third]));
+    assert_eq!(told(&mut open(&trace([both]))), plain);
     let mut broken = open(&trace([m().b(50, b"no zlib")]));
     assert_eq!((told(&mut broken), broken.lost().unreadable), (vec![], 1));
 }
@@ -209,17 +222,92 @@ fn losses_are_told_by_place_and_number() {
     let bytes = trace([
         clocks(),
         stats(1, [10, 0]),
-        m().m(1, bundle(0, [queue(6_010, 3, 1)])),
-        m().m(1, bundle(0, [done(6_030, 1)]).n(3, 1)),
-        m().m(1, bundle(1, [done(6_020, 2)]).m(8, m().n(1, 1).n(2, 7))).n(42, 1),
+        m().n(10, 5).m(1, bundle(0, [queue(6_010, 3, 1)])),
+        m().n(10, 5).m(1, bundle(0, [done(6_030, 1)]).n(3, 1)),
+        m().n(10, 5).m(1, bundle(1, [done(6_020, 2)]).m(8, m().n(1, 1).n(2, 7))).n(42, 1),
         stats(2, [15, 7]),
     ]);
     let mut trace = open(&bytes);
-    let kinds: Vec<Option<u64>> =
-        events(&mut trace).iter().map(|of| of.as_ref().map(|(event, _)| event.at_ns)).collect();
-    assert_eq!(kinds, [Some(5_010), Some(5_020), None, Some(5_030)]);
+    assert_eq!(times(&mut trace), [Some(5_010), None, Some(5_020), None, Some(5_030)]);
     let lost = trace.lost();
     assert_eq!((lost.counted, lost.gaps, lost.errors, lost.unreadable), (Some(12), 2, 1, 0));
+}
+
+/// The times of all events; a loss has none.
+fn times(trace: &mut PerfettoTrace) -> Vec<Option<u64>> {
+    events(trace).iter().map(|of| of.as_ref().map(|(event, _)| event.at_ns)).collect()
+}
+
+#[test]
+fn the_mark_of_a_sequences_first_packet_tells_of_no_loss_and_that_of_others_does() {
+    let of = |sequence, cpu, event| m().n(10, sequence).m(1, bundle(cpu, [event]));
+    let dropped = |packet: M| packet.n(42, 1);
+    let mut of_two = open(&trace([
+        clocks(),
+        dropped(of(5, 0, queue(6_010, 3, 1))),
+        dropped(of(6, 1, done(6_020, 1))),
+        of(5, 0, queue(6_030, 3, 2)),
+        // Without a sequence nothing can be lost of it.
+        dropped(m().m(1, bundle(2, [done(6_040, 2)]))),
+        dropped(m().m(1, bundle(2, [done(6_050, 2)]))),
+    ]));
+    assert_eq!(times(&mut of_two), [5_010, 5_020, 5_030, 5_040, 5_050].map(Some));
+    assert_eq!(of_two.lost().gaps, 0);
+    // The mark may stand on any packet of the sequence, and the first one may be of another kind. Of one without events it does not matter.
+    let mut lost = open(&trace([
+        clocks(),
+        dropped(m().n(10, 5).m(11, m().n(9, 3))),
+        dropped(of(5, 0, queue(6_010, 3, 1))),
+        dropped(m().n(10, 5).m(11, m().n(9, 3))),
+        of(5, 1, done(6_020, 1)),
+        m().n(10, 7).m(11, m().n(9, 3)),
+        dropped(m().n(10, 7).m(11, m().n(9, 3))),
+        of(5, 1, done(6_030, 2)),
+        // It may be the last there is.
+        m().n(10, 5).n(42, 256).m(11, m().n(9, 3)),
+    ]));
+    assert_eq!(times(&mut lost), [None, Some(5_010), None, Some(5_020), Some(5_030), None]);
+    assert_eq!(lost.lost().gaps, 3);
+}
+
+#[test]
+fn a_bundle_that_lost_events_and_holds_none_tells_of_the_loss() {
+    let empty = || m().n(10, 5).m(1, m().n(1, 0).n(3, 1));
+    let of = |cpu, event| m().n(10, 5).m(1, bundle(cpu, [event]));
+    let mut trace_of = open(&trace([clocks(), of(0, queue(6_010, 3, 1)), empty(), of(0, done(6_020, 1))]));
+    assert_eq!(times(&mut trace_of), [Some(5_010), None, Some(5_020)]);
+    assert_eq!(trace_of.lost().gaps, 1);
+    let mut at_the_end = open(&trace([clocks(), of(0, queue(6_010, 3, 1)), empty()]));
+    assert_eq!(times(&mut at_the_end), [Some(5_010), None]);
+    assert_eq!(at_the_end.lost().gaps, 1);
+    // Packets that cannot be read may have held events.
+    let broken = || M(vec![0x0a, 4, 0x0a, 200, 1, 1]);
+    let whole = [trace([clocks(), of(0, queue(6_010, 3, 1))]), broken().0, trace([of(0, done(6_020, 1))])].concat();
+    let mut trace_of = open(&whole);
+    assert_eq!(times(&mut trace_of), [Some(5_010), None, Some(5_020)]);
+    assert_eq!((trace_of.lost().gaps, trace_of.lost().unreadable), (0, 1));
+}
+
+#[test]
+fn names_are_bounded_and_what_is_left_out_is_counted() {
+    const ROOM: u64 = 1 << 18;
+    let thread = |tid, name: &str| m().m(2, m().n(1, tid).n(3, 1).t(2, name));
+    let mut tree = thread(1, &"long".repeat(10_000));
+    (2..ROOM + 4).for_each(|tid| tree.0.extend(thread(tid, "t").0));
+    let path = m().m(1, m().n(1, ROOM + 4).t(3, &format!("/{}/program", "dir".repeat(100))));
+    let bytes = trace([clocks(), m().m(2, path), m().m(2, tree), m().m(1, bundle(0, [queue(6_010, 1, 1)]))]);
+    let mut trace = open(&bytes);
+    let (mut threads, mut longest, mut program) = (0, 0, String::new());
+    while let Some(item) = trace.next_item() {
+        if let Item::Task { tid, comm, .. } = item {
+            (threads, longest) = (threads + 1, longest.max(comm.len()));
+            if u64::from(tid) == ROOM + 4 {
+                program = comm.to_string();
+            }
+        }
+    }
+    assert_eq!((threads, longest, program.as_str()), (ROOM, 128, "program"));
+    assert_eq!(trace.lost().nameless, 4);
 }
 
 #[test]

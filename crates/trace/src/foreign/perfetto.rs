@@ -2,8 +2,9 @@
 //!
 //! A trace has its packets in no order of time: each processor's bundles of events follow each other, and clocks and threads stand anywhere
 //! between them. So it is read twice. First all of it, and what is kept is where the bundles are, the clocks and the threads; then
-//! bundle by bundle, of all processors side by side, in order of time. Memory is for one bundle a processor and 40 bytes for each that
-//! there is.
+//! bundle by bundle, of all processors side by side, in order of time. Memory is for one bundle a processor (256 MiB for all, and as much
+//! again while they are read), 32 bytes for each that there is (4,194,304 at most), 64 MiB of packed packets, and the names of 262,144
+//! threads. What is beyond is counted, and told as lost where it would have come ([`Item::Lost`]).
 //!
 //! **Times** of ftrace events are CLOCK_BOOTTIME's, or of another clock that the bundle names; the trace's clock snapshots bring them to
 //! CLOCK_MONOTONIC.
@@ -16,29 +17,29 @@ mod clocks;
 mod index;
 mod layouts;
 mod own;
+mod packed;
 mod schema;
 mod wire;
 
 use super::{Fault, ForeignError, Kind, ReadAt, detect, on_disk};
 use crate::{EventFormat, RawRecord};
 use bundle::{Loaded, Reader, What};
-use index::{Index, Place, packed_in, unpacked};
+use index::{Index, Place};
 pub use own::Own;
+use packed::Unpacked;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::path::Path;
 
-/// Packed packets that are kept unpacked: the bundles of all processors stand together in them.
-const UNPACKED: usize = 8;
-/// Bytes of bundles that are open at a time. Perfetto's have some hundred kilobytes at most.
+/// Memory for the bundles that are open at a time. Perfetto's have some hundred kilobytes at most.
 const MOST_OPEN: usize = 256 << 20;
 
 /// An open trace.
 pub struct PerfettoTrace {
     source: Box<dyn ReadAt>,
     index: Index,
-    /// By stream: the next bundle, and what is left of the one before.
-    next: Vec<(usize, Loaded)>,
+    /// By stream.
+    next: Vec<Next>,
     waiting: BinaryHeap<Reverse<(u64, usize)>>,
     reader: Reader,
     told_formats: usize,
@@ -47,13 +48,25 @@ pub struct PerfettoTrace {
     task: (u32, u32, String),
     given: Vec<u8>,
     record: Option<(u64, u16)>,
-    unpacked: VecDeque<(u64, Vec<u8>)>,
+    unpacked: Unpacked,
     open_bytes: usize,
+    most_open: usize,
+    ends_behind_gap: bool,
     last_ns: u64,
     faults: Vec<Fault>,
     unread: u64,
     late: u64,
-    bundle_gaps: u64,
+}
+
+/// What comes next of a stream.
+#[derive(Default)]
+struct Next {
+    /// The next bundle.
+    at: usize,
+    /// What is left of the one before.
+    loaded: Loaded,
+    /// Whether something of it could not be read since.
+    is_behind_gap: bool,
 }
 
 /// What there is in a trace.
@@ -89,6 +102,8 @@ pub struct Lost {
     pub unreadable: u64,
     /// Events that came so late that later ones had been given.
     pub late: u64,
+    /// Names of threads that are left out: there are more than any machine has.
+    pub nameless: u64,
 }
 
 /// The packets of a trace.
@@ -125,6 +140,10 @@ impl PerfettoTrace {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn read(path: &Path, source: Box<dyn ReadAt>) -> Result<PerfettoTrace, ForeignError> {
+        PerfettoTrace::read_within(path, source, MOST_OPEN)
+    }
+
+    fn read_within(path: &Path, source: Box<dyn ReadAt>, most_open: usize) -> Result<PerfettoTrace, ForeignError> {
         let refused = |what: String, remedy| ForeignError::Refused { path: path.into(), what, remedy };
         let mut first = vec![0; 1024];
         let length = source.read_at(0, &mut first).map_err(|e| ForeignError::Io { path: path.into(), source: e })?;
@@ -140,7 +159,9 @@ impl PerfettoTrace {
         threads.sort_unstable();
         let mut trace = PerfettoTrace {
             source,
-            next: index.streams.iter().map(|_| (0, Loaded::default())).collect(),
+            next: index.streams.iter().map(|_| Next::default()).collect(),
+            unpacked: Unpacked::new(index.unpacked_bytes),
+            ends_behind_gap: index.ends_behind_gap,
             index,
             waiting: BinaryHeap::new(),
             reader: Reader::default(),
@@ -149,13 +170,12 @@ impl PerfettoTrace {
             task: (0, 0, String::new()),
             given: Vec::new(),
             record: None,
-            unpacked: VecDeque::new(),
             open_bytes: 0,
+            most_open,
             last_ns: 0,
             faults,
             unread: 0,
             late: 0,
-            bundle_gaps: 0,
         };
         for stream in 0..trace.next.len() {
             trace.wait(stream);
@@ -214,10 +234,11 @@ impl PerfettoTrace {
         let unreadable = self.index.unreadable.saturating_add(self.reader.unreadable).saturating_add(self.unread);
         Lost {
             counted: self.index.counted(),
-            gaps: self.index.gaps.saturating_add(self.bundle_gaps),
+            gaps: self.index.gaps,
             errors: self.index.errors,
             unreadable,
             late: self.late,
+            nameless: self.index.nameless,
         }
     }
 
@@ -236,8 +257,10 @@ impl PerfettoTrace {
             if let Some((at_ns, cpu)) = self.record.take() {
                 return Some(Item::Record(RawRecord { at_ns, cpu, data: &self.given }));
             }
-            let Reverse((_, stream)) = self.waiting.pop()?;
-            let (Some((_, loaded)), Some(cpu)) =
+            let Some(Reverse((_, stream))) = self.waiting.pop() else {
+                return std::mem::take(&mut self.ends_behind_gap).then_some(Item::Lost);
+            };
+            let (Some(Next { loaded, .. }), Some(cpu)) =
                 (self.next.get_mut(stream), self.index.streams.get(stream).map(|stream| stream.cpu))
             else {
                 continue;
@@ -271,7 +294,6 @@ impl PerfettoTrace {
                 return Some(self.tell());
             }
             if what == What::Lost {
-                self.bundle_gaps = self.bundle_gaps.saturating_add(1);
                 return Some(Item::Lost);
             }
         }
@@ -285,51 +307,43 @@ impl PerfettoTrace {
     /// Puts the next event of a stream among those that wait for their time.
     fn wait(&mut self, at: usize) {
         loop {
-            let (Some(stream), Some((next, loaded))) = (self.index.streams.get(at), self.next.get_mut(at)) else {
-                return;
-            };
-            if let Some(at_ns) = loaded.next_ns() {
+            let (Some(stream), Some(next)) = (self.index.streams.get(at), self.next.get_mut(at)) else { return };
+            if let Some(at_ns) = next.loaded.next_ns() {
                 self.waiting.push(Reverse((at_ns, at)));
                 return;
             }
-            self.open_bytes = self.open_bytes.saturating_sub(loaded.weight);
-            *loaded = Loaded::default();
-            let Some(place) = stream.places.get(*next).copied() else { return };
-            let sequence = stream.sequence;
-            *next = next.saturating_add(1);
-            let open = self.open_bytes.saturating_add(place.size as usize);
-            let loaded = match self.bundle(place).filter(|_| open <= MOST_OPEN) {
-                Some(bundle) => self.reader.load(&bundle, sequence, &self.index.clocks, &self.index.descriptors),
-                None => {
-                    self.unread = self.unread.saturating_add(1);
-                    continue;
-                }
+            self.open_bytes = self.open_bytes.saturating_sub(next.loaded.weight());
+            next.loaded = Loaded::default();
+            let Some(place) = stream.places.get(next.at).copied() else {
+                self.ends_behind_gap |= std::mem::take(&mut next.is_behind_gap);
+                return;
             };
-            self.open_bytes = open;
-            if let Some((_, place)) = self.next.get_mut(at) {
-                *place = loaded;
+            next.at = next.at.saturating_add(1);
+            let of = (stream.sequence, place.is_behind_gap || std::mem::take(&mut next.is_behind_gap));
+            let room = self.most_open.saturating_sub(self.open_bytes);
+            let loaded = self
+                .bundle(place)
+                .map(|bundle| self.reader.load(&bundle, of, (&self.index.clocks, &self.index.descriptors), room));
+            let Some(next) = self.next.get_mut(at) else { return };
+            next.is_behind_gap = loaded.as_ref().is_none_or(|loaded| loaded.is_cut);
+            self.unread = self.unread.saturating_add(u64::from(next.is_behind_gap));
+            if let Some(loaded) = loaded {
+                self.open_bytes = self.open_bytes.saturating_add(loaded.weight());
+                next.loaded = loaded;
             }
         }
     }
 
     /// The bytes of a bundle, which were there when the file was read first.
     fn bundle(&mut self, place: Place) -> Option<Vec<u8>> {
-        let (from, size) = (place.from as usize, place.size as usize);
-        if !place.is_packed {
-            let mut bytes = vec![0; size];
-            let read = self.source.read_at(place.at.checked_add(place.from.into())?, &mut bytes).ok()?;
-            return (read == size).then_some(bytes);
+        if let Some(packing) = place.packing {
+            return self.unpacked.bundle(&*self.source, place, packing);
         }
-        if !self.unpacked.iter().any(|(at, _)| *at == place.at) {
-            let mut bytes = vec![0; place.length as usize];
-            let read = self.source.read_at(place.at, &mut bytes).ok()?;
-            let all = unpacked(packed_in(bytes.get(..read)?)?)?;
-            if self.unpacked.len() >= UNPACKED {
-                self.unpacked.pop_front();
-            }
-            self.unpacked.push_back((place.at, all));
-        }
-        let (_, all) = self.unpacked.iter().find(|(at, _)| *at == place.at)?;
-        Some(all.get(from..)?.get(..size)?.to_vec())
+        let mut bytes = vec![0; place.size as usize];
+        let read = self.source.read_at(place.at.checked_add(place.from.into())?, &mut bytes).ok()?;
+        (read == bytes.len()).then_some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

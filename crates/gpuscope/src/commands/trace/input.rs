@@ -66,6 +66,9 @@ enum Source {
     Text(BufReader<File>),
 }
 
+/// What text of tracefs is called.
+pub(super) const TEXT: &str = "text of tracefs";
+
 /// What a trace that Perfetto or our own export wrote may lack beside what it was recorded with.
 const NOT_IN_PERFETTO: &str = "our own export writes those of the DRM scheduler and of fences, for which Perfetto has messages; others \
                                (of i915, xe and so on, errors of fences that are of no job, notes, settings) are not in what it writes";
@@ -147,7 +150,7 @@ impl Input {
                 let file = File::open(path).with_context(|| path.display().to_string())?;
                 let detail = "a text does not name its clock: its times are perhaps not on CLOCK_MONOTONIC";
                 let clock = SourceReport::absent("CLOCK_MONOTONIC", None, Why::not_supported(detail));
-                Ok(Input::foreign("text of tracefs", vec![clock], Source::Text(BufReader::new(file))))
+                Ok(Input::foreign(TEXT, vec![clock], Source::Text(BufReader::new(file))))
             }
             _ => Ok(Input::recording(Recording::open(path)?, first_record_ns(path))),
         }
@@ -575,6 +578,7 @@ fn read_perfetto(mut trace: PerfettoTrace, each: Each<'_>) -> io::Result<Rest> {
         (lost.late, "records came out of order"),
         (lost.errors, "parts of the kernel's buffers could not be read by Perfetto"),
         (lost.gaps, "places in which events were lost, how many in each it does not say"),
+        (lost.nameless, "names of threads are left out: there are more than any machine has"),
     ] {
         if count > 0 {
             damage.push(absent("Perfetto trace", format!("{count} {what}")));
@@ -613,7 +617,7 @@ fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
     if reader.uncounted_gaps() > 0 {
         let detail =
             format!("events were lost in {} places, and the text does not say how many", reader.uncounted_gaps());
-        damage.push(absent("text of tracefs", detail));
+        damage.push(absent(TEXT, detail));
     }
     let dropped = Dropped { ring_full: reader.lost(), unreadable: reader.unreadable(), ..Dropped::default() };
     Ok(Rest { names: reader.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })

@@ -7,9 +7,9 @@ use super::wire::{Fields, Value, packed};
 use rustc_hash::FxHashMap;
 
 /// Fields of `FtraceEventBundle` that are read.
-pub(super) const CPU: u32 = 1;
+const CPU: u32 = 1;
 const EVENT: u32 = 2;
-pub(super) const LOST: u32 = 3;
+const LOST: u32 = 3;
 const COMPACT: u32 = 4;
 const CLOCK: u32 = 5;
 const OWN_TIME: u32 = 6;
@@ -28,6 +28,8 @@ pub(super) struct Head {
     /// The time of the first event, and of that before it where Perfetto says.
     pub(super) first: Option<u64>,
     pub(super) before: Option<u64>,
+    /// Whether the kernel lost events ahead of this.
+    pub(super) is_behind_loss: bool,
     /// Parts of the kernel's buffer that Perfetto could not read.
     pub(super) errors: u64,
 }
@@ -57,6 +59,7 @@ impl Head {
                     let firsts = firsts.filter_map(|(_, value)| packed(value.bytes()?).next());
                     head.first = firsts.chain(head.first).min();
                 }
+                (LOST, value) => head.is_behind_loss = value.number().is_some_and(|lost| lost != 0),
                 (CLOCK, value) => head.clock = value.number().unwrap_or(u64::MAX),
                 (OWN_TIME, value) => head.own = value.number(),
                 (BOOTTIME, value) => head.boottime = value.number(),
@@ -144,8 +147,9 @@ pub(super) struct Loaded {
     /// The last comes first.
     entries: Vec<(u64, What)>,
     bytes: Vec<u8>,
-    /// Bytes of the bundle that this was.
-    pub(super) weight: usize,
+    /// How much memory it may take, and whether it was too little.
+    room: usize,
+    pub(super) is_cut: bool,
 }
 
 impl Loaded {
@@ -161,7 +165,16 @@ impl Loaded {
         self.bytes.get(from as usize..to as usize).unwrap_or_default()
     }
 
+    /// The memory that it takes.
+    pub(super) fn weight(&self) -> usize {
+        self.entries.capacity().saturating_mul(size_of::<(u64, What)>()).saturating_add(self.bytes.capacity())
+    }
+
     fn put(&mut self, at_ns: u64, from: usize, what: impl FnOnce(u32, u32) -> What) {
+        if self.weight() > self.room {
+            self.is_cut = true;
+            return;
+        }
         if let (Ok(from), Ok(to)) = (u32::try_from(from), u32::try_from(self.bytes.len())) {
             self.entries.push((at_ns, what(from, to)));
         }
@@ -178,13 +191,18 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads a bundle whole. Times that no snapshot brings to CLOCK_MONOTONIC stay as they are.
-    pub(super) fn load(&mut self, bundle: &[u8], sequence: u32, clocks: &Clocks, descriptors: &Descriptors) -> Loaded {
+    /// Reads a bundle whole, or as much as there is room for. Times that no snapshot brings to CLOCK_MONOTONIC stay as they are.
+    pub(super) fn load(
+        &mut self,
+        bundle: &[u8],
+        (sequence, is_behind_gap): (u32, bool),
+        (clocks, descriptors): (&Clocks, &Descriptors),
+        room: usize,
+    ) -> Loaded {
         let head = Head::read(bundle, &mut Descriptors::default());
         let clock = head.clock(sequence);
         let time = |at| clocks.monotonic(clock, at).unwrap_or(at);
-        let mut loaded = Loaded { weight: bundle.len(), ..Loaded::default() };
-        let mut is_lost = false;
+        let mut loaded = Loaded { room, ..Loaded::default() };
         let mut fields = Fields::of(bundle);
         for (field, value) in fields.by_ref() {
             match (field, value) {
@@ -192,9 +210,11 @@ impl Reader {
                     let is_read = self.event(event, time, descriptors, &mut loaded).is_some();
                     self.unreadable = self.unreadable.saturating_add(u64::from(!is_read));
                 }
-                (LOST, value) => is_lost = value.number().is_some_and(|lost| lost != 0),
                 (COMPACT, Value::Bytes(compact)) => self.compact(compact, time, &mut loaded),
                 _ => {}
+            }
+            if loaded.is_cut {
+                break;
             }
         }
         if fields.is_broken() {
@@ -202,7 +222,7 @@ impl Reader {
         }
         // Those of one moment stay as they came.
         loaded.entries.sort_by_key(|(at_ns, _)| *at_ns);
-        if is_lost {
+        if is_behind_gap {
             let at_ns = head.first.map_or(0, time);
             loaded.entries.insert(0, (loaded.next_first().unwrap_or(at_ns), What::Lost));
         }
@@ -314,12 +334,13 @@ impl Reader {
 
     /// `CompactSched`: switches and wakings, a list for each of their fields.
     fn compact(&mut self, message: &[u8], time: impl Fn(u64) -> u64, loaded: &mut Loaded) {
+        const MOST_WORDS: usize = 1 << 16;
         let mut lists: [&[u8]; 13] = [&[]; 13];
         let mut words: Vec<&[u8]> = Vec::new();
         for (field, value) in Fields::of(message) {
             let Some(bytes) = value.bytes() else { continue };
             match (field, lists.get_mut(field as usize)) {
-                (5, _) => words.push(bytes),
+                (5, _) if words.len() < MOST_WORDS => words.push(bytes),
                 (_, Some(list)) => *list = bytes,
                 _ => {}
             }
@@ -328,7 +349,7 @@ impl Reader {
         let mut at = 0_u64;
         let mut switches = packed(switches);
         let mut rest = packed(states).zip(packed(nexts)).zip(packed(next_prios)).zip(packed(next_comms));
-        loop {
+        while !loaded.is_cut {
             let (delta, fields) = match (switches.next(), rest.next()) {
                 (Some(delta), Some(fields)) => (delta, fields),
                 (None, None) => break,
@@ -351,7 +372,7 @@ impl Reader {
         at = 0;
         let mut wakings = packed(wakings);
         let mut rest = packed(woken).zip(packed(targets)).zip(packed(prios)).zip(packed(comms));
-        loop {
+        while !loaded.is_cut {
             let (delta, fields) = match (wakings.next(), rest.next()) {
                 (Some(delta), Some(fields)) => (delta, fields),
                 (None, None) => break,

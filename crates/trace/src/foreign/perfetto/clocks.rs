@@ -1,6 +1,7 @@
 //! The clocks of a trace, brought to CLOCK_MONOTONIC.
 
 use super::wire::Fields;
+use rustc_hash::FxHashMap;
 
 /// `BuiltinClock` (protos/perfetto/common/builtin_clock.proto).
 const REALTIME: u32 = 1;
@@ -8,7 +9,7 @@ const MONOTONIC: u32 = 3;
 const MONOTONIC_RAW: u32 = 5;
 const BOOTTIME: u32 = 6;
 
-/// Pairs that are kept of two clocks. Perfetto writes one every ten seconds.
+/// Pairs that are kept of two clocks, those of the kernel's own of all sequences together. Perfetto writes one every ten seconds.
 const MOST_PAIRS: usize = 1 << 16;
 /// CLOCK_BOOTTIME runs ahead of CLOCK_MONOTONIC by the time that the machine slept: what is less than this between two snapshots is the
 /// time between two readings of a snapshot.
@@ -49,8 +50,9 @@ impl Pairs {
 pub(super) struct Clocks {
     boottime: Pairs,
     raw: Pairs,
-    /// From the kernel's clocks to CLOCK_BOOTTIME, by sequence.
-    kernel: Vec<(u32, Pairs)>,
+    /// From the kernel's clocks to CLOCK_BOOTTIME, by sequence, and how many there are of all.
+    kernel: FxHashMap<u32, Pairs>,
+    kernel_pairs: usize,
     /// The first moment that CLOCK_MONOTONIC, CLOCK_BOOTTIME and CLOCK_REALTIME told.
     pub(super) first: Option<(u64, u64, u64)>,
 }
@@ -94,21 +96,19 @@ impl Clocks {
 
     /// Takes what a bundle tells of the kernel's clock.
     pub(super) fn kernel(&mut self, sequence: u32, own: u64, boottime: u64) {
-        const MOST_SEQUENCES: usize = 1 << 10;
-        let has_room = self.kernel.len() < MOST_SEQUENCES;
-        match self.kernel.iter_mut().find(|(of, _)| *of == sequence) {
-            Some((_, pairs)) if pairs.0.last().is_some_and(|(known, _)| *known == own) => {}
-            Some((_, pairs)) => pairs.add(own, boottime),
-            None if has_room => {
-                self.kernel.push((sequence, Pairs(vec![(own, boottime)])));
-            }
-            None => {}
+        if self.kernel_pairs >= MOST_PAIRS {
+            return;
+        }
+        let pairs = self.kernel.entry(sequence).or_default();
+        if pairs.0.last().is_none_or(|(known, _)| *known != own) {
+            pairs.add(own, boottime);
+            self.kernel_pairs = self.kernel_pairs.saturating_add(1);
         }
     }
 
     /// Snapshots may stand in the file in any order.
     pub(super) fn sort(&mut self) {
-        let kernel = self.kernel.iter_mut().map(|(_, pairs)| pairs);
+        let kernel = self.kernel.values_mut();
         kernel.chain([&mut self.boottime, &mut self.raw]).for_each(|pairs| pairs.0.sort_unstable());
     }
 
@@ -117,10 +117,7 @@ impl Clocks {
         match clock {
             Clock::Boottime => self.boottime.convert(at),
             Clock::MonotonicRaw => self.raw.convert(at),
-            Clock::Kernel(sequence) => {
-                let (_, pairs) = self.kernel.iter().find(|(of, _)| *of == sequence)?;
-                self.boottime.convert(pairs.convert(at)?)
-            }
+            Clock::Kernel(sequence) => self.boottime.convert(self.kernel.get(&sequence)?.convert(at)?),
             Clock::Unknown => None,
         }
     }

@@ -3,12 +3,11 @@
 use super::bundle::{Descriptors, Head};
 use super::clocks::{Clock, Clocks};
 use super::own;
-use super::wire::{Fields, Value, varint};
+use super::packed::Packing;
+use super::wire::{Fields, Value, name, varint};
 use crate::foreign::ReadAt;
 use crate::foreign::cursor::Stop;
-use flate2::read::ZlibDecoder;
-use rustc_hash::FxHashMap;
-use std::io::Read as _;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Fields of `TracePacket` (protos/perfetto/trace/trace_packet.proto) that are read.
 const FTRACE: u32 = 1;
@@ -20,29 +19,32 @@ const PREVIOUS_DROPPED: u32 = 42;
 const COMPRESSED: u32 = 50;
 const TRACK_DESCRIPTOR: u32 = 60;
 const MACHINE: u32 = 98;
+const COMPRESSED_ZSTD: u32 = 133;
 
 /// No packet is longer: the buffers that Perfetto collects in are of some megabytes.
 const LONGEST_PACKET: u64 = 8 << 20;
-/// What one packed packet may become.
-const LONGEST_UNPACKED: u64 = 16 << 20;
 const MOST_BUNDLES: usize = 4 << 20;
 /// Processors, of each sequence of packets.
 const MOST_STREAMS: usize = 1 << 12;
 /// Perfetto refuses traces with more (src/trace_processor/importers/ftrace/ftrace_tokenizer.cc).
 const MOST_CPUS: u32 = 1 << 10;
-/// Threads that a machine can number (`PID_MAX_LIMIT`).
-const MOST_THREADS: usize = 4 << 20;
+/// Threads whose names are kept: a machine can number sixteen times as many (`PID_MAX_LIMIT`), and has some thousands.
+const MOST_THREADS: usize = 1 << 18;
+/// Sequences of packets that are told apart: one for each thread of each program that wrote into the trace.
+const MOST_SEQUENCES: usize = 1 << 16;
 
 /// Where a bundle is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// Of its packet's bytes, or of those of the packed packet that it is in.
+    /// Of its packet's bytes, or of the packed ones that it is in.
     pub(super) at: u64,
     pub(super) length: u32,
     /// From here on, in the packet or in what was packed, so many bytes.
     pub(super) from: u32,
     pub(super) size: u32,
-    pub(super) is_packed: bool,
+    pub(super) packing: Option<Packing>,
+    /// Whether something was lost ahead of it.
+    pub(super) is_behind_gap: bool,
     first: u64,
 }
 
@@ -90,19 +92,31 @@ pub(super) struct Index {
     pub(super) other_machines: u64,
     /// Packets that are larger than any, or cannot be read.
     pub(super) unreadable: u64,
-    /// Places in Perfetto's own buffers where packets were lost, and in the kernel's where it could not read.
+    /// Places where events were lost in the kernel's buffers or packets in Perfetto's, and those of the kernel's that it could not read.
     pub(super) gaps: u64,
     pub(super) errors: u64,
+    /// Whether something was lost behind the last bundle.
+    pub(super) ends_behind_gap: bool,
+    /// Names of threads for which there was no room.
+    pub(super) nameless: u64,
+    /// What packed packets hold, in bytes.
+    pub(super) unpacked_bytes: u64,
+    /// Sequences of packets that came up; those of which something was lost and no bundle came since, and whether it was of the kernel.
+    sequences: FxHashSet<u32>,
+    lost_of: FxHashMap<u32, bool>,
+    /// Something could not be read, of whichever sequence.
+    is_lost: bool,
 }
 
 /// A packet, and where it is.
 #[derive(Clone, Copy)]
 struct Packet<'a> {
     bytes: &'a [u8],
+    /// Its place in the file, or that of the packed bytes that it is in.
     at: u64,
     length: u32,
     /// What it is in, if that was packed.
-    within: Option<&'a [u8]>,
+    within: Option<(&'a [u8], Packing)>,
 }
 
 impl Index {
@@ -118,6 +132,7 @@ impl Index {
             }
         };
         index.clocks.sort();
+        index.end();
         // Bundles of one processor come in order, unless the file was put together.
         index.streams.iter_mut().for_each(|stream| stream.places.sort_by_key(|place| place.first));
         (index, stop)
@@ -145,7 +160,7 @@ impl Index {
         }
         self.packets = self.packets.saturating_add(1);
         if length > LONGEST_PACKET {
-            self.unreadable = self.unreadable.saturating_add(1);
+            self.cannot_read();
             window.skip_to(begin.saturating_add(length));
             return Ok(true);
         }
@@ -158,53 +173,67 @@ impl Index {
     }
 
     fn packet(&mut self, packet: Packet<'_>) {
-        let (mut sequence, mut machine, mut is_known) = (0, 0, false);
+        let (mut sequence, mut machine, mut is_known, mut has_gap) = (0, 0, false, false);
         let mut fields = Fields::of(packet.bytes);
         for (field, value) in fields.by_ref() {
             match field {
                 SEQUENCE => sequence = value.small().unwrap_or(0),
                 MACHINE => machine = value.number().unwrap_or(0),
-                FTRACE | PROCESS_TREE | CLOCK_SNAPSHOT | FTRACE_STATS | COMPRESSED | TRACK_DESCRIPTOR | own::PACKET => {
-                    is_known = true;
-                }
+                PREVIOUS_DROPPED => has_gap = value.number().is_some_and(|reasons| reasons != 0),
+                FTRACE
+                | PROCESS_TREE
+                | CLOCK_SNAPSHOT
+                | FTRACE_STATS
+                | COMPRESSED
+                | COMPRESSED_ZSTD
+                | TRACK_DESCRIPTOR
+                | own::PACKET => is_known = true,
                 _ => {}
             }
         }
         if fields.is_broken() {
-            self.unreadable = self.unreadable.saturating_add(1);
+            self.cannot_read();
             return;
         }
         if machine != 0 {
             self.other_machines = self.other_machines.saturating_add(1);
             return;
         }
+        // The service sets the mark on the first packet of each sequence, too, where it says nothing (trace_packet.proto); and packets
+        // without a sequence have none that could be lost.
+        let is_first = sequence == 0
+            || (self.sequences.len() < MOST_SEQUENCES || self.sequences.contains(&sequence))
+                && self.sequences.insert(sequence);
+        if has_gap && !is_first {
+            self.lost_of.entry(sequence).or_insert(false);
+        }
         if !is_known {
             self.others = self.others.saturating_add(1);
             return;
         }
-        let (mut has_ftrace, mut has_gap) = (false, false);
         let mut fields = Fields::of(packet.bytes);
         while let Some((field, value)) = fields.next() {
-            match (field, value) {
-                (FTRACE, Value::Bytes(bundle)) => {
-                    has_ftrace = true;
-                    let end = packet.bytes.len().saturating_sub(fields.left());
-                    self.bundle(bundle, end.saturating_sub(bundle.len()), sequence, packet);
-                }
-                (PREVIOUS_DROPPED, value) => has_gap = value.number().is_some_and(|dropped| dropped != 0),
-                (PROCESS_TREE, Value::Bytes(tree)) => self.process_tree(tree),
-                (TRACK_DESCRIPTOR, Value::Bytes(track)) => self.track(track),
-                (CLOCK_SNAPSHOT, Value::Bytes(snapshot)) => self.clocks.snapshot(snapshot),
-                (FTRACE_STATS, Value::Bytes(stats)) => self.stats(stats, sequence),
-                (own::PACKET, Value::Bytes(message)) => self.own.read(message),
+            let Value::Bytes(bytes) = value else { continue };
+            let begin = packet.bytes.len().saturating_sub(fields.left()).saturating_sub(bytes.len());
+            match field {
+                FTRACE => self.bundle(bytes, begin, sequence, packet),
+                PROCESS_TREE => self.process_tree(bytes),
+                TRACK_DESCRIPTOR => self.track(bytes),
+                CLOCK_SNAPSHOT => self.clocks.snapshot(bytes),
+                FTRACE_STATS => self.stats(bytes, sequence),
+                own::PACKET => self.own.read(bytes),
                 // A packed packet holds no packed ones.
-                (COMPRESSED, Value::Bytes(packed)) if packet.within.is_none() => self.unpack(packed, packet),
+                COMPRESSED if packet.within.is_none() => self.unpack(Packing::Zlib, bytes, begin, packet),
+                COMPRESSED_ZSTD if packet.within.is_none() => self.unpack(Packing::Zstd, bytes, begin, packet),
                 _ => {}
             }
         }
-        if has_ftrace && has_gap {
-            self.gaps = self.gaps.saturating_add(1);
-        }
+    }
+
+    /// Something is missing, of which sequence is not known.
+    fn cannot_read(&mut self) {
+        self.unreadable = self.unreadable.saturating_add(1);
+        self.is_lost = true;
     }
 
     fn bundle(&mut self, bundle: &[u8], begin: usize, sequence: u32, packet: Packet<'_>) {
@@ -213,62 +242,79 @@ impl Index {
         if let Some((own, boottime)) = head.moment() {
             self.clocks.kernel(sequence, own, boottime);
         }
+        if head.is_behind_loss && self.lost_of.len() < MOST_SEQUENCES {
+            self.lost_of.insert(sequence, true);
+        }
+        self.is_lost |= head.errors > 0;
+        // What it lost and does not hold an event behind is told ahead of the next one.
         let Some(first) = head.first else { return };
         // Where the packet stands in what was packed.
         let within =
-            packet.within.map_or(0, |all| (packet.bytes.as_ptr() as usize).wrapping_sub(all.as_ptr() as usize));
+            packet.within.map_or(0, |(all, _)| (packet.bytes.as_ptr() as usize).wrapping_sub(all.as_ptr() as usize));
         let place = (
             u32::try_from(within.wrapping_add(begin)),
             u32::try_from(bundle.len()),
             head.cpu.filter(|cpu| *cpu < MOST_CPUS).and_then(|cpu| u16::try_from(cpu).ok()),
         );
-        let (Ok(from), Ok(size), Some(cpu)) = place else {
-            self.unreadable = self.unreadable.saturating_add(1);
-            return;
-        };
-        let stream = match self.by_key.get(&(sequence, cpu)) {
-            Some(at) => self.streams.get_mut(*at),
+        let (Ok(from), Ok(size), Some(cpu)) = place else { return self.cannot_read() };
+        let at = match self.by_key.get(&(sequence, cpu)) {
+            Some(at) => *at,
             None if self.streams.len() < MOST_STREAMS => {
-                self.by_key.insert((sequence, cpu), self.streams.len());
+                let at = self.streams.len();
+                self.by_key.insert((sequence, cpu), at);
                 let (clock, before) = (head.clock(sequence), head.before);
                 self.streams.push(Stream { cpu, sequence, clock, places: Vec::new(), before });
-                self.streams.last_mut()
+                at
             }
-            None => None,
+            None => return self.cannot_read(),
         };
-        match stream.filter(|_| self.bundles < MOST_BUNDLES) {
-            Some(stream) => {
-                self.bundles = self.bundles.saturating_add(1);
-                let (at, length) = (packet.at, packet.length);
-                let is_packed = packet.within.is_some();
-                stream.places.push(Place { at, length, from, size, is_packed, first });
-            }
-            None => self.unreadable = self.unreadable.saturating_add(1),
+        if self.bundles >= MOST_BUNDLES {
+            return self.cannot_read();
         }
+        let has_gap = self.lost_of.remove(&sequence).is_some();
+        self.gaps = self.gaps.saturating_add(u64::from(has_gap));
+        let is_behind_gap = std::mem::take(&mut self.is_lost) || has_gap;
+        let Some(stream) = self.streams.get_mut(at) else { return };
+        self.bundles = self.bundles.saturating_add(1);
+        let Packet { at, length, within, .. } = packet;
+        let packing = within.map(|(_, packing)| packing);
+        stream.places.push(Place { at, length, from, size, packing, is_behind_gap, first });
     }
 
-    fn unpack(&mut self, packed: &[u8], outer: Packet<'_>) {
-        let Some(all) = unpacked(packed) else {
-            self.unreadable = self.unreadable.saturating_add(1);
-            return;
-        };
+    /// What was lost behind the last bundles. A sequence without any is none of the kernel's events.
+    fn end(&mut self) {
+        let of_events: FxHashSet<u32> = self.streams.iter().map(|stream| stream.sequence).collect();
+        let gaps =
+            self.lost_of.iter().filter(|(sequence, is_kernel)| **is_kernel || of_events.contains(sequence)).count();
+        self.gaps = self.gaps.saturating_add(gaps as u64);
+        self.ends_behind_gap = gaps > 0 || self.is_lost;
+    }
+
+    fn unpack(&mut self, packing: Packing, packed: &[u8], begin: usize, outer: Packet<'_>) {
+        let place = (outer.at.checked_add(begin as u64), u32::try_from(packed.len()));
+        let (Some(all), (Some(at), Ok(length))) = (packing.unpack(packed), place) else { return self.cannot_read() };
+        self.unpacked_bytes = self.unpacked_bytes.saturating_add(all.len() as u64);
         let mut fields = Fields::of(&all);
         for (field, value) in fields.by_ref() {
             if let (1, Value::Bytes(bytes)) = (field, value) {
                 self.packets = self.packets.saturating_add(1);
-                self.packet(Packet { bytes, within: Some(&all), ..outer });
+                self.packet(Packet { bytes, at, length, within: Some((&all, packing)) });
             }
         }
         if fields.is_broken() {
-            self.unreadable = self.unreadable.saturating_add(1);
+            self.cannot_read();
         }
     }
 
     /// Remembers a thread.
     pub(super) fn name(&mut self, tid: u32, pid: u32, name: String) {
-        let has_room = self.threads.len() < MOST_THREADS || self.threads.contains_key(&tid);
-        if tid != 0 && has_room {
+        if tid == 0 {
+            return;
+        }
+        if self.threads.len() < MOST_THREADS || self.threads.contains_key(&tid) {
             self.threads.insert(tid, (pid, name));
+        } else {
+            self.nameless = self.nameless.saturating_add(1);
         }
     }
 
@@ -276,24 +322,26 @@ impl Index {
     fn process_tree(&mut self, tree: &[u8]) {
         for (field, value) in Fields::of(tree) {
             let (Some(bytes), true) = (value.bytes(), matches!(field, 1 | 2)) else { continue };
-            let (mut id, mut group, mut name) = (None, None, None);
+            let (mut id, mut group, mut called) = (None, None, None);
             for (of, value) in Fields::of(bytes) {
                 match (field, of) {
                     (_, 1) => id = value.small(),
-                    (1, 3) if name.is_none() => name = value.text(),
-                    (2, 2) => name = value.text(),
+                    // A thread's name has no path.
+                    (1, 3) if called.is_none() => {
+                        called = value.bytes().and_then(|path| path.rsplit(|of| *of == b'/').next())
+                    }
+                    (2, 2) => called = value.bytes(),
                     (2, 3) => group = value.small(),
                     _ => {}
                 }
             }
             let Some(id) = id else { continue };
-            let name = name.unwrap_or_default();
+            let name = name(called.unwrap_or_default());
             if field == 2 {
                 self.name(id, group.unwrap_or(0), name);
             } else if !self.threads.contains_key(&id) {
-                // A thread's name has 15 letters, and no path.
-                let name = name.rsplit('/').next().unwrap_or_default().chars().take(15).collect();
-                self.name(id, id, name);
+                // A thread's name has 15 letters.
+                self.name(id, id, name.chars().take(15).collect());
             }
         }
     }
@@ -354,18 +402,6 @@ impl Index {
         }
         (!by_cpu.is_empty()).then(|| by_cpu.values().fold(0_u64, |sum, lost| sum.saturating_add(*lost)))
     }
-}
-
-/// What a packed packet holds. None where it is broken or larger than any.
-pub(super) fn unpacked(packed: &[u8]) -> Option<Vec<u8>> {
-    let mut all = Vec::new();
-    ZlibDecoder::new(packed).take(LONGEST_UNPACKED.saturating_add(1)).read_to_end(&mut all).ok()?;
-    (all.len() as u64 <= LONGEST_UNPACKED).then_some(all)
-}
-
-/// The bytes of a packed packet.
-pub(super) fn packed_in(packet: &[u8]) -> Option<&[u8]> {
-    Fields::of(packet).find(|(field, _)| *field == COMPRESSED).and_then(|(_, value)| value.bytes())
 }
 
 /// A file, read from front to back.

@@ -27,9 +27,18 @@ impl<'a> Value<'a> {
         u32::try_from(self.number()?).ok()
     }
 
+    /// A name; what is longer than any is cut off.
     pub(super) fn text(self) -> Option<String> {
-        Some(String::from_utf8_lossy(self.bytes()?).into_owned())
+        self.bytes().map(name)
     }
+}
+
+/// Names of threads, of events and their fields, of devices: none is longer.
+const LONGEST_NAME: usize = 128;
+
+/// A name; what is longer than any is cut off.
+pub(super) fn name(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..LONGEST_NAME).unwrap_or(bytes)).into_owned()
 }
 
 /// The fields of a message, in the order in which they stand there. Ends where one cannot be read.
