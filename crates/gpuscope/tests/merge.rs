@@ -30,9 +30,11 @@ struct Made {
     tid: u32,
     pid: u32,
     comm: &'static str,
-    /// When the first job is submitted; each other one comes 3 ms later.
+    /// When the first job is submitted; each other one comes about 3 ms later.
     from_us: u64,
     jobs: u64,
+    /// Of so many jobs, one is recorded.
+    sampled: u64,
     /// What is added to all times.
     shift_us: i64,
 }
@@ -48,6 +50,7 @@ const MADE: Made = Made {
     comm: "game",
     from_us: 100,
     jobs: 10,
+    sampled: 1,
     shift_us: 0,
 };
 
@@ -65,14 +68,16 @@ impl Made {
         let mut file = RecordingFile::create(path, header, &[], CreateOptions::default()).unwrap();
         let (mut retold, mut names) = (Retold::new(), TraceNames::default());
         let (ring, comm) = (names.ring(Some(self.gpu), "gfx"), names.text(self.comm));
-        for n in 0..self.jobs {
+        for n in (0..self.jobs).filter(|n| n.is_multiple_of(self.sampled)) {
             let key = match self.key {
                 JobKey::Fence { context, seqno } => JobKey::Fence { context, seqno: seqno + n },
                 JobKey::Address(address) => JobKey::Address(address + n % 3 * 256),
                 key => key,
             };
-            // The middle of a job is not where the next one begins, so that a wrong offset is not right for other jobs.
-            let times = [0, 20, 1_020 + n * 37];
+            // A job is not as long after the one before as the next one is after it, so that a wrong offset is not right for other jobs.
+            let turn = n + (self.from_us - 100) / 3_000;
+            let (later, long) = (turn * turn * 137 % 1_700, 1_020 + turn * 37);
+            let times = [later, later + 20, later + long];
             for (kind, at_us) in [EventKind::Submit, EventKind::Commit, EventKind::Complete].into_iter().zip(times) {
                 let at_us = (1_000_000 + self.from_us + n * 3_000 + at_us).checked_add_signed(self.shift_us).unwrap();
                 let is_submit = kind == EventKind::Submit;
@@ -187,28 +192,26 @@ fn recordings_of_different_jobs_become_one_with_the_jobs_notes_and_losses_of_bot
 fn what_two_traces_tell_of_is_kept_once_and_a_shifted_one_is_brought_back() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let a = MADE.write(&at("a"));
-    // It began later, ended later, and says 5 ms too much.
+    let a = Made { jobs: 12, ..MADE }.write(&at("a"));
+    // It began later, ended later, says 5 ms too much, and does not tell its boot.
     let late = Made { key: JobKey::Fence { context: 9, seqno: 4 }, from_us: 9_100, pid: 0, shift_us: 5_000, ..MADE };
-    let b = Made { jobs: 10, ..late }.write(&at("b"));
+    let b = Made { boot: "", ..late }.write(&at("b"));
     let said = merge(&at("c"), &[], &[&a, &b]);
-    // Jobs of the second end elsewhere than those of the first: 37 us apart for each that it began later.
-    assert!(said.contains("b: offset -4.9") || said.contains("b: offset -5"), "{said}");
-    assert!(said.contains("it says that it is on the same clock"), "{said}");
-    assert!(said.contains("b: 21 of its 30 events stand in a trace named before, too: kept once"), "{said}");
+    assert!(said.contains("b: offset -5ms from 27 of 27 events that a has, too; spread 0ns"), "{said}");
+    assert!(said.contains("it says that it is on the same clock, and not of which boot"), "{said}");
+    assert!(said.contains("b: 27 of its 30 events stand in a trace named before, too: kept once"), "{said}");
     let (told, jobs) = report(&at("c"));
     assert_eq!((jobs.len(), &told["events"]["SUBMIT"]), (13, &13.into()));
-    assert_eq!(jobs[..10], report(&a).1);
-    assert!(jobs[10..].iter().all(|job| job["pid"] == 10), "the process of a thread is known of the other trace");
+    assert_eq!(jobs[..12], report(&a).1);
+    assert!(jobs[12..].iter().all(|job| job["pid"] == 10), "the process of a thread is known of the other trace");
     let recording = Recording::open(at("c")).unwrap();
     let merged = &recording.header().merged[1];
-    assert_eq!((merged.agreeing_events, merged.compared_events), (Some(21), Some(21)));
-    assert_eq!(merged.offset_from, "estimated");
-    assert!(merged.offset_ns.abs_diff(-5_000_000) < 150_000 && merged.spread_ns.unwrap() < 150_000, "{merged:?}");
+    assert_eq!((merged.agreeing_events, merged.compared_events), (Some(27), Some(27)));
+    assert_eq!((merged.offset_from.as_str(), merged.offset_ns, merged.spread_ns), ("estimated", -5_000_000, Some(0)));
     // What is given is kept, and what contradicts it is said.
     let said = merge(&at("c"), &["--clock-offset", "b=-1ms"], &[&a, &b]);
     assert!(
-        said.contains("b: the offset -1ms that was given is kept, and 21 events that stand in a, too, say -"),
+        said.contains("b: the offset -1ms that was given is kept, and 27 events that stand in a, too, say -5ms"),
         "{said}"
     );
     let said = merge(&at("c"), &["--clock-offset", "2=-5ms"], &[&a, &b]);
@@ -219,6 +222,38 @@ fn what_two_traces_tell_of_is_kept_once_and_a_shifted_one_is_brought_back() {
     let moved = report(&at("e")).1;
     let submit = |job: &Value| job["submit_ns"].as_u64().unwrap();
     assert_eq!(submit(&moved[0]), submit(&jobs[0]) + 5_000_000);
+}
+
+#[test]
+fn the_monotonic_clock_of_one_boot_is_kept_whatever_common_events_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let a = MADE.write(&at("a"));
+    let b = Made { shift_us: 5_000, ..MADE }.write(&at("b"));
+    let said = merge(&at("c"), &[], &[&a, &b]);
+    assert!(
+        said.contains("b: it is on the same clock of the same boot, so that nothing is added, but 30 events"),
+        "{said}"
+    );
+    assert!(
+        said.contains("say -5ms; if one of the two was moved, give the offset with --clock-offset b=TIME"),
+        "{said}"
+    );
+    let placed = |n: usize| {
+        let recording = Recording::open(at("c")).unwrap();
+        let merged = &recording.header().merged;
+        (merged[n].offset_from.clone(), merged[n].offset_ns)
+    };
+    assert_eq!(placed(1), ("same_clock".into(), 0));
+    // What is given for one is that one's alone.
+    merge(&at("c"), &["--clock-offset", "a=+5ms"], &[&a, &b]);
+    assert_eq!((placed(0), placed(1)), (("given".into(), 5_000_000), ("same_clock".into(), 0)));
+    // Two of one boot stay together where both are moved to the clock of one that does not tell its own.
+    let none = Made { boot: "", shift_us: -2_000, ..MADE }.write(&at("none"));
+    let same = Made { key: JobKey::Fence { context: 12, seqno: 1 }, comm: "trainer", ..MADE }.write(&at("same"));
+    let said = merge(&at("c"), &[], &[&none, &a, &same]);
+    assert!(said.contains("a: offset -2ms from 30 of 30 events"), "{said}");
+    assert_eq!((placed(1), placed(2)), (("estimated".into(), -2_000_000), ("same_clock".into(), -2_000_000)));
 }
 
 #[test]
@@ -259,13 +294,33 @@ fn jobs_that_are_named_in_two_ways_are_counted_once() {
     let b = by_address.write(&at("b"));
     for files in [[&a, &b], [&b, &a]] {
         let said = merge(&at("c"), &[], &files.map(PathBuf::as_path));
-        assert!(said.contains("b: 30 events of the DRM scheduler are left out"), "{said}");
+        assert!(
+            said.contains("b: 30 events of the DRM scheduler stand in a trace that names their jobs better, too"),
+            "{said}"
+        );
+        assert!(!said.contains("in no trace"), "{said}");
         assert_eq!(report(&at("c")).1, report(&a).1);
     }
     // Of another time they are all there is.
-    let b = Made { from_us: 2_100_000, ..by_address }.write(&at("b"));
-    merge(&at("c"), &[], &[&a, &b]);
+    let later = Made { from_us: 2_100_000, ..by_address }.write(&at("later"));
+    merge(&at("c"), &[], &[&a, &later]);
     assert_eq!(report(&at("c")).1.len(), 20);
+    // Where that one has a part of the jobs, the others are told as this one has them, and it is said.
+    let half = Made { sampled: 2, ..MADE }.write(&at("half"));
+    let said = merge(&at("c"), &[], &[&half, &b]);
+    for words in [
+        "b: 15 events of the DRM scheduler stand in a trace that names",
+        "b: 15 events of the DRM scheduler name jobs by addresses",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    let (told, jobs) = report(&at("c"));
+    let times = |jobs: &[Value]| -> Vec<_> {
+        jobs.iter().map(|job| (job["submit_ns"].clone(), job["done_ns"].clone())).collect()
+    };
+    assert_eq!(times(&jobs), times(&report(&a).1));
+    assert!(jobs.iter().enumerate().all(|(n, job)| job["context"].is_null() == (n % 2 == 1)), "{jobs:#?}");
+    assert_eq!(told["note_count"], 2);
 }
 
 #[test]
@@ -330,6 +385,53 @@ fn too_few_common_events_say_nothing() {
     assert!(line.contains("a clock that it does not name"), "{line}");
 }
 
+/// Text of a job every two milliseconds, as the kernel prints it: `pad` later than that, and another time each.
+fn regular(pad: impl Fn(u64) -> u64) -> String {
+    let mut text = String::from("cpus=1\n");
+    for n in 0..50 {
+        for (name, later, rest) in
+            [("queue", 0, " ring=gfx, job count:0, hw job count:0, client_id:7"), ("done", 900, " signaled")]
+        {
+            let at_us = 23_000_000 + n * 2_000 + later + pad(n);
+            let (s, us, seqno) = (at_us / 1_000_000, at_us % 1_000_000, n + 1);
+            let fence = if name == "queue" {
+                format!("dev=0000:00:02.0, fence=86:{seqno},")
+            } else {
+                format!("fence=86:{seqno}")
+            };
+            text.push_str(&format!(
+                "  vgpu-load-199   [000] ..... {s:5}.{us:06}: drm_sched_job_{name}: {fence}{rest}\n"
+            ));
+        }
+    }
+    text
+}
+
+#[test]
+fn regular_jobs_do_not_tell_an_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("a.txt"), regular(|_| 0)).unwrap();
+    fs::write(at("b.txt"), regular(|_| 5_000)).unwrap();
+    let line = refused(&[], &[&at("a.txt"), &at("b.txt")], &at("c"));
+    assert!(
+        line.contains("of 100 events that stand in a.txt, too, 100 agree about the offset -5ms: the offset"),
+        "{line}"
+    );
+    assert!(
+        line.contains("as of jobs that come at regular times; give its offset with --clock-offset b.txt=TIME"),
+        "{line}"
+    );
+    merge(&at("c"), &["--clock-offset", "b.txt=-5ms"], &[&at("a.txt"), &at("b.txt")]);
+    assert_eq!(report(&at("c")).1.len(), 50);
+    // Where they are not as regular, they do.
+    let irregular = |n: u64| n * n * 137 % 900;
+    fs::write(at("a.txt"), regular(irregular)).unwrap();
+    fs::write(at("b.txt"), regular(|n| 5_000 + irregular(n))).unwrap();
+    let said = merge(&at("c"), &[], &[&at("a.txt"), &at("b.txt")]);
+    assert!(said.contains("b.txt: offset -5ms from 100 of 100 events"), "{said}");
+}
+
 #[test]
 fn a_file_that_is_cut_off_is_merged_up_to_the_cut() {
     let dir = tempfile::tempdir().unwrap();
@@ -357,7 +459,14 @@ fn what_cannot_be_merged_is_said_with_a_remedy() {
         (&["--clock-offset", "x=1ms"][..], "none of the files"),
         (&["--clock-offset", "3=1ms"], "none of the files"),
         (&["--clock-offset", "a=1ms", "--clock-offset", "1=2ms"], "has one already"),
-        (&["--clock-offset", "b=-2s"], "before the clock begins"),
+        (
+            &["--clock-offset", "b=-2s"],
+            "b: an offset of -2s puts its times before the clock begins; give another with --clock-offset b=",
+        ),
+        (
+            &["--clock-offset", "a=-2s"],
+            "a: an offset of -2s puts its times before the clock begins; give another with --clock-offset a=",
+        ),
     ] {
         let line = refused(args, &[&a, &b], &out);
         assert!(line.contains(said), "{line}");
@@ -378,6 +487,9 @@ fn what_cannot_be_merged_is_said_with_a_remedy() {
     let done = done.unwrap();
     assert_eq!(done.status.code(), Some(2));
     assert!(String::from_utf8(done.stderr).unwrap().contains("as in b.dat=+1.5ms"));
+    let before = Made { boot: "boot-b", day_ns: Some(DAY_NS - 10_000_000_000), ..MADE }.write(&at("before"));
+    let line = refused(&[], &[&a, &before], &out);
+    assert!(line.contains("before the clock begins; name it first, so that its clock is kept"), "{line}");
     let boots = ["boot-b", "boot-c", "boot-d", "boot-e"].map(|boot| Made { boot, ..MADE }.write(&at(boot)));
     let files: Vec<&Path> = std::iter::once(&a).chain(&boots).map(PathBuf::as_path).collect();
     let line = refused(&[], &files, &out);

@@ -4,7 +4,10 @@
 //! order of time and gives each of them once.
 
 mod landmarks;
+mod names;
+mod unique;
 mod window;
 
-pub use landmarks::{Agreement, Landmarks};
-pub use window::{MOST_TRACES, Window};
+pub use landmarks::{Agreement, Doubt, Landmarks};
+pub use names::Naming;
+pub use window::{MOST_TRACES, OtherNames, Telling, Window};

@@ -230,8 +230,8 @@ fn parse_moment(text: &str) -> Result<Duration, String> {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Merge {
-    /// Recordings, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, text of tracefs; of the same event the one named first is
-    /// believed
+    /// Recordings, trace-cmd's trace.dat (versions 6 and 7), perf's perf.data, Perfetto traces, text of tracefs; of the same event the
+    /// one named first is believed
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// The recording that is made

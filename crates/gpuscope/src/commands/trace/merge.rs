@@ -9,7 +9,7 @@ use crate::args::Merge as Args;
 use anyhow::{Context as _, bail};
 use gpuscope_model::trace::{Dropped, Event, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Text, Why};
-use gpuscope_trace::merge::{MOST_TRACES, Window};
+use gpuscope_trace::merge::{MOST_TRACES, Naming, OtherNames, Telling, Window};
 use gpuscope_trace::recording::{CreateOptions, Header, Instant, MergedTrace, RecordingFile};
 use gpuscope_trace::{RecordSink as _, Retold};
 use place::{How, Place, Places, amount, signed};
@@ -32,7 +32,8 @@ pub(super) fn merge(args: &Args) -> anyhow::Result<()> {
         }
     }
     let given = offsets(args)?;
-    let mut traces = args.files.iter().map(|file| Surveyed::of(file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let of_all = args.files.len();
+    let mut traces = args.files.iter().map(|file| Surveyed::of(file, of_all)).collect::<anyhow::Result<Vec<_>>>()?;
     shorten(&mut traces);
     let places = place::place(&traces, &given)?;
     for (trace, place) in traces.iter().zip(&places.of) {
@@ -91,7 +92,7 @@ struct Losses {
 
 impl Writer {
     fn write(&mut self, streams: &mut Streams<'_>, traces: &[Surveyed], places: &Places) -> anyhow::Result<()> {
-        let mut window = (traces.len() > 1).then(|| Window::new(traces.len()));
+        let mut window = (traces.len() > 1).then(|| window(traces, places));
         while let Some((trace, next)) = streams.next() {
             match (next, &mut window) {
                 (Next::Lost(at_ns), _) => self.lost(trace, at_ns, traces)?,
@@ -120,23 +121,11 @@ impl Writer {
         let spans = traces.iter().zip(&places.of).filter_map(|(of, place)| Some(moved(of.span?.1, place)));
         let end_ns = spans.max().unwrap_or(0).max(self.last_ns);
         let told_twice = window.as_ref().map_or(&[][..], Window::told_twice);
+        let other_names = window.as_ref().map_or(&[][..], Window::other_names);
         for (at, trace) in traces.iter().enumerate() {
-            let of = |counts: &[u64]| counts.get(at).copied().unwrap_or(0);
-            let (twice, left_out) = (of(told_twice), of(&streams.left_out));
-            let mut details = Vec::new();
-            if twice > 0 {
-                details.push(format!(
-                    "{twice} of its {} events stand in a trace named before, too: kept once",
-                    trace.events
-                ));
-            }
-            if left_out > 0 {
-                details.push(format!(
-                    "{left_out} events of the DRM scheduler are left out: they name jobs by addresses, and of that time another trace names \
-                     them by what all traces know"
-                ));
-            }
-            for detail in details {
+            let twice = told_twice.get(at).copied().unwrap_or(0);
+            let other = other_names.get(at).copied().unwrap_or_default();
+            for detail in told_elsewhere(trace, twice, other) {
                 say(&format!("{}: {detail}", trace.label));
                 self.file.mark(end_ns, &format!("{}: {detail}", trace.label))?;
             }
@@ -201,6 +190,50 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// What holds events back until no trace can tell of them any more.
+fn window(traces: &[Surveyed], places: &Places) -> Window {
+    let both = || traces.iter().zip(&places.of);
+    let namings = |machine: usize| -> BTreeSet<Naming> {
+        both().filter(|(_, place)| place.machine == machine).flat_map(|(trace, _)| &trace.namings).copied().collect()
+    };
+    let machines: Vec<BTreeSet<Naming>> = (0..places.machines.len()).map(namings).collect();
+    if machines.iter().all(|namings| namings.len() < 2) {
+        return Window::new(traces.len());
+    }
+    let telling = |(trace, Place { machine, .. }): (&Surveyed, &Place)| Telling {
+        machine: *machine,
+        best: machines.get(*machine).and_then(BTreeSet::first).copied().unwrap_or(Naming::Hash),
+        is_text: trace.is_text(),
+    };
+    Window::with_other_names(both().map(telling).collect())
+}
+
+/// What became of the events of a trace that others tell of, too.
+fn told_elsewhere(trace: &Surveyed, twice: u64, other: OtherNames) -> Vec<String> {
+    let mut details = Vec::new();
+    if twice > 0 {
+        let all = trace.events;
+        details.push(format!("{twice} of its {all} events stand in a trace named before, too: kept once"));
+    }
+    if other.left_out > 0 {
+        details.push(format!(
+            "{} events of the DRM scheduler stand in a trace that names their jobs better, too: kept once, as that one has them",
+            other.left_out
+        ));
+    }
+    if other.kept > 0 {
+        let known = match other.renamed {
+            0 => String::new(),
+            renamed => format!(", of which {renamed} are of jobs that are named better by other events of theirs"),
+        };
+        details.push(format!(
+            "{} events of the DRM scheduler name jobs by addresses and stand in no trace that names them better: kept{known}",
+            other.kept
+        ));
+    }
+    details
 }
 
 fn sum(a: Dropped, b: Dropped) -> Dropped {

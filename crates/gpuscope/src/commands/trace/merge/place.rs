@@ -2,7 +2,7 @@
 
 use super::survey::Surveyed;
 use anyhow::bail;
-use gpuscope_trace::merge::Agreement;
+use gpuscope_trace::merge::{Agreement, Doubt};
 
 /// Machines, or boots of one, that a recording can be made of: fence contexts have 32 bits in the shortest records.
 const MOST_MACHINES: usize = 4;
@@ -76,14 +76,14 @@ pub(super) fn place(traces: &[Surveyed], given: &[Option<i64>]) -> anyhow::Resul
         agreement: None,
         warning: None,
     };
-    put(
-        &mut placed,
-        reference,
-        match given(reference) {
-            Some(offset_ns) => simple(reference, offset_ns, How::Given),
-            None => simple(reference, 0, How::Reference),
-        },
-    );
+    let first = match given(reference) {
+        Some(offset_ns) => simple(reference, offset_ns, How::Given),
+        None => simple(reference, 0, How::Reference),
+    };
+    if let Some(trace) = traces.get(reference) {
+        stays_on_the_clock(trace, &first)?;
+    }
+    put(&mut placed, reference, first);
     // One that has events in common with a trace that is not placed yet waits for that one.
     while placed.iter().any(Option::is_none) {
         let mut is_any = false;
@@ -96,14 +96,7 @@ pub(super) fn place(traces: &[Surveyed], given: &[Option<i64>]) -> anyhow::Resul
                 _ => Some(from_elsewhere(traces, reference, at, given(at), &placed, &boots)?),
             };
             let Some(found) = found else { continue };
-            if trace.span.is_some_and(|(from_ns, _)| from_ns.checked_add_signed(found.offset_ns).is_none()) {
-                bail!(
-                    "{}: an offset of {} puts its times before the clock begins; give another with --clock-offset {}=TIME",
-                    trace.path.display(),
-                    signed(found.offset_ns),
-                    trace.label
-                );
-            }
+            stays_on_the_clock(trace, &found)?;
             put(&mut placed, at, found);
             is_any = true;
         }
@@ -112,6 +105,23 @@ pub(super) fn place(traces: &[Surveyed], given: &[Option<i64>]) -> anyhow::Resul
         }
     }
     Ok(Places { reference, of: placed.into_iter().flatten().collect(), machines: boots.names })
+}
+
+/// Refuses what would have times that no clock tells.
+fn stays_on_the_clock(trace: &Surveyed, place: &Place) -> anyhow::Result<()> {
+    let Some((from_ns, to_ns)) = trace.span else { return Ok(()) };
+    let what = match (from_ns.checked_add_signed(place.offset_ns), to_ns.checked_add_signed(place.offset_ns)) {
+        (Some(_), Some(_)) => return Ok(()),
+        (None, _) if place.offset_ns < 0 => "before the clock begins",
+        _ => "behind the last that a clock tells",
+    };
+    let (path, label) = (trace.path.display(), &trace.label);
+    let remedy = match place.how {
+        How::TimeOfDay => "name it first, so that its clock is kept, or give another",
+        _ => "give another",
+    };
+    let offset = signed(place.offset_ns);
+    bail!("{path}: an offset of {offset} puts its times {what}; {remedy} with --clock-offset {label}=TIME")
 }
 
 /// A trace of the machine whose clock is kept. None where it cannot be placed yet.
@@ -124,7 +134,7 @@ fn on_this_machine(
 ) -> Option<Place> {
     let trace = traces.get(at)?;
     let agreement = agree(traces, at, placed);
-    let sure = agreement.filter(|(found, _)| found.is_sure);
+    let sure = agreement.filter(|(found, _)| found.is_sure());
     let is_off = |found: &Agreement, from: i64| {
         found.offset_ns.abs_diff(from) > TOLERANCE_NS.max(found.spread_ns.saturating_mul(2))
     };
@@ -138,18 +148,41 @@ fn on_this_machine(
         });
         return Some(Place { agreement, warning, ..simple(at, offset_ns, How::Given) });
     }
-    if trace.origin.is_monotonic {
-        return Some(match sure {
-            Some((found, with)) if is_off(&found, 0) => {
-                let told = tell(&found, with);
-                let warning = format!("it says that it is on the same clock, and {told}: that is taken");
-                Place { agreement, warning: Some(warning), ..simple(at, found.offset_ns, How::Estimated) }
-            }
-            _ => Place { agreement, ..simple(at, 0, How::SameClock) },
-        });
+    if !trace.origin.is_monotonic {
+        let (found, _) = sure?;
+        return Some(Place { agreement, ..simple(at, found.offset_ns, How::Estimated) });
     }
-    let (found, _) = sure?;
-    Some(Place { agreement, ..simple(at, found.offset_ns, How::Estimated) })
+    // CLOCK_MONOTONIC of one boot is one clock, whatever events say: what is off there is the events' times, or what was taken to be common.
+    if let Some(offset_ns) = same_boot(traces, at, placed) {
+        let warning = sure.filter(|(found, _)| is_off(found, offset_ns)).map(|(found, with)| {
+            let (told, label) = (tell(&found, with), &trace.label);
+            let kept = if offset_ns == 0 { "nothing".to_string() } else { signed(offset_ns) };
+            format!(
+                "it is on the same clock of the same boot, so that {kept} is added, but {told}; if one of the two was moved, give the \
+                 offset with --clock-offset {label}=TIME"
+            )
+        });
+        return Some(Place { agreement, warning, ..simple(at, offset_ns, How::SameClock) });
+    }
+    Some(match sure {
+        Some((found, with)) if is_off(&found, 0) => {
+            let told = tell(&found, with);
+            let warning =
+                format!("it says that it is on the same clock, and not of which boot, and {told}: that is taken");
+            Place { agreement, warning: Some(warning), ..simple(at, found.offset_ns, How::Estimated) }
+        }
+        _ => Place { agreement, ..simple(at, 0, How::SameClock) },
+    })
+}
+
+/// What is to be added to the times of a trace on CLOCK_MONOTONIC because it is to those of another one of the same boot. What was given
+/// for one file is that file's alone.
+fn same_boot(traces: &[Surveyed], at: usize, placed: &[Option<Place>]) -> Option<i64> {
+    let boot = traces.get(at)?.origin.boot_id.as_ref()?;
+    let is_of_it = |of: &Surveyed| of.origin.is_monotonic && of.origin.boot_id.as_ref() == Some(boot);
+    let others = || traces.iter().zip(placed).filter(|(of, _)| is_of_it(of)).filter_map(|(_, place)| place.as_ref());
+    let not_given = others().find(|place| place.how != How::Given).map(|place| place.offset_ns);
+    not_given.or_else(|| others().next().map(|_| 0))
 }
 
 /// A trace of another boot or machine: nothing that happened is in both.
@@ -166,11 +199,12 @@ fn from_elsewhere(
     if let Some(offset_ns) = given {
         return Ok(place(offset_ns, How::Given, None));
     }
-    let beside = placed.iter().flatten().find(|of| of.machine == machine);
-    if let Some(beside) = beside {
+    let Some(trace) = traces.get(at) else { bail!("no such trace") };
+    let beside = traces.iter().zip(placed).filter_map(|(of, place)| Some((of, place.as_ref()?)));
+    let mut beside = beside.filter(|(of, place)| place.machine == machine && of.origin.is_monotonic);
+    if let Some((_, beside)) = beside.next().filter(|_| trace.origin.is_monotonic) {
         return Ok(place(beside.offset_ns, How::SameClock, None));
     }
-    let Some(trace) = traces.get(at) else { bail!("no such trace") };
     let begins = |of: &Surveyed| {
         of.started.filter(|_| of.origin.is_monotonic).map(|(own, day)| i128::from(day) - i128::from(own))
     };
@@ -201,9 +235,9 @@ fn agree(traces: &[Surveyed], at: usize, placed: &[Option<Place>]) -> Option<(Ag
     let others = traces.iter().zip(placed).enumerate().filter_map(|(with, (other, place))| {
         let place = place.as_ref().filter(|place| place.machine == 0)?;
         let found = trace.landmarks.offset_to(&other.landmarks)?;
-        Some((Agreement { offset_ns: found.offset_ns.saturating_add(place.offset_ns), ..found }, with))
+        Some((found.moved(place.offset_ns), with))
     });
-    others.max_by_key(|(found, with)| (found.is_sure, found.agreeing, std::cmp::Reverse(*with)))
+    others.max_by_key(|(found, with)| (found.is_sure(), found.agreeing, std::cmp::Reverse(*with)))
 }
 
 /// Why a trace cannot be placed, and what can be done.
@@ -216,10 +250,12 @@ fn refusal(traces: &[Surveyed], at: usize, placed: &[Option<Place>]) -> String {
     let common = match agree(traces, at, placed) {
         None => "none of its events stands in another of the traces".to_string(),
         Some((found, with)) => format!(
-            "of {} events that stand in {}, too, {} agree about the offset: too few",
+            "of {} events that stand in {}, too, {} agree about the offset {}: {}",
             found.compared,
             traces.get(with).map_or("", |of| of.label.as_str()),
-            found.agreeing
+            found.agreeing,
+            signed(found.offset_ns),
+            found.doubt.map_or_else(|| "too few".to_string(), doubtful)
         ),
     };
     let again = match trace.origin.kind {
@@ -232,6 +268,25 @@ fn refusal(traces: &[Surveyed], at: usize, placed: &[Option<Place>]) -> String {
         trace.path.display(),
         trace.label
     )
+}
+
+/// Why what the events say is not taken.
+fn doubtful(doubt: Doubt) -> String {
+    match doubt {
+        Doubt::Few => "too few".to_string(),
+        Doubt::Disagree => "too few of all".to_string(),
+        Doubt::Apart { apart_ns } => format!("what they say differs by {}", amount(apart_ns)),
+        Doubt::Short { length_ns, apart_ns } => {
+            let (length, apart) = (amount(length_ns), amount(apart_ns));
+            format!(
+                "they all lie within {length}, and what they say differs by up to {apart}, so that any offset near it would do"
+            )
+        }
+        Doubt::Other { offset_ns, events } => format!(
+            "the offset {} brings {events} events of that kind together as well, as of jobs that come at regular times",
+            signed(offset_ns)
+        ),
+    }
 }
 
 /// Which machine, or which boot of it, each trace is of.

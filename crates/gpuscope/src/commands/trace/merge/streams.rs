@@ -2,10 +2,10 @@
 
 use super::super::input::{Input, Seen};
 use super::place::{Place, Places};
-use super::survey::{Naming, Surveyed};
+use super::survey::Surveyed;
 use anyhow::anyhow;
 use gpuscope_model::GpuId;
-use gpuscope_model::trace::{Event, Family, JobKey, NameId, Ring, RingId, TraceNames};
+use gpuscope_model::trace::{Event, JobKey, NameId, Ring, RingId, TraceNames};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -57,7 +57,6 @@ struct Stream<'a> {
     next: Option<Told>,
     texts: Vec<NameId>,
     rings: Vec<RingId>,
-    trace: &'a Surveyed,
     place: &'a Place,
     last_ns: u64,
 }
@@ -67,10 +66,6 @@ pub(super) struct Streams<'a> {
     streams: Vec<Stream<'a>>,
     pub(super) names: TraceNames,
     known: Known<'a>,
-    /// Events of each trace that are left out because others tell the same in better words.
-    pub(super) left_out: Vec<u64>,
-    /// The time of each trace in which others are to be left out, and how it names jobs.
-    better: Vec<(Naming, usize, (u64, u64))>,
 }
 
 /// What is known of the machines.
@@ -99,7 +94,6 @@ pub(super) fn read<T>(
                 next: None,
                 texts: Vec::new(),
                 rings: Vec::new(),
-                trace,
                 place,
                 last_ns: 0,
             });
@@ -154,7 +148,6 @@ fn send(path: &Path, to: &SyncSender<Batch>) -> anyhow::Result<()> {
 impl<'a> Streams<'a> {
     fn new(streams: Vec<Stream<'a>>, traces: &'a [Surveyed], places: &'a Places) -> Streams<'a> {
         let mut known = Known { machines: &places.machines, processes: HashMap::new(), devices: HashMap::new() };
-        let mut better = Vec::new();
         for (trace, place) in traces.iter().zip(&places.of) {
             for (tid, pid) in &trace.processes {
                 known.processes.entry((place.machine, *tid)).or_insert(*pid);
@@ -162,47 +155,30 @@ impl<'a> Streams<'a> {
             for (own, gpu) in &trace.origin.devices {
                 known.devices.entry((place.machine, own.as_str())).or_insert(gpu.as_str());
             }
-            if let Some((from_ns, to_ns)) = trace.span {
-                better.push((trace.naming, place.machine, (moved(from_ns, place), moved(to_ns, place))));
-            }
         }
-        let left_out = vec![0; streams.len()];
-        Streams { streams, names: TraceNames::default(), known, left_out, better }
+        Streams { streams, names: TraceNames::default(), known }
     }
 
     /// The next thing in order of time, and the trace that it is of.
     pub(super) fn next(&mut self) -> Option<(usize, Next)> {
-        loop {
-            let mut first: Option<(u64, usize)> = None;
-            for (at, stream) in self.streams.iter_mut().enumerate() {
-                let at_ns = match stream.peek(&mut self.names, &self.known) {
-                    None => continue,
-                    Some(Told::Lost) => 0,
-                    Some(Told::Event(event)) => moved(event.at_ns, stream.place),
-                };
-                if first.is_none_or(|(first_ns, _)| at_ns < first_ns) {
-                    first = Some((at_ns, at));
-                }
-            }
-            let (at_ns, at) = first?;
-            let stream = self.streams.get_mut(at)?;
-            let Told::Event(event) = stream.next.take()? else {
-                return Some((at, Next::Lost(stream.last_ns)));
+        let mut first: Option<(u64, usize)> = None;
+        for (at, stream) in self.streams.iter_mut().enumerate() {
+            let at_ns = match stream.peek(&mut self.names, &self.known) {
+                None => continue,
+                Some(Told::Lost) => 0,
+                Some(Told::Event(event)) => moved(event.at_ns, stream.place),
             };
-            stream.last_ns = stream.last_ns.max(at_ns);
-            let (machine, naming) = (stream.place.machine, stream.trace.naming);
-            let event = stream.event(event, at_ns, &self.known);
-            let is_told_better = event.family == Family::DrmSched
-                && self.better.iter().any(|(better, of, (from_ns, to_ns))| {
-                    *better < naming && *of == machine && (*from_ns..=*to_ns).contains(&at_ns)
-                });
-            if !is_told_better {
-                return Some((at, Next::Event(event)));
-            }
-            if let Some(count) = self.left_out.get_mut(at) {
-                *count = count.saturating_add(1);
+            if first.is_none_or(|(first_ns, _)| at_ns < first_ns) {
+                first = Some((at_ns, at));
             }
         }
+        let (at_ns, at) = first?;
+        let stream = self.streams.get_mut(at)?;
+        let Told::Event(event) = stream.next.take()? else {
+            return Some((at, Next::Lost(stream.last_ns)));
+        };
+        stream.last_ns = stream.last_ns.max(at_ns);
+        Some((at, Next::Event(stream.event(event, at_ns, &self.known))))
     }
 }
 

@@ -1,14 +1,14 @@
 //! The first look at each trace: what it holds, when, and what it can be put beside others by.
 
-use super::super::input::{Input, Notes, Origin, Seen};
+use super::super::input::{Input, Notes, Origin, Seen, TEXT};
 use gpuscope_export::perfetto::Clocks;
 use gpuscope_model::SourceReport;
-use gpuscope_model::trace::{Dropped, Event, Family, JobKey};
-use gpuscope_trace::merge::Landmarks;
-use std::collections::HashMap;
+use gpuscope_model::trace::{Dropped, Event};
+use gpuscope_trace::merge::{Landmarks, Naming};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-/// Threads whose processes are remembered of each trace.
+/// Threads whose processes are remembered, of all traces.
 const MOST_THREADS: usize = 1 << 20;
 
 /// A trace, looked at.
@@ -34,29 +34,18 @@ pub(super) struct Surveyed {
     /// The time that it tells of.
     pub(super) span: Option<(u64, u64)>,
     pub(super) landmarks: Landmarks,
-    pub(super) naming: Naming,
+    /// How the scheduler's events name their jobs.
+    pub(super) namings: BTreeSet<Naming>,
     /// Processes of threads, where it tells.
     pub(super) processes: HashMap<u32, u32>,
-}
-
-/// How the DRM scheduler's events of a trace name their jobs, from the best way to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Naming {
-    /// By fences.
-    Fences,
-    /// By addresses of the kernel.
-    Addresses,
-    /// By what text has in the place of addresses.
-    Hashes,
-    /// There are none.
-    Nothing,
+    most_threads: usize,
 }
 
 impl Surveyed {
-    pub(super) fn of(path: &Path) -> anyhow::Result<Surveyed> {
+    /// One of so many that are merged.
+    pub(super) fn of(path: &Path, traces: usize) -> anyhow::Result<Surveyed> {
         let mut input = Input::open(path)?;
         let origin = std::mem::take(&mut input.origin);
-        let is_text = origin.kind == "text of tracefs";
         let mut of = Surveyed {
             path: path.to_path_buf(),
             label: path.display().to_string(),
@@ -72,15 +61,16 @@ impl Surveyed {
             clocks: input.clocks,
             events: 0,
             span: input.from_ns.map(|from_ns| (from_ns, from_ns)),
-            landmarks: Landmarks::new(),
-            naming: Naming::Nothing,
+            landmarks: Landmarks::of_one_in(traces),
+            namings: BTreeSet::new(),
             processes: HashMap::new(),
+            most_threads: MOST_THREADS / traces.max(1),
         };
         let rest = input.read(|seen| {
             match seen {
                 Seen::Event(event, names) => {
                     of.landmarks.event(event, names);
-                    of.event(event, is_text);
+                    of.event(event);
                 }
                 Seen::Lost(_) => of.gaps = of.gaps.saturating_add(1),
             }
@@ -99,20 +89,17 @@ impl Surveyed {
         Ok(of)
     }
 
-    fn event(&mut self, event: &Event, is_text: bool) {
+    /// Whether it may have hashes in the place of addresses.
+    pub(super) fn is_text(&self) -> bool {
+        self.origin.kind == TEXT
+    }
+
+    fn event(&mut self, event: &Event) {
         self.events = self.events.saturating_add(1);
         let (from_ns, to_ns) = self.span.unwrap_or((event.at_ns, event.at_ns));
         self.span = Some((from_ns.min(event.at_ns), to_ns.max(event.at_ns)));
-        if event.family == Family::DrmSched {
-            let naming = match event.key {
-                Some(JobKey::Fence { .. }) => Naming::Fences,
-                Some(JobKey::Address(_)) if is_text => Naming::Hashes,
-                Some(JobKey::Address(_)) => Naming::Addresses,
-                _ => Naming::Nothing,
-            };
-            self.naming = self.naming.min(naming);
-        }
-        if event.pid != 0 && self.processes.len() < MOST_THREADS {
+        self.namings.extend(Naming::of(event, self.is_text()));
+        if event.pid != 0 && self.processes.len() < self.most_threads {
             self.processes.insert(event.tid, event.pid);
         }
     }
