@@ -784,10 +784,43 @@ fn a_job_that_does_not_end_is_waited_for_no_longer_than_asked() {
     assert!(longest > Duration::from_millis(400) && longest < Duration::from_secs(2), "{}: {longest:?}", kernel());
     // What was kept of it: that it was queued and run.
     assert_eq!(dropped.table_full, 2, "{}: {dropped:?}", kernel());
+    let notes = recorded.capture.notes();
+    assert!(notes.len() == 1 && notes[0].starts_with("1 job had not ended 1 s after"), "{}: {notes:?}", kernel());
     let (_, rings) = recorded.capture.take_totals().unwrap();
     assert_eq!(waiting, 1, "{}: in flight until then", kernel());
     assert!(rings.iter().all(|ring| (ring.waiting, ring.in_flight) == (0, 0)), "{}: {rings:?}", kernel());
     load.wait().unwrap();
+}
+
+/// Of a job that was told when it began, the end is left out once it is given up; that is told.
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_job_that_is_given_up_before_it_ends_is_told() {
+    let gpus = gpus();
+    let settings = with(|s| {
+        s.filters.gpus = only(vec![gpus[0].bdf.clone()]);
+        s.sampling.give_up_after_ns = 1_000_000_000;
+    });
+    let mut recorded = Recorded::open(RING_BYTES, &settings).unwrap();
+    let began = Instant::now();
+    let mut drain_until = |seconds: f64| {
+        while began.elapsed().as_secs_f64() < seconds {
+            recorded.drain();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // It is looked for such jobs at first and every five seconds: once while this one is there, for it times out after four.
+    drain_until(2.5);
+    let args = ["jobs", "--count", "1", "--rings", "gfx", "--hang", "0", &gpus[0].render];
+    let mut load = Command::new(load_program()).args(args).spawn().unwrap();
+    drain_until(9.0);
+    load.wait().unwrap();
+    let notes = recorded.capture.notes();
+    let kinds: Vec<EventKind> = recorded.events.iter().map(|event| event.kind).collect();
+    println!("{}: {kinds:?} {notes:?} {:?}", kernel(), recorded.dropped());
+    assert_eq!(kinds, [EventKind::Submit, EventKind::Commit], "{}", kernel());
+    assert!(notes.len() == 1 && notes[0].starts_with("1 job had not ended 1 s after"), "{}: {notes:?}", kernel());
+    assert!(recorded.dropped().filtered > 0, "{}: its end is counted", kernel());
 }
 
 /// What `trace report` says of a recording of CMD and of another load that goes on beside it, and how many jobs of each it tells.

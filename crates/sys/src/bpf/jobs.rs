@@ -150,6 +150,8 @@ pub struct Jobs {
     give_up: Option<Loaded>,
     /// Frees places of totals that were read.
     free_total: Option<Loaded>,
+    /// So many were, of those that are not left out.
+    given_up: u64,
     /// So many jobs were put in by hand.
     made: u64,
     /// Of the first level.
@@ -230,6 +232,7 @@ impl Jobs {
             left_out: LeftOut::default(),
             give_up: None,
             free_total: None,
+            given_up: 0,
             made: 0,
             attached: Vec::new(),
             later: Vec::new(),
@@ -252,7 +255,8 @@ impl Jobs {
     /// Puts other rules in force, at one moment for all processors. Jobs in flight keep what was decided of them when they were queued.
     ///
     /// # Errors
-    /// [`BpfError::Io`], with E2BIG for more than 8192 entries of lists; the rules before stay in force.
+    /// [`BpfError::Io`], with E2BIG for more than 8192 entries of lists; the rules before stay in force, unless [`Jobs::rules`] tells these: then
+    /// what belonged to the rules before could not be taken away.
     pub fn set_rules(&mut self, rules: JobRules) -> Result<(), BpfError> {
         self.in_force.set(&self.programs, rules)
     }
@@ -329,15 +333,15 @@ impl Jobs {
         self.left_out.retain(&taken.iter().map(|(_, word)| *word).collect());
         for (place, word) in taken {
             let value = jobs.get(&place.to_ne_bytes()).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_ELEM", e))?;
-            let Some((at_ns, is_told_late)) = value.as_deref().and_then(kept::parse) else { continue };
+            let Some(job) = value.as_deref().and_then(kept::parse) else { continue };
             // One that is being filled has no time yet: that comes soon, and is now.
-            if at_ns == 0 {
+            if job.at_ns == 0 {
                 continue;
             }
-            let at_ns = self.left_out.queued_ns(word, at_ns, now_ns);
+            let at_ns = self.left_out.queued_ns(word, job.at_ns, now_ns);
             if at_ns < too_old_ns {
-                too_old.push((place, word));
-            } else if is_told_late {
+                too_old.push((place, word, job.is_kept));
+            } else if job.is_told_late {
                 oldest = Some(oldest.map_or(at_ns, |oldest: u64| oldest.min(at_ns)));
             }
         }
@@ -347,7 +351,7 @@ impl Jobs {
 
     /// A program does it, in two steps: what is closed is found no more, and once those have ended that had found it before, either one of them
     /// was its end or nobody was.
-    fn give_up(&mut self, jobs: &[(u32, u64)], before_ns: u64) -> Result<(), BpfError> {
+    fn give_up(&mut self, jobs: &[(u32, u64, bool)], before_ns: u64) -> Result<(), BpfError> {
         if jobs.is_empty() {
             return Ok(());
         }
@@ -355,15 +359,22 @@ impl Jobs {
             self.give_up = Some(self.programs.with_constants(&self.constants(0))?.load("give_up")?);
         }
         let Some(program) = &self.give_up else { return Ok(()) };
-        for (place, word) in jobs {
+        for (place, word, _) in jobs {
             program.run(&[u64::from(*place), *word, before_ns])?;
         }
         // One that ended at this moment is in the ring then.
         self.in_force.wait_for_readers();
-        for (place, _) in jobs {
-            program.run(&[u64::from(*place), 0, 0])?;
+        for (place, _, is_kept) in jobs {
+            // One that has ended meanwhile is not there any more.
+            let was_there = program.run(&[u64::from(*place), 0, 0])? != 0;
+            self.given_up = self.given_up.saturating_add(u64::from(was_there && *is_kept));
         }
         Ok(())
+    }
+
+    /// Jobs that were given up since the beginning ([`Jobs::oldest_kept_ns`]), those apart that are left out anyway: how they end is not recorded.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// Whether jobs in flight are remembered: once rules have been set that ask for it.

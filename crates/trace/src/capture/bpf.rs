@@ -36,6 +36,8 @@ pub struct BpfCapture {
     looked_ns: u64,
     tells_late: bool,
     give_up_after_ns: u64,
+    /// So many were given up, as far as it was noted.
+    given_up: u64,
     time: Measured,
     notes: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl BpfCapture {
             looked_ns: 0,
             tells_late: settings.sampling.slower_than_ns.is_some(),
             give_up_after_ns: settings.sampling.give_up_after_ns,
+            given_up: 0,
             time: Measured::Not,
             notes: Vec::new(),
         };
@@ -240,6 +243,8 @@ impl BpfCapture {
         self.looked_ns = now_ns;
         let too_old_ns = now_ns.saturating_sub(self.give_up_after_ns);
         let oldest = self.jobs.oldest_kept_ns(too_old_ns).map_err(failed)?;
+        let before = std::mem::replace(&mut self.given_up, self.jobs.given_up());
+        self.notes.extend(given_up(self.given_up.saturating_sub(before), self.give_up_after_ns));
         Ok(oldest.map_or(self.complete_ns, |oldest| oldest.min(self.complete_ns)))
     }
 }
@@ -329,6 +334,19 @@ fn still_measured(before: Measured, is_measured: bool) -> (Measured, Option<&'st
         }
         (same, _) => (same, None),
     }
+}
+
+/// That jobs were given up, where some were.
+fn given_up(jobs: u64, after_ns: u64) -> Option<String> {
+    let (what, they) = match jobs {
+        0 => return None,
+        1 => ("1 job".to_string(), "it ends"),
+        jobs => (format!("{jobs} jobs"), "they end"),
+    };
+    let seconds = after_ns as f64 / 1e9;
+    Some(format!(
+        "{what} had not ended {seconds} s after the submission, and no place is kept for longer: how {they} is not recorded"
+    ))
 }
 
 /// That a target of time cannot be met.

@@ -41,12 +41,24 @@ pub(super) fn places(sets: &Map) -> Result<Vec<(u32, u64)>, BpfError> {
     Ok(taken)
 }
 
-/// Of `struct kept`: when the job was queued, and whether it is told of when it is done.
-pub(super) fn parse(value: &[u8]) -> Option<(u64, bool)> {
+/// A job that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    /// When it was queued.
+    pub(super) at_ns: u64,
+    /// Whether it is not left out.
+    pub(super) is_kept: bool,
+    /// Whether it is told of when it is done.
+    pub(super) is_told_late: bool,
+}
+
+/// Of `struct kept`.
+pub(super) fn parse(value: &[u8]) -> Option<Remembered> {
     let (at_ns, rest) = value.split_first_chunk()?;
     let (cause, rest) = rest.split_first_chunk()?;
     let flags = u32::from_ne_bytes(*rest.first_chunk()?);
-    Some((u64::from_ne_bytes(*at_ns), u32::from_ne_bytes(*cause) == 0 && flags & SLOW_ONLY != 0))
+    let is_kept = u32::from_ne_bytes(*cause) == 0;
+    Some(Remembered { at_ns: u64::from_ne_bytes(*at_ns), is_kept, is_told_late: is_kept && flags & SLOW_ONLY != 0 })
 }
 
 #[cfg(test)]
@@ -70,9 +82,10 @@ mod tests {
             bytes.extend([cause, flags].iter().flat_map(|half| half.to_ne_bytes()));
             bytes
         };
-        assert_eq!(parse(&value(7, 0, SLOW_ONLY | 1)), Some((7, true)));
-        assert_eq!(parse(&value(7, 2, SLOW_ONLY)), Some((7, false)), "left out");
-        assert_eq!(parse(&value(7, 0, 1)), Some((7, false)));
+        let remembered = |is_kept, is_told_late| Some(Remembered { at_ns: 7, is_kept, is_told_late });
+        assert_eq!(parse(&value(7, 0, SLOW_ONLY | 1)), remembered(true, true));
+        assert_eq!(parse(&value(7, 2, SLOW_ONLY)), remembered(false, false), "left out");
+        assert_eq!(parse(&value(7, 0, 1)), remembered(true, false));
         assert_eq!(parse(&[0; 15]), None);
     }
 }

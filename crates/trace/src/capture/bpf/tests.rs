@@ -130,6 +130,14 @@ fn that_time_is_no_longer_measured_is_noted_once_and_so_is_that_it_is_again() {
 }
 
 #[test]
+fn jobs_that_are_given_up_are_noted_with_their_number() {
+    assert_eq!(given_up(0, 70_000_000_000), None);
+    let one = given_up(1, 70_000_000_000).unwrap();
+    assert!(one.starts_with("1 job had not ended 70 s after") && one.contains("how it ends"), "{one}");
+    assert!(given_up(3, 1_500_000_000).unwrap().starts_with("3 jobs had not ended 1.5 s after"));
+}
+
+#[test]
 fn other_families_are_refused_by_name_of_the_remedy() {
     let wanted = Wanted { families: vec![Family::Xe], buffer_bytes: 1 << 20 };
     let error = BpfCapture::open(&Roots::host(), &wanted, &Settings::default()).unwrap_err();
