@@ -55,7 +55,10 @@ fn merge(out: &str, args: &[&str], files: &[&str]) -> String {
 
 /// The three made one tell what ours alone does: the same jobs, to the nanosecond. And so they do where one of them is 5 ms off.
 fn merged_is_the_same(own_report: &Value) {
-    let own = report("own").1;
+    let mut own = report("own").1;
+    // Whether all dependencies were recorded is not handed on: where none was seen, that is not known any more.
+    let is_none = |job: &&mut Value| job["dependencies"] == 0;
+    own.iter_mut().filter(is_none).for_each(|job| job["dependencies"] = Value::Null);
     let same = |merged: &str| {
         let (told, jobs) = report(merged);
         assert_eq!(jobs, own, "{} {merged}", kernel());
