@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
 fn read(bytes: &[u8]) -> Option<Summary> {
     let recording = Recording::from_reader(Cursor::new(bytes), Path::new("input")).ok()?;
     let mut decoder = Decoder::new();
-    let (mut records, mut disorder, mut last) = (0, 0, 0);
+    let (mut records, mut decoded, mut disorder, mut last) = (0, 0, 0, 0);
     let summary = recording
         .items(|item| match item {
             Item::Record(record) => {
@@ -31,6 +31,7 @@ fn read(bytes: &[u8]) -> Option<Summary> {
                 disorder += u64::from(record.at_ns < last);
                 last = last.max(record.at_ns);
                 if let Some(event) = decoder.decode(record) {
+                    decoded += 1;
                     assert_eq!(event.at_ns, record.at_ns);
                 }
             }
@@ -42,6 +43,11 @@ fn read(bytes: &[u8]) -> Option<Summary> {
         })
         .ok()?;
     assert_eq!(records, summary.records);
+    // The same events come of packed records that are decoded together.
+    let (mut all, mut events) = (Decoder::new(), 0);
+    let again = Recording::from_reader(Cursor::new(bytes), Path::new("input")).expect("it was read before");
+    again.events(&mut all, |_| events += 1).expect("it was read before");
+    assert_eq!((events, all.unreadable()), (decoded, decoder.unreadable()), "{summary:?}");
     assert!(disorder <= summary.late, "{disorder} out of order: {summary:?}");
     Some(summary)
 }
@@ -50,7 +56,7 @@ fn read(bytes: &[u8]) -> Option<Summary> {
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, times: [u64; 2], count: u32, payload: &[u8]) {
     let start = out.len();
     out.extend_from_slice(b"\x89gpuscp\n");
-    out.extend_from_slice(&[kind, flags, 1, 0]);
+    out.extend_from_slice(&[kind, flags, 2, 0]);
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&times[0].to_le_bytes());
     out.extend_from_slice(&times[1].to_le_bytes());

@@ -367,7 +367,7 @@ fn the_span_begins_behind_the_parts_that_are_gone() {
     let options = CreateOptions { max_bytes: Some(8 << 20), ..CreateOptions::default() };
     let mut file = RecordingFile::create(&path, header, &[queue.clone(), run.clone(), done.clone()], options).unwrap();
     let gpu = ["gfx", "0000:03:00.0"];
-    for job in 0..60_000_u64 {
+    for job in 0..200_000_u64 {
         let at_ns = 1_000_000_000 + job * 100_000;
         let mut put = |after_ns: u64, data: Vec<u8>| {
             file.record(RawRecord { at_ns: at_ns + after_ns, cpu: 0, data: &data });

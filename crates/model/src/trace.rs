@@ -263,6 +263,66 @@ pub struct Event {
     pub value: Option<i64>,
 }
 
+/// One moment of one job that its whole fence names, as the DRM scheduler tells it: what nearly all events of a trace are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub at_ns: u64,
+    /// Context of the fence.
+    pub context: u64,
+    /// Its number there.
+    pub seqno: u64,
+    /// The ring, where it is named.
+    pub ring: Option<RingId>,
+    /// As in [`Event`].
+    pub cpu: u16,
+    /// See there.
+    pub tid: u32,
+    /// See there.
+    pub pid: u32,
+    /// See there.
+    pub comm: NameId,
+    /// See there.
+    pub client: Option<u64>,
+    /// See there.
+    pub value: Option<i64>,
+}
+
+/// What a [`Step`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// [`EventKind::Submit`].
+    Submit,
+    /// [`EventKind::Commit`].
+    Commit,
+    /// [`EventKind::Complete`].
+    Complete,
+}
+
+impl Step {
+    /// The event that it is.
+    pub fn event(&self, kind: StepKind) -> Event {
+        Event {
+            at_ns: self.at_ns,
+            kind: match kind {
+                StepKind::Submit => EventKind::Submit,
+                StepKind::Commit => EventKind::Commit,
+                StepKind::Complete => EventKind::Complete,
+            },
+            family: Family::DrmSched,
+            cpu: self.cpu,
+            tid: self.tid,
+            pid: self.pid,
+            comm: self.comm,
+            ring: self.ring,
+            key: Some(JobKey::Fence { context: self.context, seqno: self.seqno }),
+            other: None,
+            client: self.client,
+            value: self.value,
+        }
+    }
+}
+
 /// A queue of one GPU, in which jobs run in order unless seen otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ring {

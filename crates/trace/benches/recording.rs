@@ -8,11 +8,13 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
-use gpuscope_model::trace::{EventKind, JobKey};
+use gpuscope_model::trace::{Event, EventKind, JobKey, Step, StepKind, TraceNames};
 use gpuscope_sys::Roots;
 use gpuscope_trace::capture::Backend;
-use gpuscope_trace::recording::{CreateOptions, Header, Item, ItemSink, Recording, RecordingFile};
-use gpuscope_trace::{Decoder, EventFormat, RawRecord, RecordSink};
+use gpuscope_trace::recording::{
+    CreateOptions, Header, Item, ItemSink, Packed, PackedRecords, Recording, RecordingFile,
+};
+use gpuscope_trace::{Decoder, EventFormat, RawRecord, RecordSink, StepSink};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
@@ -438,33 +440,33 @@ fn cpu_ns() -> u64 {
 /// What was read, added up so that no part of an event is left out by the compiler.
 #[derive(Default)]
 struct Sums {
-    decoder: Decoder,
     events: u64,
     submitted: u64,
     completed: u64,
     last_ns: u64,
     sum: u64,
+}
+
+/// Who reads.
+#[derive(Default)]
+struct Reader {
+    decoder: Decoder,
+    sums: Sums,
     rounds: u64,
     anonymous: u64,
 }
 
-impl ItemSink for Sums {
+impl ItemSink for Reader {
     #[inline(always)]
     fn record(&mut self, record: RawRecord<'_>) {
-        let Some((event, _)) = self.decoder.decode_here(record) else { return };
-        self.events += 1;
-        self.submitted += u64::from(event.kind == EventKind::Submit);
-        self.completed += u64::from(event.kind == EventKind::Complete);
-        assert!(event.at_ns >= self.last_ns, "out of order");
-        self.last_ns = event.at_ns;
-        let mut sum = self.sum.wrapping_add(event.key.map_or(0, |key| match key {
-            JobKey::Fence { context, seqno } => context ^ seqno,
-            _ => 0,
-        }));
-        sum ^= event.ring.map_or(0, |ring| u64::from(ring.0)) ^ u64::from(event.comm.0) ^ u64::from(event.pid);
-        self.sum = sum ^ event.client.unwrap_or(0) ^ event.value.unwrap_or(0).cast_unsigned();
+        if let Some((event, names)) = self.decoder.decode_here(record) {
+            self.sums.event(event, names);
+        }
     }
 
+    fn packed(&mut self, frame: Packed<'_>, records: PackedRecords<'_>) {
+        self.decoder.decode_packed(frame, records, &mut self.sums);
+    }
     fn item(&mut self, item: Item<'_>) {
         match item {
             Item::Format(format) => assert!(self.decoder.add_format(format)),
@@ -480,13 +482,36 @@ impl ItemSink for Sums {
     }
 }
 
+impl StepSink for Sums {
+    #[inline(always)]
+    fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames) {
+        self.event(&step.event(kind), names);
+    }
+
+    #[inline(always)]
+    fn event(&mut self, event: &Event, _: &TraceNames) {
+        self.events += 1;
+        self.submitted += u64::from(event.kind == EventKind::Submit);
+        self.completed += u64::from(event.kind == EventKind::Complete);
+        assert!(event.at_ns >= self.last_ns, "out of order");
+        self.last_ns = event.at_ns;
+        let mut sum = self.sum.wrapping_add(event.key.map_or(0, |key| match key {
+            JobKey::Fence { context, seqno } => context ^ seqno,
+            _ => 0,
+        }));
+        sum ^= event.ring.map_or(0, |ring| u64::from(ring.0)) ^ u64::from(event.comm.0) ^ u64::from(event.pid);
+        self.sum = sum ^ event.client.unwrap_or(0) ^ event.value.unwrap_or(0).cast_unsigned();
+    }
+}
+
 fn read(path: &str) {
-    let mut sums = Sums::default();
+    let mut reader = Reader::default();
     let start = cpu_ns();
-    let summary = Recording::open(path).unwrap().read(&mut sums).unwrap();
+    let summary = Recording::open(path).unwrap().read(&mut reader).unwrap();
     let seconds = (cpu_ns() - start) as f64 / 1e9;
-    let Sums { decoder, events, submitted, completed, sum, .. } = &sums;
-    let anonymous = sums.anonymous.max(status("RssAnon"));
+    let Reader { decoder, sums, anonymous, .. } = &reader;
+    let Sums { events, submitted, completed, sum, .. } = sums;
+    let anonymous = (*anonymous).max(status("RssAnon"));
     assert_eq!((summary.records, summary.late, summary.lost, decoder.unreadable()), (*events, 0, 0, 0), "{summary:?}");
     assert!(completed <= submitted && *completed > 0, "{completed} of {submitted} jobs done");
     println!(

@@ -6,6 +6,8 @@ use crate::{EventFormat, RawRecord, retold};
 use fences::Fences;
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
 use memo::{Memo, Recent, Short};
+use packed::Resolved;
+pub use packed::StepSink;
 use quick::{
     BPF_DONE, BPF_QUEUE, BPF_RUN, CommsByArrays, FENCE, Kind, Numbers, Quick, RingText, RingsByArrays, RingsByTails,
     Shape, TRACEFS_JOB,
@@ -15,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 mod fences;
 mod memo;
+mod packed;
 mod quick;
 mod rings;
 
@@ -28,6 +31,8 @@ pub struct Decoder {
     /// The last one.
     event: Event,
     unreadable: u64,
+    /// Of frames of packed records, those that were seen last.
+    packed: Resolved,
 }
 
 /// What records refer to.
@@ -194,7 +199,14 @@ const NO_EVENT: Event = Event {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Decoder { kinds: Vec::new(), plans: Vec::new(), seen: Seen::default(), event: NO_EVENT, unreadable: 0 }
+        Decoder {
+            kinds: Vec::new(),
+            plans: Vec::new(),
+            seen: Seen::default(),
+            event: NO_EVENT,
+            unreadable: 0,
+            packed: Resolved::default(),
+        }
     }
 }
 
@@ -211,6 +223,7 @@ impl Decoder {
             system => families::find(system, &format.name).map(|(family, spec)| (family, spec.kind, spec)),
         };
         let plan = found.and_then(|(family, kind, spec)| Plan::new(family, kind, spec, format));
+        self.packed.forget();
         let at = usize::from(format.id);
         if self.plans.len() <= at {
             let none = Kind { shape: Shape::None, kind: NO_EVENT.kind, family: NO_EVENT.family };
@@ -231,6 +244,7 @@ impl Decoder {
 
     /// Says which process a thread belongs to (0: not known) and what it is called, from now on.
     pub fn set_task(&mut self, tid: u32, pid: u32, comm: &str) {
+        self.packed.forget();
         let comm = self.seen.names.text(comm);
         self.seen.set_task(tid, Task { pid, comm });
     }

@@ -53,6 +53,16 @@ impl Number {
         (field.kind == FieldKind::Number).then_some(Number { offset: field.offset, size, is_signed: field.is_signed })
     }
 
+    /// Where it stands, and how long it is.
+    pub(crate) const fn range(self) -> (u16, u16) {
+        (self.offset, self.size as u16)
+    }
+
+    /// Whether it has a sign.
+    pub(crate) const fn is_signed(self) -> bool {
+        self.is_signed
+    }
+
     /// Its value, signed numbers extended to all 64 bits; none where the record is too short.
     pub(crate) fn get(self, data: &[u8]) -> Option<u64> {
         let bytes = data.get(usize::from(self.offset)..)?;
@@ -171,6 +181,11 @@ impl Words {
     /// Where it stands, if it is a field of so many bytes.
     pub(crate) fn array_at(self, bytes: u16) -> Option<u16> {
         (self.kind == FieldKind::Array && self.size == bytes).then_some(self.offset)
+    }
+
+    /// Where it stands, if that is in a field of its own.
+    pub(crate) fn field(self) -> Option<(u16, u16)> {
+        (self.kind == FieldKind::Array).then_some((self.offset, self.size))
     }
 
     /// All its bytes: the text, a zero, and whatever stands behind that.

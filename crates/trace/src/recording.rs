@@ -7,8 +7,11 @@
 mod file;
 mod frame;
 mod header;
+mod held;
 mod merge;
 mod order;
+mod packed;
+mod packer;
 mod parts;
 mod payload;
 mod reader;
@@ -17,6 +20,7 @@ mod writer;
 
 pub use file::{CreateOptions, RecordingFile};
 pub use header::{Header, Instant, MergedTrace};
+pub use packed::{Packed, PackedRecord, PackedRecords, PackedTemplate, UnpackedData};
 pub use reader::{Ended, Item, ItemSink, Recording, Step, Summary};
 pub use scan::Damage;
 pub use writer::RecordingWriter;
@@ -107,5 +111,7 @@ impl RecordingError {
     }
 }
 
+#[cfg(test)]
+mod packing_tests;
 #[cfg(test)]
 mod tests;

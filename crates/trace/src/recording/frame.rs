@@ -4,7 +4,10 @@
 //! before anything is allocated or awaited for it.
 
 /// Version of the format: of frames, their kinds and the meaning of their fields.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
+
+/// The first version. What it has, this one has, too.
+pub(super) const FIRST: u16 = 1;
 
 /// First bytes of every frame, and so of the file. The first byte is in no text, the last tells of newline conversion.
 pub(super) const SYNC: [u8; 8] = *b"\x89gpuscp\n";
@@ -30,12 +33,13 @@ pub(super) enum Kind {
     Dropped = 6,
     Mark = 7,
     End = 8,
+    Packed = 9,
 }
 
 impl Kind {
     pub(super) fn of(byte: u8) -> Option<Kind> {
         use Kind::*;
-        [Header, Format, Tasks, Records, Round, Dropped, Mark, End].into_iter().find(|kind| *kind as u8 == byte)
+        [Header, Format, Tasks, Records, Round, Dropped, Mark, End, Packed].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -58,6 +62,16 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Its payload holds records.
+    pub(super) fn has_records(&self) -> bool {
+        [Kind::Records as u8, Kind::Packed as u8].contains(&self.kind)
+    }
+
+    /// Its meaning is known here.
+    pub(super) fn is_known(&self) -> bool {
+        self.flags == 0 && (FIRST..=VERSION).contains(&self.version)
+    }
+
     pub(super) fn to_bytes(self) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
         let mut rest = bytes.as_mut_slice();
@@ -122,13 +136,6 @@ pub(super) struct RecordHead {
 }
 
 impl RecordHead {
-    /// The time of a record and how far it is to the next one: all that tells their order.
-    #[inline(always)]
-    pub(super) fn time_and_length(bytes: &[u8]) -> Option<(u64, usize)> {
-        let head = RecordHead::parse(bytes)?;
-        Some((head.at_ns, record_length(usize::from(head.size))))
-    }
-
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Option<RecordHead> {
         let bytes: &[u8; RECORD_HEAD] = bytes.first_chunk()?;

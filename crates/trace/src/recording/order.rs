@@ -7,10 +7,9 @@
 //! one only to see that they are in order and to be given. What stands behind a later record waits beside them, record by record; where
 //! that is many of them, as in what tracefs and perf give, all do.
 
-use super::frame::{RECORD_HEAD, RecordHead, record_length};
+use super::held::{Give, Held, HeldFrame};
 use super::merge::{MOST_RUNS, MOST_SPAN, Merge};
 use super::scan::{Blocks, Frame};
-use crate::{RawRecord, RecordSink};
 use std::collections::VecDeque;
 
 /// Memory that may wait for the end of a round: far more than a round of a tenth of a second has at millions of events a second.
@@ -28,6 +27,8 @@ const LINE: usize = 64;
 /// Records that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
+    /// The frames that they stand in.
+    held: Held,
     /// In order of time and as they were read.
     rows: VecDeque<Row>,
     /// Records in rows, and the time of the last one.
@@ -60,14 +61,16 @@ pub(super) struct Waiting {
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     at_ns: u64,
-    block: u32,
+    frame: u32,
+    /// In the frame's payload.
     offset: u32,
 }
 
 /// Records that stand one behind the other, in order of time.
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    block: u32,
+    frame: u32,
+    /// In the frame's payload, as its end.
     start: usize,
     end: usize,
     count: usize,
@@ -92,32 +95,45 @@ impl Waiting {
         frame: &Frame,
         length: usize,
         cut: Option<Cut>,
-        sink: &mut impl RecordSink,
+        sink: &mut impl Give,
     ) -> u64 {
-        // At the end of all times there is nothing later than what was given.
-        if cut.is_none() && !self.is_mixed && self.until_ns < u64::MAX {
-            self.add_rows(blocks, frame, length, sink)
-        } else {
-            self.add_entries(blocks, frame, length, cut, sink)
+        let Some(number) = self.held.add(blocks, frame, length) else {
+            self.malformed = self.malformed.saturating_add(u64::from(frame.head.count));
+            return 0;
+        };
+        // Looked at while it is added to what waits: it is not moved for that.
+        let held = std::mem::take(&mut self.held);
+        let count = held.get(number).map_or(0, |of| {
+            let of = Of { number, frame: of, payload: of.payload(blocks), most: frame.head.count };
+            // At the end of all times there is nothing later than what was given.
+            if cut.is_none() && !self.is_mixed && self.until_ns < u64::MAX {
+                self.add_rows(&of, sink)
+            } else {
+                self.add_entries(&of, cut, sink)
+            }
+        });
+        self.held = held;
+        if cut.is_none() {
+            self.malformed = self.malformed.saturating_add(u64::from(frame.head.count.saturating_sub(count)));
         }
+        u64::from(count)
     }
 
-    fn add_rows(&mut self, blocks: &Blocks, frame: &Frame, length: usize, sink: &mut impl RecordSink) -> u64 {
-        let mut rest = blocks.from(frame.block, frame.start).get(..length).unwrap_or_default();
-        let end = frame.start.saturating_add(rest.len());
-        let most = frame.head.count as usize;
-        let (mut count, mut behind) = (0_usize, 0_u64);
-        let mut row = Row { block: frame.block, start: frame.start, end: 0, count: 0, last_ns: 0 };
+    fn add_rows(&mut self, of: &Of<'_>, sink: &mut impl Give) -> u32 {
+        let end = of.payload.len();
+        let mut rest = of.records();
+        let (mut count, mut behind) = (0_u32, 0_u64);
+        let mut row = Row { frame: of.number, start: end - rest.len(), end: 0, count: 0, last_ns: 0 };
         let mut last_ns = self.rows_last_ns.max(self.until_ns.saturating_add(1));
         // Where the row began, in records.
         let mut begun = 0;
-        while count < most {
-            let Some((at_ns, length)) = RecordHead::time_and_length(rest) else { break };
-            let Some((record, after)) = rest.split_at_checked(length) else { break };
+        while count < of.most {
+            let Some((at_ns, length)) = of.frame.time_and_length(rest) else { break };
+            let Some((_, after)) = rest.split_at_checked(length) else { break };
             if at_ns < last_ns {
                 let at = end - rest.len();
-                self.push_row(Row { end: at, count: count - begun, last_ns, ..row });
-                self.behind(record, Entry { at_ns, block: frame.block, offset: at as u32 }, sink);
+                self.push_row(Row { end: at, count: (count - begun) as usize, last_ns, ..row });
+                self.behind(of, Entry { at_ns, frame: of.number, offset: at as u32 }, sink);
                 behind = behind.saturating_add(1);
                 (row.start, begun) = (at + length, count + 1);
             } else {
@@ -126,13 +142,11 @@ impl Waiting {
             count += 1;
             rest = after;
         }
-        self.push_row(Row { end: end - rest.len(), count: count - begun, last_ns, ..row });
-        let missing = most.saturating_sub(count) as u64;
-        self.malformed = self.malformed.saturating_add(missing);
-        if behind.saturating_mul(ONE_IN) > count as u64 {
+        self.push_row(Row { end: end - rest.len(), count: (count - begun) as usize, last_ns, ..row });
+        if behind.saturating_mul(ONE_IN) > u64::from(count) {
             (self.is_mixed, self.added, self.behind, self.latest_ns) = (true, 0, 0, last_ns);
         }
-        count as u64
+        count
     }
 
     fn push_row(&mut self, row: Row) {
@@ -145,49 +159,39 @@ impl Waiting {
 
     /// Takes a record that stands behind a later one, or behind the end of its round.
     #[cold]
-    fn behind(&mut self, record: &[u8], entry: Entry, sink: &mut impl RecordSink) {
+    fn behind(&mut self, of: &Of<'_>, entry: Entry, sink: &mut impl Give) {
         if entry.at_ns <= self.until_ns {
-            self.late = self.late.saturating_add(1);
-            self.given = self.given.saturating_add(1);
-            give(record, sink);
+            self.give_late(of, entry.offset as usize, sink);
         } else {
             self.push(entry);
         }
     }
 
-    fn add_entries(
-        &mut self,
-        blocks: &Blocks,
-        frame: &Frame,
-        length: usize,
-        cut: Option<Cut>,
-        sink: &mut impl RecordSink,
-    ) -> u64 {
-        let mut rest = blocks.from(frame.block, frame.start).get(..length).unwrap_or_default();
-        let mut offset = frame.start;
+    fn give_late(&mut self, of: &Of<'_>, offset: usize, sink: &mut impl Give) {
+        self.late = self.late.saturating_add(1);
+        self.given = self.given.saturating_add(1);
+        of.frame.give_one(of.payload, offset, sink);
+    }
+
+    fn add_entries(&mut self, of: &Of<'_>, cut: Option<Cut>, sink: &mut impl Give) -> u32 {
+        let mut rest = of.records();
         let mut count: u32 = 0;
-        while count < frame.head.count {
-            let Some(head) = RecordHead::parse(rest) else { break };
-            let length = record_length(usize::from(head.size));
-            let Some((record, after)) = rest.split_at_checked(length) else { break };
-            if cut.is_some_and(|cut| !(cut.first_ns..=cut.last_ns).contains(&head.at_ns)) {
+        while count < of.most {
+            let Some((at_ns, length)) = of.frame.time_and_length(rest) else { break };
+            let Some((_, after)) = rest.split_at_checked(length) else { break };
+            if cut.is_some_and(|cut| !(cut.first_ns..=cut.last_ns).contains(&at_ns)) {
                 break;
             }
+            let offset = of.payload.len() - rest.len();
             rest = after;
             count = count.saturating_add(1);
-            if head.at_ns <= self.until_ns {
-                self.late = self.late.saturating_add(1);
-                self.given = self.given.saturating_add(1);
-                give(record, sink);
+            if at_ns <= self.until_ns {
+                self.give_late(of, offset, sink);
             } else {
-                self.push(Entry { at_ns: head.at_ns, block: frame.block, offset: offset as u32 });
+                self.push(Entry { at_ns, frame: of.number, offset: offset as u32 });
             }
-            offset = offset.saturating_add(length);
         }
-        if cut.is_none() {
-            self.malformed = self.malformed.saturating_add(u64::from(frame.head.count.saturating_sub(count)));
-        }
-        u64::from(count)
+        count
     }
 
     /// Whether so much waits that it cannot wait for the end of the round.
@@ -197,7 +201,7 @@ impl Waiting {
     }
 
     /// Gives the earlier half of what waits before the end of the round: all that is not later than the middle one.
-    pub(super) fn hurry(&mut self, blocks: &mut Blocks, sink: &mut impl RecordSink) {
+    pub(super) fn hurry(&mut self, blocks: &mut Blocks, sink: &mut impl Give) {
         self.leave_rows(blocks);
         let mut times: Vec<u64> = self.entries.iter().map(|entry| entry.at_ns).collect();
         let middle = times.len() / 2;
@@ -224,7 +228,7 @@ impl Waiting {
     }
 
     /// Gives what is not later than that, in order of time; records of one moment as they were written.
-    pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, sink: &mut impl RecordSink) {
+    pub(super) fn give_until(&mut self, until_ns: u64, blocks: &mut Blocks, sink: &mut impl Give) {
         self.until_ns = self.until_ns.max(until_ns);
         if self.entries.is_empty() {
             self.give_rows(until_ns, blocks, sink);
@@ -233,11 +237,11 @@ impl Waiting {
         } else {
             self.give_both(until_ns, blocks, sink);
         }
-        // Either is in the order in which it was read: the first one is in the first block that is needed.
-        let row = self.rows.front().map(|row| row.block);
-        let entry = self.entries.first().map(|entry| entry.block);
-        let needed = row.into_iter().chain(entry).min_by_key(|block| blocks.age(*block));
-        blocks.release_before(needed.unwrap_or_else(|| blocks.last()));
+        // Either is in the order in which it was read: the first one is in the first frame that is needed.
+        let row = self.rows.front().map(|row| row.frame);
+        let entry = self.entries.first().map(|entry| entry.frame);
+        let needed = row.into_iter().chain(entry).min_by_key(|frame| self.held.age(*frame));
+        self.held.release_before(needed, blocks);
         if self.behind.saturating_mul(ONE_IN) <= self.added {
             self.is_mixed = false;
         }
@@ -245,44 +249,39 @@ impl Waiting {
     }
 
     /// Gives what is not later than that out of rows.
-    fn give_rows(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+    fn give_rows(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl Give) {
         while self.give_row(until_ns, blocks, sink) {}
     }
 
     /// The same of the first row; false where some of it stays, and where there is none.
-    fn give_row(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) -> bool {
+    fn give_row(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl Give) -> bool {
         let Some(row) = self.rows.front_mut() else { return false };
-        let mut rest = blocks.from(row.block, row.start).get(..row.end - row.start).unwrap_or_default();
-        let mut count = 0;
-        while let Some((record, after)) = split_record(rest) {
-            if record.at_ns > until_ns {
-                break;
-            }
-            sink.record(record);
-            rest = after;
-            count += 1;
-        }
-        let is_done = rest.is_empty();
-        row.start = row.end - rest.len();
+        let (count, start) = match self.held.get(row.frame) {
+            Some(frame) => frame.give(blocks, (row.start, row.end), until_ns, sink),
+            None => (row.count, row.end),
+        };
+        row.start = start;
         row.count = row.count.saturating_sub(count);
         self.in_rows = self.in_rows.saturating_sub(count);
         self.given = self.given.saturating_add(count as u64);
+        let is_done = row.start >= row.end;
         if is_done {
             self.rows.pop_front();
         }
         is_done
     }
 
-    fn give_both(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+    fn give_both(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl Give) {
         self.take_ready(until_ns);
         let ready = std::mem::take(&mut self.ready);
         for entry in &ready {
             // Of one moment, what was written first: a row ends where such a record stands.
-            let place = (blocks.age(entry.block), entry.offset as usize);
-            let is_before = |row: &Row| (blocks.age(row.block), row.start) < place;
-            while self.rows.front().is_some_and(is_before) && self.give_row(entry.at_ns, blocks, sink) {}
-            while !self.rows.front().is_some_and(is_before) && self.give_row(entry.at_ns - 1, blocks, sink) {}
-            each_place(std::slice::from_ref(entry), blocks, |bytes| give(bytes, sink));
+            let place = (self.held.age(entry.frame), entry.offset as usize);
+            let is_before =
+                |of: &Waiting| of.rows.front().is_some_and(|row| (of.held.age(row.frame), row.start) < place);
+            while is_before(self) && self.give_row(entry.at_ns, blocks, sink) {}
+            while !is_before(self) && self.give_row(entry.at_ns - 1, blocks, sink) {}
+            give_each(std::slice::from_ref(entry), &self.held, blocks, sink);
         }
         self.given = self.given.saturating_add(ready.len() as u64);
         self.ready = ready;
@@ -300,24 +299,25 @@ impl Waiting {
         self.ready.clear();
         self.ready.append(&mut self.entries);
         for row in self.rows.drain(..) {
-            let mut rest = blocks.from(row.block, row.start).get(..row.end - row.start).unwrap_or_default();
-            while let Some((record, after)) = split_record(rest) {
+            let Some(frame) = self.held.get(row.frame) else { continue };
+            let mut rest = frame.payload(blocks).get(row.start..row.end).unwrap_or_default();
+            while let Some((at_ns, length)) = frame.time_and_length(rest) {
                 let offset = (row.end - rest.len()) as u32;
-                self.ready.push(Entry { at_ns: record.at_ns, block: row.block, offset });
-                rest = after;
+                self.ready.push(Entry { at_ns, frame: row.frame, offset });
+                rest = rest.get(length..).unwrap_or_default();
             }
         }
         self.in_rows = 0;
-        self.ready.sort_by_key(|entry| (blocks.age(entry.block), entry.offset));
+        self.ready.sort_by_key(|entry| (self.held.age(entry.frame), entry.offset));
         self.keep_ready();
     }
 
     /// Gives what is not later than that out of entries.
-    fn give_entries(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+    fn give_entries(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl Give) {
         let before = self.entries.len();
         if self.runs.is_empty() {
             let end = self.entries.partition_point(|entry| entry.at_ns <= until_ns);
-            each_place(self.entries.get(..end).unwrap_or_default(), blocks, |bytes| give(bytes, sink));
+            give_each(self.entries.get(..end).unwrap_or_default(), &self.held, blocks, sink);
             self.entries.drain(..end);
         } else {
             let base = self.entries.iter().map(|entry| entry.at_ns).min().unwrap_or(0);
@@ -335,7 +335,7 @@ impl Waiting {
         self.given = self.given.saturating_add(before.saturating_sub(self.entries.len()) as u64);
     }
 
-    fn merge_until(&mut self, until_ns: u64, base: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+    fn merge_until(&mut self, until_ns: u64, base: u64, blocks: &Blocks, sink: &mut impl Give) {
         let starts = std::mem::take(&mut self.runs);
         let mut runs: Vec<&[Entry]> = Vec::with_capacity(starts.len().saturating_add(1));
         let mut later: Vec<&[Entry]> = Vec::with_capacity(runs.capacity());
@@ -365,8 +365,8 @@ impl Waiting {
             if some.is_empty() {
                 break;
             }
-            fetch(some, blocks);
-            each_place(some, blocks, |bytes| give(bytes, sink));
+            fetch(some, &self.held, blocks);
+            give_each(some, &self.held, blocks, sink);
         }
         self.ready.clear();
         self.ready.extend(later.into_iter().flatten());
@@ -387,11 +387,11 @@ impl Waiting {
         ready.sort_by_key(|entry| entry.at_ns);
     }
 
-    fn sort_until(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl RecordSink) {
+    fn sort_until(&mut self, until_ns: u64, blocks: &Blocks, sink: &mut impl Give) {
         self.take_ready(until_ns);
         for some in self.ready.chunks(AT_ONCE) {
-            fetch(some, blocks);
-            each_place(some, blocks, |bytes| give(bytes, sink));
+            fetch(some, &self.held, blocks);
+            give_each(some, &self.held, blocks, sink);
         }
         std::mem::swap(&mut self.entries, &mut self.ready);
         self.keep_ready();
@@ -410,44 +410,53 @@ impl Waiting {
     }
 }
 
+/// A frame of which records are added.
+struct Of<'a> {
+    number: u32,
+    frame: &'a HeldFrame,
+    payload: &'a [u8],
+    /// Records that its head tells of.
+    most: u32,
+}
+
+impl<'a> Of<'a> {
+    fn records(&self) -> &'a [u8] {
+        self.payload.get(self.frame.records_at()..).unwrap_or_default()
+    }
+}
+
 /// Asks for the records of all these before the first one is waited for: a round is larger than the near caches, and records of many
 /// processors are not in the order in which memory is fetched ahead.
-fn fetch(entries: &[Entry], blocks: &Blocks) {
+fn fetch(entries: &[Entry], held: &Held, blocks: &Blocks) {
     let mut asked = 0;
-    each_place(entries, blocks, |bytes| {
+    each_place(entries, held, blocks, |_, payload, offset| {
+        let bytes = payload.get(offset..).unwrap_or_default();
         asked ^= bytes.first().copied().unwrap_or(0) ^ bytes.get(LINE).copied().unwrap_or(0);
     });
     std::hint::black_box(asked);
 }
 
-/// Gives the bytes from each record on. Neighbours mostly stand in one block, which is looked up once.
+/// Gives each of these.
+fn give_each(entries: &[Entry], held: &Held, blocks: &Blocks, sink: &mut impl Give) {
+    each_place(entries, held, blocks, |frame, payload, offset| frame.give_one(payload, offset, sink));
+}
+
+/// Gives the frame of each record, its payload and where in that the record stands. Neighbours mostly stand in one frame, which is looked up
+/// once.
 #[inline(always)]
-fn each_place(entries: &[Entry], blocks: &Blocks, mut each: impl FnMut(&[u8])) {
-    let mut at = entries.first().map_or(0, |entry| entry.block);
-    let mut block = blocks.from(at, 0);
+fn each_place<'a>(
+    entries: &[Entry],
+    held: &'a Held,
+    blocks: &'a Blocks,
+    mut each: impl FnMut(&'a HeldFrame, &'a [u8], usize),
+) {
+    let mut last: Option<(u32, &HeldFrame, &[u8])> = None;
     for entry in entries {
-        if entry.block != at {
-            at = entry.block;
-            block = blocks.from(at, 0);
+        let known = last.filter(|(number, ..)| *number == entry.frame);
+        let found = known.or_else(|| held.get(entry.frame).map(|frame| (entry.frame, frame, frame.payload(blocks))));
+        if let Some((_, frame, payload)) = found {
+            each(frame, payload, entry.offset as usize);
         }
-        each(block.get(entry.offset as usize..).unwrap_or_default());
+        last = found;
     }
-}
-
-/// Not where it is called: what takes records may be large.
-#[inline(never)]
-fn give(bytes: &[u8], sink: &mut impl RecordSink) {
-    if let Some((record, _)) = split_record(bytes) {
-        sink.record(record);
-    }
-}
-
-/// The record that stands here, and what stands behind it.
-#[inline(always)]
-fn split_record(bytes: &[u8]) -> Option<(RawRecord<'_>, &[u8])> {
-    let head = RecordHead::parse(bytes)?;
-    let size = usize::from(head.size);
-    let after = bytes.get(record_length(size)..)?;
-    let data = bytes.get(RECORD_HEAD..RECORD_HEAD + size)?;
-    Some((RawRecord { at_ns: head.at_ns, cpu: head.cpu, data }, after))
 }

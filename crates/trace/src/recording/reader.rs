@@ -1,14 +1,16 @@
 //! Reading.
 
 use super::RecordingError;
-use super::frame::{HEAD, Head, Kind, VERSION, at};
+use super::frame::{HEAD, Head, Kind, at};
 use super::header::Header;
+use super::held::Give;
 use super::order::{Cut, Waiting};
+use super::packed::{Packed, PackedRecords, UnpackedData};
 use super::parts::{find_part, read_header};
 use super::payload::{each_task, parse_dropped, parse_format};
 use super::scan::{Damage, Frame, Frames};
-use crate::{Decoder, EventFormat, RawRecord, RecordSink};
-use gpuscope_model::trace::{Dropped, Event};
+use crate::{Decoder, EventFormat, RawRecord, StepSink};
+use gpuscope_model::trace::{self, Dropped, Event, StepKind, TraceNames};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -111,6 +113,17 @@ pub struct Summary {
 pub trait ItemSink {
     /// A record. In order of time, but for late ones.
     fn record(&mut self, record: RawRecord<'_>);
+
+    /// Records of one frame that the file holds packed, in order of time. Those who do not know what to do with them get each by itself.
+    fn packed(&mut self, frame: Packed<'_>, records: PackedRecords<'_>) {
+        let mut data = UnpackedData::default();
+        for record in records {
+            if let Some(record) = frame.unpack(&record, &mut data) {
+                self.record(record);
+            }
+        }
+    }
+
     /// Anything else; never an [`Item::Record`].
     fn item(&mut self, item: Item<'_>);
 }
@@ -131,22 +144,32 @@ impl<F: FnMut(Item<'_>)> ItemSink for Each<F> {
 /// The records of a sink of items.
 struct Records<'a, S>(&'a mut S);
 
-impl<S: ItemSink> RecordSink for Records<'_, S> {
+impl<S: ItemSink> Give for Records<'_, S> {
     #[inline(always)]
     fn record(&mut self, record: RawRecord<'_>) {
         self.0.record(record);
+    }
+
+    #[inline(always)]
+    fn packed(&mut self, frame: Packed<'_>, records: PackedRecords<'_>) {
+        self.0.packed(frame, records);
     }
 }
 
 /// Those of a window.
 struct Within<'a, S>(&'a mut S, u64, u64);
 
-impl<S: ItemSink> RecordSink for Within<'_, S> {
+impl<S: ItemSink> Give for Within<'_, S> {
     #[inline(never)]
     fn record(&mut self, record: RawRecord<'_>) {
         if (self.1..=self.2).contains(&record.at_ns) {
             self.0.record(record);
         }
+    }
+
+    #[inline(never)]
+    fn packed(&mut self, frame: Packed<'_>, records: PackedRecords<'_>) {
+        self.0.packed(frame, records.within(self.1, self.2));
     }
 }
 
@@ -217,7 +240,7 @@ impl<R: Read + Seek> Recording<R> {
         while let Some(frame) = first.next().map_err(RecordingError::io(path))? {
             match Kind::of(frame.head.kind) {
                 Some(Kind::Format) => formats.extend(parse_format(payload(&first, &frame))),
-                Some(Kind::Records | Kind::Round | Kind::End) => break,
+                Some(Kind::Records | Kind::Packed | Kind::Round | Kind::End) => break,
                 _ => {}
             }
         }
@@ -266,13 +289,25 @@ impl<R: Read + Seek> Recording<R> {
     ///
     /// # Errors
     /// As [`Recording::items`].
-    pub fn events(self, decoder: &mut Decoder, mut each: impl FnMut(Event)) -> Result<Summary, RecordingError> {
-        struct Events<'a, F>(&'a mut Decoder, F);
+    pub fn events(self, decoder: &mut Decoder, each: impl FnMut(Event)) -> Result<Summary, RecordingError> {
+        struct Made<F>(F);
+        impl<F: FnMut(Event)> StepSink for Made<F> {
+            fn step(&mut self, kind: StepKind, step: &trace::Step, _: &TraceNames) {
+                (self.0)(step.event(kind));
+            }
+            fn event(&mut self, event: &Event, _: &TraceNames) {
+                (self.0)(*event);
+            }
+        }
+        struct Events<'a, F>(&'a mut Decoder, Made<F>);
         impl<F: FnMut(Event)> ItemSink for Events<'_, F> {
             fn record(&mut self, record: RawRecord<'_>) {
                 if let Some(event) = self.0.decode(record) {
-                    (self.1)(event);
+                    (self.1.0)(event);
                 }
+            }
+            fn packed(&mut self, frame: Packed<'_>, records: PackedRecords<'_>) {
+                self.0.decode_packed(frame, records, &mut self.1);
             }
             fn item(&mut self, item: Item<'_>) {
                 match item {
@@ -284,7 +319,7 @@ impl<R: Read + Seek> Recording<R> {
                 }
             }
         }
-        self.read(&mut Events(decoder, &mut each))
+        self.read(&mut Events(decoder, Made(each)))
     }
 
     /// Gives all that it holds.
@@ -349,7 +384,7 @@ impl<R: Read + Seek> Recording<R> {
     /// One frame.
     fn take(&mut self, frame: &Frame, sink: &mut impl ItemSink) -> Result<Option<Step>, RecordingError> {
         let head = frame.head;
-        let Some(kind) = Kind::of(head.kind).filter(|_| head.flags == 0 && head.version == VERSION) else {
+        let Some(kind) = Kind::of(head.kind).filter(|_| head.is_known()) else {
             self.read.unknown_frames = self.read.unknown_frames.saturating_add(1);
             return Ok(None);
         };
@@ -368,7 +403,7 @@ impl<R: Read + Seek> Recording<R> {
             },
             Kind::Format => parse_format(bytes).map(|format| sink.item(Item::Format(&format))).is_some(),
             Kind::Tasks => each_task(bytes, sink),
-            Kind::Records => {
+            Kind::Records | Kind::Packed => {
                 self.take_records(frame, bytes.len(), None, sink);
                 true
             }
@@ -420,7 +455,7 @@ impl<R: Read + Seek> Recording<R> {
         }
     }
 
-    fn add_records(&mut self, frame: &Frame, length: usize, cut: Option<Cut>, sink: &mut impl RecordSink) -> u64 {
+    fn add_records(&mut self, frame: &Frame, length: usize, cut: Option<Cut>, sink: &mut impl Give) -> u64 {
         let count = self.waiting.add(&self.frames.blocks, frame, length, cut, sink);
         self.read.records = self.read.records.saturating_add(count);
         while self.waiting.is_full(&self.frames.blocks) {
@@ -451,7 +486,7 @@ impl<R: Read + Seek> Recording<R> {
     /// Takes the whole records of a frame that is cut off.
     fn salvage(&mut self, sink: &mut impl ItemSink) {
         let Some(head) = Head::parse(self.frames.rest()) else { return };
-        if head.kind != Kind::Records as u8 || head.flags != 0 || head.version != VERSION {
+        if !head.has_records() || !head.is_known() {
             return;
         }
         let length = self.frames.rest().len().saturating_sub(HEAD).min(head.length as usize);

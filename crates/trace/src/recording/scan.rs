@@ -1,6 +1,6 @@
 //! Frames out of a file: large reads into blocks that are used again, damaged places passed over and counted.
 
-use super::frame::{HEAD, Head, Kind, MOST_PAYLOAD, SYNC};
+use super::frame::{HEAD, Head, MOST_PAYLOAD, SYNC};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 
@@ -47,11 +47,6 @@ impl Blocks {
     pub(super) fn from(&self, block: u32, offset: usize) -> &[u8] {
         let found = self.queue.get(block.wrapping_sub(self.first) as usize);
         found.and_then(|block| block.bytes.get(offset..block.filled)).unwrap_or_default()
-    }
-
-    /// How many blocks that are held come before that one.
-    pub(super) fn age(&self, block: u32) -> u32 {
-        block.wrapping_sub(self.first)
     }
 
     /// All that is held, in bytes.
@@ -211,7 +206,7 @@ impl<R: Read + Seek> Frames<R> {
     fn is_outside(&self, head: &Head) -> bool {
         let Some((from, to)) = self.window else { return false };
         let in_gap = |(from, to): &(u64, u64)| *from < head.first_ns && head.last_ns < *to;
-        head.kind == Kind::Records as u8 && (head.last_ns < from || head.first_ns > to || self.gaps.iter().any(in_gap))
+        head.has_records() && (head.last_ns < from || head.first_ns > to || self.gaps.iter().any(in_gap))
     }
 
     fn found(&mut self, head: &Head) {

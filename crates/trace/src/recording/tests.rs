@@ -1,6 +1,7 @@
 //! What was written is read back, in order, whatever happens to the file in between.
 
 use super::frame::{HEAD, Head, Kind, RECORD_HEAD};
+use super::packed::{SLOT, Tables};
 use super::*;
 use crate::capture::Backend;
 use crate::{EventFormat, RawRecord, RecordSink};
@@ -12,13 +13,24 @@ use std::path::Path;
 
 /// gpu_scheduler_trace.h since Linux 6.17.
 fn done() -> EventFormat {
+    format("drm_sched_job_done")
+}
+
+/// The same of an event that is not understood: its records are never packed.
+fn unknown() -> EventFormat {
+    format("drm_sched_job_gone")
+}
+
+fn format(name: &str) -> EventFormat {
     EventFormat::parse(
         "gpu_scheduler",
-        "name: drm_sched_job_done\nID: 12\nformat:\n\
+        &format!(
+            "name: {name}\nID: 12\nformat:\n\
          \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
          \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\
          \tfield:u64 fence_context;\toffset:8;\tsize:8;\tsigned:0;\n\
-         \tfield:u64 fence_seqno;\toffset:16;\tsize:8;\tsigned:0;\n",
+         \tfield:u64 fence_seqno;\toffset:16;\tsize:8;\tsigned:0;\n"
+        ),
     )
     .unwrap()
 }
@@ -93,10 +105,11 @@ fn next(state: &mut u64) -> u64 {
 
 const ROUNDS: u64 = 150;
 
-/// Many rounds of a few processors each.
-fn many() -> (Vec<u8>, Vec<Given>) {
+/// Many rounds of a few processors each, packed or as they came.
+fn many(format: &EventFormat) -> (Vec<u8>, Vec<Given>) {
     let mut state = 1;
-    let (mut all, mut writer) = (Vec::new(), RecordingWriter::new(Vec::new(), header(), &[done()]).unwrap());
+    let (mut all, mut writer) =
+        (Vec::new(), RecordingWriter::new(Vec::new(), header(), std::slice::from_ref(format)).unwrap());
     for round in 0..ROUNDS {
         for cpu in 0..4 {
             let mut at_ns = round * 1000;
@@ -206,6 +219,20 @@ fn a_record_that_waits_for_a_later_round_keeps_its_place() {
     assert_eq!(summary.late, 0);
 }
 
+/// How many records of a frame these bytes still hold.
+fn whole_records(bytes: &[u8], at: usize, head: &Head) -> usize {
+    let payload = bytes.get(at + HEAD..).unwrap_or_default();
+    let (begin, record) = match Kind::of(head.kind) {
+        Some(Kind::Records) => (0, RECORD_HEAD + 24),
+        Some(Kind::Packed) => match Tables::parse(payload, 0) {
+            Some(tables) => (tables.records_at(), tables.stride()),
+            None => return 0,
+        },
+        _ => return 0,
+    };
+    (payload.len().saturating_sub(begin) / record).min(head.count as usize)
+}
+
 #[test]
 fn cut_off_at_any_byte_all_whole_records_before_the_cut_are_read_and_the_cut_is_said() {
     let (bytes, _) = two_rounds();
@@ -216,14 +243,8 @@ fn cut_off_at_any_byte_all_whole_records_before_the_cut_are_read_and_the_cut_is_
             assert!(length < header_end, "a header of {header_end} bytes, {length} are there");
             continue;
         };
-        let whole = |(at, head): &(usize, Head)| {
-            if head.kind != Kind::Records as u8 {
-                return 0;
-            }
-            let record = RECORD_HEAD + 24;
-            (length.saturating_sub(at + HEAD) / record).min(head.count as usize)
-        };
-        assert_eq!(given.len(), all_frames.iter().map(whole).sum::<usize>(), "cut at {length}");
+        let whole = all_frames.iter().map(|(at, head)| whole_records(&bytes[..length], *at, head));
+        assert_eq!(given.len(), whole.sum::<usize>(), "cut at {length}");
         assert!(given.is_sorted_by_key(|(at, ..)| *at), "cut at {length}");
         let last = all_frames.iter().rev().find(|(at, _)| *at <= length).unwrap().0;
         let ended = match last == length {
@@ -236,27 +257,35 @@ fn cut_off_at_any_byte_all_whole_records_before_the_cut_are_read_and_the_cut_is_
 
 #[test]
 fn cut_off_at_200_places_of_a_larger_file_the_part_before_is_kept() {
-    let (bytes, all) = many();
-    assert_eq!(read(&bytes).unwrap().0.len(), all.len());
-    let end = frames(&bytes)[1].0;
-    let mut state = 2;
-    for _ in 0..200 {
-        let length = end + next(&mut state) as usize % (bytes.len() - end);
-        let (given, summary) = read(&bytes[..length]).unwrap();
-        // Records are written in the order of `all`, a fixed length each: what is there is a beginning of it.
-        let mut numbers: Vec<u64> = given.iter().map(|(.., number)| *number).collect();
-        numbers.sort_unstable();
-        assert_eq!(numbers, (0..given.len() as u64).collect::<Vec<_>>(), "cut at {length}");
-        let most = length / (RECORD_HEAD + 24);
-        assert!(given.len() <= most && !matches!(summary.ended, Ended::Finished), "cut at {length}");
-        assert!(given.is_sorted_by_key(|(at, ..)| *at), "cut at {length}");
+    for format in [done(), unknown()] {
+        let (bytes, all) = many(&format);
+        assert_eq!(read(&bytes).unwrap().0.len(), all.len());
+        let all_frames = frames(&bytes);
+        let end = all_frames[1].0;
+        let mut state = 2;
+        for _ in 0..200 {
+            let length = end + next(&mut state) as usize % (bytes.len() - end);
+            let (given, summary) = read(&bytes[..length]).unwrap();
+            // Records are written in the order of `all`, so what is there is a beginning of it: all of whole frames, and of one that is
+            // cut off those that are whole.
+            let mut numbers: Vec<u64> = given.iter().map(|(.., number)| *number).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..given.len() as u64).collect::<Vec<_>>(), "cut at {length}");
+            let whole = all_frames.iter().map(|(at, head)| whole_records(&bytes[..length], *at, head));
+            assert_eq!(given.len(), whole.sum::<usize>(), "cut at {length}");
+            assert!(!matches!(summary.ended, Ended::Finished), "cut at {length}");
+            assert!(given.is_sorted_by_key(|(at, ..)| *at), "cut at {length}");
+        }
     }
 }
 
 #[test]
 fn a_wrong_byte_costs_the_frame_that_it_is_in_and_is_counted() {
-    let (bytes, all) = many();
+    let (bytes, all) = many(&done());
     let all_frames = frames(&bytes);
+    for kind in [Kind::Packed, Kind::Records] {
+        assert!(all_frames.iter().any(|(_, head)| head.kind == kind as u8), "{kind:?}");
+    }
     let mut state = 3;
     for _ in 0..200 {
         let mut bytes = bytes.clone();
@@ -264,7 +293,7 @@ fn a_wrong_byte_costs_the_frame_that_it_is_in_and_is_counted() {
         bytes[at] ^= 1 << (next(&mut state) % 8);
         let (i, (start, hit)) = all_frames.iter().enumerate().rev().find(|(_, (start, _))| *start <= at).unwrap();
         let (given, summary) = read(&bytes).unwrap();
-        let lost = if hit.kind == Kind::Records as u8 { hit.count } else { 0 };
+        let lost = if hit.has_records() { hit.count } else { 0 };
         assert_eq!(given.len() as u64 + u64::from(lost), all.len() as u64, "byte {at}, frame {i}");
         assert_eq!(summary.lost, u64::from(lost), "byte {at}, frame {i}");
         assert_eq!((summary.damage.places, summary.damage.first_at), (1, Some(*start as u64)), "byte {at}, frame {i}");
@@ -277,7 +306,7 @@ fn a_wrong_byte_costs_the_frame_that_it_is_in_and_is_counted() {
 
 #[test]
 fn bytes_missing_in_the_middle_cost_no_more_than_the_frames_they_are_in() {
-    let (bytes, all) = many();
+    let (bytes, all) = many(&done());
     let all_frames = frames(&bytes);
     let (first, _) = all_frames[100];
     let (last, _) = all_frames[110];
@@ -290,7 +319,7 @@ fn bytes_missing_in_the_middle_cost_no_more_than_the_frames_they_are_in() {
 
 #[test]
 fn a_window_has_the_records_of_that_time_alone() {
-    let (bytes, all) = many();
+    let (bytes, all) = many(&done());
     let mut recording = Recording::from_reader(Cursor::new(&bytes), Path::new("t")).unwrap();
     recording.set_window(50_500, 100_500);
     let mut given = Vec::new();
@@ -309,7 +338,7 @@ fn a_window_has_the_records_of_that_time_alone() {
 
 #[test]
 fn of_several_windows_frames_between_are_not_read() {
-    let (bytes, all) = many();
+    let (bytes, all) = many(&done());
     let (windows, mut given) = ([(20_000, 21_000), (50_500, 60_500), (100_000, 100_500)], Vec::new());
     let mut recording = Recording::from_reader(Cursor::new(&bytes), Path::new("t")).unwrap();
     recording.set_windows(&windows);
@@ -411,7 +440,7 @@ fn bounded(records: u64) -> (tempfile::TempDir, std::path::PathBuf, u64) {
 
 #[test]
 fn a_bounded_recording_keeps_the_newest_and_counts_what_it_pushed_out() {
-    let (dir, path, records) = bounded(300_000);
+    let (dir, path, records) = bounded(600_000);
     let mut given = Vec::new();
     let recording = Recording::open(&path).unwrap();
     assert!(recording.header().part > 0);
@@ -426,7 +455,7 @@ fn a_bounded_recording_keeps_the_newest_and_counts_what_it_pushed_out() {
     assert_eq!(given, (summary.rotated_out..records).collect::<Vec<_>>());
     assert_eq!((summary.lost, summary.ended, summary.dropped.filtered), (0, Ended::Finished, 9));
     assert_eq!(summary.damage, Damage::default());
-    assert!(given.len() * (RECORD_HEAD + 24) > 6 << 20, "three quarters of the bound: {} records", given.len());
+    assert!(given.len() * SLOT > 6 << 20, "three quarters of the bound: {} records", given.len());
     // Each part says all that it takes to understand it.
     let mut decoder = crate::Decoder::new();
     let mut events = Vec::new();
@@ -504,9 +533,22 @@ fn files_of_other_kinds_are_refused_by_name() {
 fn a_newer_version_is_refused_by_name() {
     let (mut bytes, _) = two_rounds();
     let mut head = Head::parse(&bytes).unwrap();
-    head.version = 2;
+    head.version = 3;
     bytes[..HEAD].copy_from_slice(&head.to_bytes());
-    assert!(error_of(&bytes).starts_with("t: the recording has version 2 and this gpuscope reads 1; "));
+    assert!(error_of(&bytes).starts_with("t: the recording has version 3 and this gpuscope reads 2; "));
+}
+
+#[test]
+fn a_recording_of_the_first_version_is_read() {
+    // It had all that this one has but packed records.
+    let (mut bytes, all) = many(&unknown());
+    for (at, mut head) in frames(&bytes) {
+        assert_ne!(head.kind, Kind::Packed as u8);
+        head.version = 1;
+        bytes[at..at + HEAD].copy_from_slice(&head.to_bytes());
+    }
+    let (given, summary) = read(&bytes).unwrap();
+    assert_eq!((given.len(), summary.unknown_frames), (all.len(), 0));
 }
 
 #[test]
@@ -656,7 +698,7 @@ fn records_come_in_order_however_far_they_were_from_it() {
 
 #[test]
 fn a_row_that_is_cut_short_by_a_wrong_length_costs_the_rest_of_its_frame() {
-    let mut writer = RecordingWriter::new(Vec::new(), header(), &[done()]).unwrap();
+    let mut writer = RecordingWriter::new(Vec::new(), header(), &[unknown()]).unwrap();
     (0..10).for_each(|n| put(&mut writer, (n + 1, 0, n)));
     writer.round(20).unwrap();
     let mut bytes = writer.finish().unwrap();

@@ -2,14 +2,18 @@
 
 use super::frame::{HEAD, Head, Kind, MOST_PAYLOAD, RECORD_HEAD, VERSION, record_length};
 use super::header::Header;
+use super::packer::{Packer, Taken};
 use crate::{EventFormat, RawRecord, RecordSink};
 use gpuscope_model::trace::Dropped;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-/// Payload at which a frame of records is closed. Large, so that the head and the call cost nothing by the record; small enough to stay in
-/// the processor's cache between being filled and being summed.
-const RECORDS_BYTES: usize = 256 << 10;
+/// Payload at which a frame of records is closed. Large, so that head, tables and the call cost nothing by the record; small enough to stay
+/// in the processor's cache between being filled and being summed.
+const RECORDS_BYTES: usize = 512 << 10;
+
+/// Records that are written as they come behind one that cannot be packed: frames are not to change with every record.
+const PLAIN_BEHIND: u32 = 64;
 
 /// Tasks that are remembered, to be told again in the next part. The oldest go first.
 const MOST_TASKS: usize = 1 << 16;
@@ -29,7 +33,11 @@ pub struct RecordingWriter<W: Write> {
     out: W,
     /// Whole frames, then the one that is open.
     buffer: Vec<u8>,
+    /// At most one of the two has records: frames stand in the order in which records came.
     open: Option<Open>,
+    packer: Packer,
+    /// Records that are not to be packed.
+    plain: u32,
     header: Header,
     formats: Vec<EventFormat>,
     tasks: VecDeque<(u32, u32, Box<str>)>,
@@ -43,7 +51,7 @@ pub struct RecordingWriter<W: Write> {
     failed: Option<io::Error>,
 }
 
-/// A frame of records that is being filled.
+/// A frame of records as they came that is being filled.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     /// Where its head stands in the buffer.
@@ -63,6 +71,8 @@ impl<W: Write> RecordingWriter<W> {
             out,
             buffer: Vec::with_capacity(RECORDS_BYTES.saturating_add(RECORDS_BYTES / 4)),
             open: None,
+            packer: Packer::default(),
+            plain: 0,
             header,
             formats: Vec::new(),
             tasks: VecDeque::new(),
@@ -88,6 +98,9 @@ impl<W: Write> RecordingWriter<W> {
     /// Those of the writer.
     pub fn format(&mut self, format: &EventFormat) -> io::Result<()> {
         self.formats.push(format.clone());
+        // What was packed until now may have been of another format with this number.
+        self.close();
+        self.packer.add_format(format);
         self.put_format(format)
     }
 
@@ -190,7 +203,8 @@ impl<W: Write> RecordingWriter<W> {
 
     /// Length of this part if it ended here.
     pub fn part_bytes(&self) -> u64 {
-        self.part_bytes.saturating_add(self.buffer.len() as u64).saturating_add(HEAD as u64 + 16)
+        let gathered = self.buffer.len().saturating_add(self.packer.length());
+        self.part_bytes.saturating_add(gathered as u64).saturating_add(2 * HEAD as u64 + 16)
     }
 
     /// Records so far.
@@ -255,6 +269,7 @@ impl<W: Write> RecordingWriter<W> {
 
     /// Closes the frame of records, if one is open.
     fn close(&mut self) {
+        self.close_packed();
         let Some(open) = self.open.take() else { return };
         let payload_at = open.head_at.saturating_add(HEAD);
         let buffer = std::mem::take(&mut self.buffer);
@@ -264,6 +279,46 @@ impl<W: Write> RecordingWriter<W> {
         if let Some(place) = self.buffer.get_mut(open.head_at..payload_at) {
             place.copy_from_slice(&head);
         }
+    }
+
+    fn close_packed(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let head_at = buffer.len();
+        buffer.extend_from_slice(&[0; HEAD]);
+        let payload_at = buffer.len();
+        match self.packer.close(&mut buffer) {
+            None => buffer.truncate(head_at),
+            Some(closed) => {
+                let kind = if closed.is_packed { Kind::Packed } else { Kind::Records };
+                let payload = buffer.get(payload_at..).unwrap_or_default();
+                let head = self.head(kind, closed.first_ns, closed.last_ns, closed.count, payload);
+                if let Some(place) = buffer.get_mut(head_at..payload_at) {
+                    place.copy_from_slice(&head);
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Puts a record into the packed frame, if it can be packed.
+    #[inline]
+    fn pack(&mut self, record: RawRecord<'_>) -> bool {
+        if self.plain > 0 {
+            self.plain -= 1;
+            return false;
+        }
+        if self.open.is_some() {
+            self.close();
+        }
+        let mut taken = self.packer.pack(record);
+        if taken == Taken::Full {
+            self.close_packed();
+            taken = self.packer.pack(record);
+        }
+        if taken != Taken::Packed {
+            self.plain = PLAIN_BEHIND;
+        }
+        taken == Taken::Packed
     }
 
     /// Writes the buffer. Frames must be closed.
@@ -292,35 +347,45 @@ fn put_task(payload: &mut Vec<u8>, tid: u32, pid: u32, comm: &str) {
     payload.resize(payload.len().next_multiple_of(8), 0);
 }
 
+/// A record as it came. None of one that is too long.
+pub(super) fn put_record(buffer: &mut Vec<u8>, record: RawRecord<'_>) -> Option<()> {
+    let size = u16::try_from(record.data.len()).ok()?;
+    let mut head = [0; RECORD_HEAD];
+    let number = u64::from(record.cpu) | u64::from(size) << 16;
+    let (first, second) = head.split_at_mut(8);
+    first.copy_from_slice(&record.at_ns.to_le_bytes());
+    second.copy_from_slice(&number.to_le_bytes());
+    let end = buffer.len().saturating_add(record_length(record.data.len()));
+    buffer.extend_from_slice(&head);
+    buffer.extend_from_slice(record.data);
+    buffer.resize(end, 0);
+    Some(())
+}
+
 impl<W: Write> RecordSink for RecordingWriter<W> {
     fn record(&mut self, record: RawRecord<'_>) {
-        let Ok(size) = u16::try_from(record.data.len()) else {
+        if u16::try_from(record.data.len()).is_err() {
             self.too_long = self.too_long.saturating_add(1);
             return;
-        };
-        let at_ns = record.at_ns;
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => {
-                let head_at = self.buffer.len();
-                self.buffer.extend_from_slice(&[0; HEAD]);
-                none.insert(Open { head_at, first_ns: at_ns, last_ns: at_ns, count: 0 })
-            }
-        };
-        open.first_ns = open.first_ns.min(at_ns);
-        open.last_ns = open.last_ns.max(at_ns);
-        open.count = open.count.saturating_add(1);
-        let mut head = [0; RECORD_HEAD];
-        let number = u64::from(record.cpu) | u64::from(size) << 16;
-        let (first, second) = head.split_at_mut(8);
-        first.copy_from_slice(&at_ns.to_le_bytes());
-        second.copy_from_slice(&number.to_le_bytes());
-        let end = self.buffer.len().saturating_add(record_length(record.data.len()));
-        self.buffer.extend_from_slice(&head);
-        self.buffer.extend_from_slice(record.data);
-        self.buffer.resize(end, 0);
+        }
+        if !self.pack(record) {
+            self.close_packed();
+            let at_ns = record.at_ns;
+            let open = match &mut self.open {
+                Some(open) => open,
+                none => {
+                    let head_at = self.buffer.len();
+                    self.buffer.extend_from_slice(&[0; HEAD]);
+                    none.insert(Open { head_at, first_ns: at_ns, last_ns: at_ns, count: 0 })
+                }
+            };
+            open.first_ns = open.first_ns.min(at_ns);
+            open.last_ns = open.last_ns.max(at_ns);
+            open.count = open.count.saturating_add(1);
+            let _ = put_record(&mut self.buffer, record);
+        }
         self.records = self.records.saturating_add(1);
-        if self.buffer.len() >= RECORDS_BYTES {
+        if self.buffer.len().saturating_add(self.packer.length()) >= RECORDS_BYTES {
             self.close();
             // The error is kept, and returned by `round`.
             let _ = self.flush();

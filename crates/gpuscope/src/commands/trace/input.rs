@@ -3,15 +3,15 @@
 use anyhow::{Context as _, bail};
 use gpuscope_export::Tells;
 use gpuscope_export::perfetto::Clocks;
-use gpuscope_model::trace::{Dropped, Event, Note, TraceNames};
+use gpuscope_model::trace::{self, Dropped, Event, Note, StepKind, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_trace::foreign::perf_data::{Item as PerfItem, PerfData};
 use gpuscope_trace::foreign::perfetto::{Item as PerfettoItem, PerfettoTrace};
 use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
-use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Recording, Step, Summary};
-use gpuscope_trace::{Decoder, RawRecord};
+use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Packed, PackedRecords, Recording, Step, Summary};
+use gpuscope_trace::{Decoder, RawRecord, StepSink};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -79,6 +79,27 @@ pub(super) enum Seen<'a> {
     Event(&'a Event, &'a TraceNames),
     /// Records were lost about here. With the names that jobs refer to.
     Lost(&'a TraceNames),
+}
+
+/// Takes what a trace gives.
+pub(super) trait Take {
+    fn take(&mut self, seen: Seen<'_>) -> io::Result<()>;
+
+    /// A step of a job, for those who do not want all of its event.
+    #[inline]
+    fn step(&mut self, kind: StepKind, step: &trace::Step, names: &TraceNames) -> io::Result<()> {
+        self.take(Seen::Event(&step.event(kind), names))
+    }
+}
+
+/// A closure that takes everything.
+struct Each<F>(F);
+
+impl<F: FnMut(Seen<'_>) -> io::Result<()>> Take for Each<F> {
+    #[inline]
+    fn take(&mut self, seen: Seen<'_>) -> io::Result<()> {
+        (self.0)(seen)
+    }
 }
 
 /// What is known in the end.
@@ -381,7 +402,12 @@ impl Input {
     }
 
     /// Gives everything to `each`, until that fails.
-    pub(super) fn read(self, mut each: impl FnMut(Seen<'_>) -> io::Result<()>) -> anyhow::Result<Rest> {
+    pub(super) fn read(self, each: impl FnMut(Seen<'_>) -> io::Result<()>) -> anyhow::Result<Rest> {
+        self.read_into(Each(each))
+    }
+
+    /// The same, for those who take steps as they are.
+    pub(super) fn read_into(self, mut each: impl Take) -> anyhow::Result<Rest> {
         match self.source {
             Source::Recording(recording) => read_recording(*recording, each),
             Source::TraceDat(file) => Ok(read_trace_dat(*file, &mut each)?),
@@ -392,12 +418,12 @@ impl Input {
     }
 }
 
-type Each<'a> = &'a mut dyn FnMut(Seen<'_>) -> io::Result<()>;
+type Into<'a> = &'a mut dyn Take;
 
 /// What a recording gives, decoded.
-struct Decoded<F> {
+struct Decoded<T> {
     decoder: Decoder,
-    each: F,
+    each: T,
     done: io::Result<()>,
     dropped: Dropped,
     /// Losses are told ahead of the records of their round, which wait for its end.
@@ -406,14 +432,36 @@ struct Decoded<F> {
     notes: Notes,
 }
 
-impl<F: FnMut(Seen<'_>) -> io::Result<()>> ItemSink for Decoded<F> {
+/// The part of [`Decoded`] that takes what the decoder makes.
+struct Made<'a, T>(&'a mut T, &'a mut io::Result<()>);
+
+impl<T: Take> StepSink for Made<'_, T> {
+    #[inline(always)]
+    fn step(&mut self, kind: StepKind, step: &trace::Step, names: &TraceNames) {
+        if self.1.is_ok() {
+            *self.1 = self.0.step(kind, step, names);
+        }
+    }
+
+    fn event(&mut self, event: &Event, names: &TraceNames) {
+        if self.1.is_ok() {
+            *self.1 = self.0.take(Seen::Event(event, names));
+        }
+    }
+}
+
+impl<T: Take> ItemSink for Decoded<T> {
     #[inline(always)]
     fn record(&mut self, record: RawRecord<'_>) {
         if let Some((event, names)) = self.decoder.decode_here(record)
             && self.done.is_ok()
         {
-            self.done = (self.each)(Seen::Event(event, names));
+            self.done = self.each.take(Seen::Event(event, names));
         }
+    }
+
+    fn packed(&mut self, frame: Packed<'_>, records: PackedRecords<'_>) {
+        self.decoder.decode_packed(frame, records, &mut Made(&mut self.each, &mut self.done));
     }
 
     fn item(&mut self, item: Item<'_>) {
@@ -439,7 +487,7 @@ impl<F: FnMut(Seen<'_>) -> io::Result<()>> ItemSink for Decoded<F> {
                 let before = self.lost_ns.len();
                 self.lost_ns.retain(|lost_ns| *lost_ns > until_ns);
                 if self.lost_ns.len() < before && self.done.is_ok() {
-                    self.done = (self.each)(Seen::Lost(self.decoder.names()));
+                    self.done = self.each.take(Seen::Lost(self.decoder.names()));
                 }
             }
             Item::Mark { at_ns, text } => {
@@ -452,7 +500,7 @@ impl<F: FnMut(Seen<'_>) -> io::Result<()>> ItemSink for Decoded<F> {
     }
 }
 
-fn read_recording(recording: Recording, each: impl FnMut(Seen<'_>) -> io::Result<()>) -> anyhow::Result<Rest> {
+fn read_recording(recording: Recording, each: impl Take) -> anyhow::Result<Rest> {
     let mut decoder = Decoder::new();
     for (own, gpu) in &recording.header().devices {
         decoder.set_device(own, gpu);
@@ -470,13 +518,13 @@ fn read_recording(recording: Recording, each: impl FnMut(Seen<'_>) -> io::Result
     let Decoded { decoder, mut each, done, mut dropped, lost_ns, to_ns, notes } = into;
     done?;
     if !lost_ns.is_empty() {
-        each(Seen::Lost(decoder.names()))?;
+        each.take(Seen::Lost(decoder.names()))?;
     }
     dropped.unreadable = dropped.unreadable.saturating_add(decoder.unreadable());
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns, damage: damage(&summary), notes })
 }
 
-fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
+fn read_trace_dat(mut file: TraceDat, each: Into<'_>) -> io::Result<Rest> {
     let mut decoder = Decoder::new();
     for format in file.formats() {
         decoder.add_format(format);
@@ -491,14 +539,14 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
     while let Some((buffer, record)) = file.next_record() {
         if let Some(event) = decoder.decode(record) {
             if *taken.get_or_insert(buffer) == buffer {
-                each(Seen::Event(&event, decoder.names()))?;
+                each.take(Seen::Event(&event, decoder.names()))?;
             } else {
                 passed_over = passed_over.saturating_add(1);
             }
         }
         if file.lost() != gaps {
             gaps = file.lost();
-            each(Seen::Lost(decoder.names()))?;
+            each.take(Seen::Lost(decoder.names()))?;
         }
     }
     let lost = file.lost();
@@ -519,7 +567,7 @@ fn read_trace_dat(mut file: TraceDat, each: Each<'_>) -> io::Result<Rest> {
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })
 }
 
-fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
+fn read_perf_data(mut file: PerfData, each: Into<'_>) -> io::Result<Rest> {
     let mut decoder = Decoder::new();
     for format in file.formats() {
         decoder.add_format(format);
@@ -529,12 +577,12 @@ fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
     while let Some(item) = file.next_item() {
         match item {
             PerfItem::Record(record) => match decoder.decode(record) {
-                Some(event) => each(Seen::Event(&event, decoder.names()))?,
+                Some(event) => each.take(Seen::Event(&event, decoder.names()))?,
                 None if !has_layouts => without = without.saturating_add(1),
                 None => {}
             },
             PerfItem::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
-            PerfItem::Lost => each(Seen::Lost(decoder.names()))?,
+            PerfItem::Lost => each.take(Seen::Lost(decoder.names()))?,
         }
     }
     let mut damage: Vec<SourceReport> =
@@ -555,7 +603,7 @@ fn read_perf_data(mut file: PerfData, each: Each<'_>) -> io::Result<Rest> {
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns: None, damage, notes: Notes::default() })
 }
 
-fn read_perfetto(mut trace: PerfettoTrace, each: Each<'_>) -> io::Result<Rest> {
+fn read_perfetto(mut trace: PerfettoTrace, each: Into<'_>) -> io::Result<Rest> {
     let mut decoder = Decoder::new();
     let mut not_decoded = 0_u64;
     while let Some(item) = trace.next_item() {
@@ -565,10 +613,10 @@ fn read_perfetto(mut trace: PerfettoTrace, each: Each<'_>) -> io::Result<Rest> {
             }
             PerfettoItem::Task { tid, pid, comm } => decoder.set_task(tid, pid, comm),
             PerfettoItem::Record(record) => match decoder.decode(record) {
-                Some(event) => each(Seen::Event(&event, decoder.names()))?,
+                Some(event) => each.take(Seen::Event(&event, decoder.names()))?,
                 None => not_decoded = not_decoded.saturating_add(1),
             },
-            PerfettoItem::Lost => each(Seen::Lost(decoder.names()))?,
+            PerfettoItem::Lost => each.take(Seen::Lost(decoder.names()))?,
         }
     }
     let mut damage: Vec<SourceReport> =
@@ -595,7 +643,7 @@ fn read_perfetto(mut trace: PerfettoTrace, each: Each<'_>) -> io::Result<Rest> {
     Ok(Rest { names: decoder.names().clone(), dropped, to_ns: own.to_ns, damage, notes: Notes::default() })
 }
 
-fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
+fn read_text(mut text: BufReader<File>, each: Into<'_>) -> io::Result<Rest> {
     /// `trace_seq` has 8 KiB: what is longer is no line of it.
     const LONGEST: u64 = 64 << 10;
     let (mut reader, mut line, mut lost) = (TextTrace::new(), Vec::new(), 0);
@@ -605,12 +653,12 @@ fn read_text(mut text: BufReader<File>, each: Each<'_>) -> io::Result<Rest> {
             break;
         }
         if let Some(event) = reader.line(&String::from_utf8_lossy(&line)) {
-            each(Seen::Event(&event, reader.names()))?;
+            each.take(Seen::Event(&event, reader.names()))?;
         }
         let now = reader.lost().saturating_add(reader.uncounted_gaps());
         if now != lost {
             lost = now;
-            each(Seen::Lost(reader.names()))?;
+            each.take(Seen::Lost(reader.names()))?;
         }
     }
     let mut damage = Vec::new();

@@ -1,13 +1,13 @@
 //! `gpuscope trace report`
 
-use super::input::{Input, Rest, Seen};
+use super::input::{Input, Rest, Seen, Take};
 use super::why;
 use crate::args::{Common, Format, Report as Args, Which};
 use crate::terminal;
 use anyhow::bail;
 use gpuscope_analysis::{Report, Subject};
 use gpuscope_export::{Tells, json, text};
-use gpuscope_model::trace::{Job, TraceNames};
+use gpuscope_model::trace::{Job, Step, StepKind, TraceNames};
 use gpuscope_model::{Text, Unavailable, Why};
 use std::io::{self, BufWriter, Write};
 
@@ -40,32 +40,25 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
         }
     };
     let wants_jobs = args.jobs || matches!(args.why, Some(Which::Key(_)));
-    let Rest { names, dropped, to_ns, damage, notes } = input.read(|seen| match seen {
-        Seen::Event(event, names) if !wants_jobs => {
-            report.count(event, names);
-            Ok(())
-        }
-        Seen::Event(event, names) => {
+    let read = if wants_jobs {
+        input.read(|seen| {
             let mut written = Ok(());
-            report.event(event, names, |job| {
+            let mut each = |job: &Job, names: &TraceNames| {
                 look(job);
                 if args.jobs && written.is_ok() {
                     written = write_job(&mut out, job, names, (format, tells));
                 }
-            });
+            };
+            match seen {
+                Seen::Event(event, names) => report.event(event, names, |job| each(job, names)),
+                Seen::Lost(names) => report.lost(|job| each(job, names)),
+            }
             written
-        }
-        Seen::Lost(names) => {
-            let mut written = Ok(());
-            report.lost(|job| {
-                look(job);
-                if args.jobs && written.is_ok() {
-                    written = write_job(&mut out, job, names, (format, tells));
-                }
-            });
-            written
-        }
-    })?;
+        })
+    } else {
+        input.read_into(Count(&mut report))
+    };
+    let Rest { names, dropped, to_ns, damage, notes } = read?;
     let mut written = Ok(());
     let mut open_ns = None;
     let mut report = report.finish(to_ns, &names, dropped, |job| {
@@ -110,6 +103,26 @@ pub(super) fn report(common: &Common, args: &Args) -> anyhow::Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// Counts, and looks at no job by itself.
+struct Count<'a>(&'a mut Report);
+
+impl Take for Count<'_> {
+    #[inline]
+    fn take(&mut self, seen: Seen<'_>) -> io::Result<()> {
+        match seen {
+            Seen::Event(event, names) => self.0.count(event, names),
+            Seen::Lost(_) => self.0.lost(|_| {}),
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames) -> io::Result<()> {
+        self.0.count(&step.event(kind), names);
+        Ok(())
+    }
 }
 
 fn write_job(out: &mut dyn Write, job: &Job, names: &TraceNames, (format, tells): (Format, Tells)) -> io::Result<()> {

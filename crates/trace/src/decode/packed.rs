@@ -1,0 +1,200 @@
+//! Packed records: what a frame's records have in common is decoded once, and of each record there are a few numbers left to take.
+
+use super::{Decoder, KeyPlan, Plan, RingPlan, Seen};
+use crate::record::Number;
+use crate::recording::{Packed, PackedRecord, PackedRecords, PackedTemplate, UnpackedData};
+use gpuscope_model::trace::{Event, EventKind, Family, NameId, RingId, Step, StepKind, TraceNames};
+
+/// Takes what records tell of, with the names that it refers to.
+pub trait StepSink {
+    /// A step of a job, in place of its event. Each kind is given by itself.
+    fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames);
+    /// Any other event.
+    fn event(&mut self, event: &Event, names: &TraceNames);
+}
+
+/// Frames that are remembered: those of a round may be given in turns.
+const FRAMES: usize = 64;
+
+/// Frames of which the common parts are decoded.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// By the lowest bits of their number.
+    frames: Vec<Option<Box<Frame>>>,
+}
+
+impl Resolved {
+    /// What was decoded may mean something else now.
+    pub(super) fn forget(&mut self) {
+        self.frames.clear();
+    }
+}
+
+#[derive(Debug)]
+struct Frame {
+    number: u64,
+    places: Vec<Place>,
+    threads: Vec<Thread>,
+}
+
+/// A template.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// None of records that are put together again to be decoded.
+    kind: Option<StepKind>,
+    context: u64,
+    ring: Option<RingId>,
+    value: Option<Value>,
+}
+
+/// What a record's value is: this sum, which takes no choice on the way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Value {
+    same: i64,
+    /// Bits of the record's short number, with its sign in all upper ones, that are added.
+    short: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Thread {
+    tid: u32,
+    pid: u32,
+    comm: NameId,
+    client: Option<u64>,
+}
+
+impl Decoder {
+    /// Gives what packed records tell of.
+    pub fn decode_packed(&mut self, packed: Packed<'_>, records: PackedRecords<'_>, sink: &mut impl StepSink) {
+        let at = packed.number() as usize % FRAMES;
+        if self.packed.frames.len() < FRAMES {
+            self.packed.frames.resize_with(FRAMES, || None);
+        }
+        let known =
+            self.packed.frames.get_mut(at).and_then(Option::take).filter(|frame| frame.number == packed.number());
+        let frame = known.unwrap_or_else(|| Box::new(self.resolve(packed)));
+        for record in records {
+            let Some(place) = frame.places.get(usize::from(record.template)) else { continue };
+            let Some(kind) = place.kind else {
+                self.decode_unpacked(packed, &record, sink);
+                continue;
+            };
+            let Some(thread) = frame.threads.get(usize::from(record.thread)) else { continue };
+            let step = Step {
+                at_ns: record.at_ns,
+                context: place.context,
+                seqno: record.long,
+                ring: place.ring,
+                cpu: record.cpu,
+                tid: thread.tid,
+                pid: thread.pid,
+                comm: thread.comm,
+                client: thread.client,
+                value: place
+                    .value
+                    .map(|value| value.same.wrapping_add(i64::from(record.short.cast_signed()) & value.short)),
+            };
+            let names = &self.seen.names;
+            // Each constant is code of its own.
+            match kind {
+                StepKind::Submit => sink.step(StepKind::Submit, &step, names),
+                StepKind::Commit => sink.step(StepKind::Commit, &step, names),
+                StepKind::Complete => sink.step(StepKind::Complete, &step, names),
+            }
+        }
+        if let Some(place) = self.packed.frames.get_mut(at) {
+            *place = Some(frame);
+        }
+    }
+
+    #[inline(never)]
+    fn decode_unpacked(&mut self, packed: Packed<'_>, record: &PackedRecord<'_>, sink: &mut impl StepSink) {
+        let mut data = UnpackedData::default();
+        if let Some(record) = packed.unpack(record, &mut data)
+            && let Some((event, names)) = self.decode_here(record)
+        {
+            sink.event(event, names);
+        }
+    }
+
+    #[cold]
+    fn resolve(&mut self, packed: Packed<'_>) -> Frame {
+        let plan = |data: &[u8]| {
+            let id = u16::from_ne_bytes(*data.first_chunk()?);
+            self.plans.get(usize::from(id))?.as_ref()
+        };
+        let seen = &mut self.seen;
+        let places = (0..packed.templates()).map(|at| {
+            let template = packed.template(at);
+            let place = template.and_then(|template| plan(template.data)?.place(&template, seen));
+            place.unwrap_or(Place { kind: None, context: 0, ring: None, value: None })
+        });
+        let places = places.collect();
+        let mut data = UnpackedData::default();
+        let threads = (0..packed.threads()).map(|at| {
+            let bytes = packed.thread(at, &mut data);
+            bytes.and_then(|bytes| plan(bytes)?.thread(bytes, seen)).unwrap_or_default()
+        });
+        Frame { number: packed.number(), places, threads: threads.collect() }
+    }
+}
+
+impl Plan {
+    /// What a template's records have in common. None of those that say more than a step does, or lie in another way.
+    fn place(&self, template: &PackedTemplate<'_>, seen: &mut Seen) -> Option<Place> {
+        let kind = match self.kind {
+            EventKind::Submit => StepKind::Submit,
+            EventKind::Commit => StepKind::Commit,
+            EventKind::Complete => StepKind::Complete,
+            _ => return None,
+        };
+        let KeyPlan::Fence(context, seqno) = self.key else { return None };
+        let is_plain = self.family == Family::DrmSched && self.quick.is_some();
+        let of_thread = [self.tid, self.pid, self.client].into_iter().flatten().map(Number::range);
+        let of_thread = of_thread.chain(self.comm.map(|comm| comm.field().unwrap_or((0, u16::MAX))));
+        if !is_plain
+            || seqno.range() != (template.long?, 8)
+            || !template.is_common(context.range())
+            || !of_thread.into_iter().all(|range| template.is_of_thread(range))
+        {
+            return None;
+        }
+        let value = match self.value {
+            None => None,
+            Some(value) if template.short.map(|at| (at, 4)) == Some(value.range()) => {
+                Some(Value { same: 0, short: if value.is_signed() { -1 } else { u32::MAX.into() } })
+            }
+            Some(value) if template.is_common(value.range()) => {
+                Some(Value { same: value.get(template.data)?.cast_signed(), short: 0 })
+            }
+            Some(_) => return None,
+        };
+        let ring = match self.ring {
+            RingPlan::Named(name) => {
+                let gpu = match self.gpu {
+                    Some(gpu) => gpu.get(template.data)?,
+                    None => &[],
+                };
+                Some(seen.ring(gpu, name.get(template.data)?))
+            }
+            _ => None,
+        };
+        Some(Place { kind: Some(kind), context: context.get(template.data)?, ring, value })
+    }
+
+    /// Who a thread is, by a record of which nothing else is known.
+    fn thread(&self, data: &[u8], seen: &mut Seen) -> Option<Thread> {
+        let number = |field: Option<Number>| match field {
+            Some(field) => field.get(data).map(Some),
+            None => Some(None),
+        };
+        let tid = number(self.tid)?.unwrap_or(0) as u32;
+        let task = seen.task(tid);
+        let comm = match self.comm {
+            Some(words) => seen.text(words.get(data)?),
+            None => task.comm,
+        };
+        let pid = number(self.pid)?.map_or(task.pid, |pid| pid as u32);
+        Some(Thread { tid, pid, comm, client: number(self.client)? })
+    }
+}
