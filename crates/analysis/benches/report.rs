@@ -1,12 +1,12 @@
 //! A report on many jobs: CPU time and, under `valgrind --tool=callgrind`, instructions an event, from the event to the finished report.
 //!
-//! `cargo bench -p gpuscope-analysis --bench report -- JOBS`. The jobs are synthetic, as those of `cargo bench -p gpuscope-trace --bench
-//! recording`: three events each, on 24 rings, of 200 threads in 50 processes. Their events are made in small batches beforehand, and the
-//! time of that is measured by itself.
+//! `cargo bench -p gpuscope-analysis --bench report -- JOBS [events]`. The jobs are synthetic, as those of `cargo bench -p gpuscope-trace
+//! --bench recording`: three events each, on 24 rings, of 200 threads in 50 processes. Their records, of 24 bytes, are made in small batches
+//! beforehand, and the time of that is measured by itself. They are given to the report as steps or, with `events`, as events.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
-use gpuscope_analysis::{Report, Subject};
+use gpuscope_analysis::{Report, Step, Subject};
 use gpuscope_model::trace::{Dropped, Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -65,7 +65,7 @@ impl Jobs {
     }
 
     /// The next events; none when all jobs have ended.
-    fn fill(&mut self, batch: &mut Vec<Event>) {
+    fn fill(&mut self, batch: &mut Vec<Record>) {
         batch.clear();
         while batch.len() < BATCH
             && let Some(Reverse(now)) = self.coming.pop()
@@ -90,34 +90,95 @@ impl Jobs {
                     self.submission(next_ns, ring, seqno + 1);
                 }
             }
-            let is_end = kind == EventKind::Complete;
-            let submits = kind == EventKind::Submit;
-            batch.push(Event {
-                at_ns,
-                kind,
-                family: Family::DrmSched,
+            batch.push(Record {
+                at: (at_ns - FROM_NS) as u32,
+                turn: ((at_ns - FROM_NS) >> 32) as u8,
+                kind: match kind {
+                    EventKind::Submit => 0,
+                    EventKind::Commit => 1,
+                    _ => 2,
+                },
+                ring: ring as u16,
+                seqno,
+                thread: thread as u16,
                 cpu: (seqno % 16) as u16,
-                tid: if submits { 2000 + thread } else { 60 },
-                pid: if submits { 2000 + thread / 4 * 4 } else { 60 },
-                comm: NameId(if submits { thread } else { 0 }),
-                ring: (!is_end).then_some(RingId(ring)),
-                key: Some(JobKey::Fence { context: 100 + u64::from(ring) * 3, seqno }),
-                other: None,
-                client: (!is_end).then_some(u64::from(thread) / 4 + 1),
-                value: (!is_end).then_some(2),
+                queued: 2,
             });
         }
     }
 }
 
+/// Four billion nanoseconds are a turn.
+const FROM_NS: u64 = 1_000_000_000_000;
+
+/// As small as a record of a recording.
+struct Record {
+    seqno: u64,
+    at: u32,
+    queued: u32,
+    ring: u16,
+    thread: u16,
+    cpu: u16,
+    kind: u8,
+    turn: u8,
+}
+
+const _: () = assert!(size_of::<Record>() == 24);
+
 /// By itself in a profile, whatever the compiler makes of the rest.
 #[inline(never)]
-fn count(report: &mut Report, names: &TraceNames, batch: &[Event]) {
-    batch.iter().for_each(|event| report.count(event, names));
+fn count_steps(report: &mut Report, names: &TraceNames, batch: &[Record]) {
+    for of in batch {
+        let thread = u32::from(of.thread);
+        let by_worker = Step {
+            at_ns: FROM_NS + (u64::from(of.turn) << 32) + u64::from(of.at),
+            context: 100 + u64::from(of.ring) * 3,
+            seqno: of.seqno,
+            ring: Some(RingId(of.ring.into())),
+            cpu: of.cpu,
+            tid: 2000 + thread,
+            pid: 2000 + thread / 4 * 4,
+            comm: NameId(thread),
+            client: Some(u64::from(thread) / 4 + 1),
+            value: Some(of.queued.into()),
+        };
+        let by_kernel = Step { tid: 60, pid: 60, comm: NameId(0), ..by_worker };
+        match of.kind {
+            0 => report.submit(&by_worker, names),
+            1 => report.commit(&by_kernel, names),
+            _ => report.complete(&Step { ring: None, client: None, value: None, ..by_kernel }, names),
+        }
+    }
+}
+
+/// The same as events.
+#[inline(never)]
+fn count_events(report: &mut Report, names: &TraceNames, batch: &[Record]) {
+    for of in batch {
+        let kind = [EventKind::Submit, EventKind::Commit, EventKind::Complete][usize::from(of.kind)];
+        let (is_submission, is_end) = (of.kind == 0, of.kind == 2);
+        let thread = u32::from(of.thread);
+        let event = Event {
+            at_ns: FROM_NS + (u64::from(of.turn) << 32) + u64::from(of.at),
+            kind,
+            family: Family::DrmSched,
+            cpu: of.cpu,
+            tid: if is_submission { 2000 + thread } else { 60 },
+            pid: if is_submission { 2000 + thread / 4 * 4 } else { 60 },
+            comm: NameId(if is_submission { thread } else { 0 }),
+            ring: (!is_end).then_some(RingId(of.ring.into())),
+            key: Some(JobKey::Fence { context: 100 + u64::from(of.ring) * 3, seqno: of.seqno }),
+            other: None,
+            client: (!is_end).then_some(u64::from(thread) / 4 + 1),
+            value: (!is_end).then_some(of.queued.into()),
+        };
+        report.count(&event, names);
+    }
 }
 
 fn main() {
     let jobs = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(3_000_000);
+    let count = if std::env::args().any(|arg| arg == "events") { count_events } else { count_steps };
     let mut names = TraceNames::default();
     for gpu in GPUS {
         RINGS.iter().for_each(|ring| assert!(names.ring(Some(gpu), ring).0 < 24));

@@ -1,16 +1,19 @@
 //! Jobs from events.
 
+mod homes;
 mod live;
 mod lost;
 mod ring;
+mod steps;
 mod table;
 
-use gpuscope_model::trace::{Event, EventKind, ExecKind, Family, Job, JobKey, RingId};
+use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, RingId};
 pub(crate) use live::{Ended, Times};
 use live::{Live, is};
 use lost::Suspects;
 use ring::RingState;
 use rustc_hash::FxHashMap;
+pub use steps::Step;
 use table::{Key, Slot, Table};
 
 /// Families that tell again of jobs that the DRM scheduler tells of, by names that are not always the scheduler's.
@@ -60,50 +63,48 @@ impl Jobs {
         if event.family != Family::DrmSched && self.is_told_otherwise(event) {
             return;
         }
-        match event.kind {
-            EventKind::Submit => {
-                if event.family == Family::DrmSched && !self.has_scheduler {
-                    self.find_scheduler();
-                }
-                self.submit(event, ended);
+        if event.family == Family::DrmSched && matches!(event.kind, EventKind::Submit | EventKind::Commit) {
+            if !self.has_scheduler {
+                self.find_scheduler();
             }
-            EventKind::Commit => {
-                if event.family == Family::DrmSched {
-                    if !self.has_scheduler {
-                        self.find_scheduler();
-                    }
-                    self.note_hand_over(event);
-                }
-                self.commit(event, ended);
+            if event.kind == EventKind::Commit {
+                self.note_hand_over(event.cpu, event.tid);
             }
-            EventKind::Complete => self.complete(event, event.value, ended),
-            _ => self.take_other(event, ended),
+        }
+        let step = || Step::of(event);
+        match (event.kind, self.key_of(event)) {
+            (EventKind::Submit, Some(key)) => self.submit(&key, &step(), event.family, ended),
+            (EventKind::Commit, Some(key)) => self.commit(&key, &step(), event.family, ended),
+            (EventKind::Complete, Some(key)) => self.complete(&key, event.at_ns, event.family, event.value, ended),
+            (_, Some(key)) => self.take_other(event, &key, ended),
+            _ => {}
         }
     }
 
     /// An event of which not every job has one.
-    fn take_other(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
+    fn take_other(&mut self, event: &Event, key: &Key, ended: &mut impl FnMut(Ended<'_>)) {
         match event.kind {
             EventKind::SubmitCommit => {
-                self.submit(event, ended);
-                self.commit(event, ended);
+                self.submit(key, &Step::of(event), event.family, ended);
+                // The first step may have ended a job, whose key may have meant this one.
+                if let Some(key) = self.key_of(event) {
+                    self.commit(&key, &Step::of(event), event.family, ended);
+                }
             }
-            EventKind::FenceSignaled
-                if event.key.as_ref().is_some_and(|key| self.live.find(&self.whole(key)).is_some()) =>
-            {
-                self.complete(event, None, ended);
+            EventKind::FenceSignaled if self.live.find(key).is_some() => {
+                self.complete(key, event.at_ns, event.family, None, ended);
             }
             EventKind::Retired => {
                 if let Some(took_ns) = event.value.and_then(|ns| u64::try_from(ns).ok())
-                    && let Some(live) = self.live_mut(event.key)
+                    && let Some(live) = self.live_mut(key)
                 {
                     live.start_ns = event.at_ns.saturating_sub(took_ns);
                     live.set(is::STARTED);
-                    self.complete(event, None, ended);
+                    self.complete(key, event.at_ns, event.family, None, ended);
                 }
             }
             EventKind::Start => {
-                if let Some(live) = self.live_mut(event.key)
+                if let Some(live) = self.live_mut(key)
                     && !live.is(is::STARTED)
                 {
                     live.start_ns = event.at_ns;
@@ -111,18 +112,18 @@ impl Jobs {
                 }
             }
             EventKind::Dependency => {
-                if let Some(live) = self.live_mut(event.key) {
+                if let Some(live) = self.live_mut(key) {
                     live.dependencies = live.dependencies.saturating_add(1);
                 }
             }
             EventKind::Blocked => {
-                if let Some(live) = self.live_mut(event.key) {
+                if let Some(live) = self.live_mut(key) {
                     live.block(event.other);
                 }
             }
-            EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, ended),
+            EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, key, ended),
             EventKind::Error => {
-                if let Some(live) = self.live_mut(event.key) {
+                if let Some(live) = self.live_mut(key) {
                     live.fail(event.value.unwrap_or(0));
                 }
             }
@@ -172,14 +173,24 @@ impl Jobs {
             .for_each(Live::leave_order);
     }
 
-    fn note_hand_over(&mut self, event: &Event) {
-        let at = usize::from(event.cpu);
-        if self.handing_over.len() <= at {
-            self.handing_over.resize(at.saturating_add(1), u32::MAX);
+    /// The thread that hands over the scheduler's job on this processor.
+    #[inline(always)]
+    fn note_hand_over(&mut self, cpu: u16, tid: u32) {
+        match self.handing_over.get_mut(usize::from(cpu)) {
+            Some(thread) => *thread = tid,
+            None => self.note_first_hand_over(cpu, tid),
         }
-        if let Some(thread) = self.handing_over.get_mut(at) {
-            *thread = event.tid;
-        }
+    }
+
+    #[cold]
+    fn note_first_hand_over(&mut self, cpu: u16, tid: u32) {
+        self.handing_over.resize(usize::from(cpu), u32::MAX);
+        self.handing_over.push(tid);
+    }
+
+    #[inline]
+    fn key_of(&self, event: &Event) -> Option<Key> {
+        event.key.as_ref().map(|key| self.whole(key))
     }
 
     /// The key of a live job that may be cut to 32 bits here.
@@ -246,18 +257,17 @@ impl Jobs {
         self.unmatched_ends
     }
 
-    fn live_mut(&mut self, key: Option<JobKey>) -> Option<&mut Live> {
-        let slot = self.live.find(&self.whole(&key?))?;
+    fn live_mut(&mut self, key: &Key) -> Option<&mut Live> {
+        let slot = self.live.find(key)?;
         self.live.get_mut(slot)
     }
 
     /// Puts in a job whose key is not there, with what the event says.
-    #[inline(always)]
-    fn insert(&mut self, key: &Key, event: &Event) -> Slot {
+    fn insert(&mut self, key: &Key, step: &Step, family: Family) -> Slot {
         if let Some(low) = key.low_of_wide() {
             self.wide.insert(low, key.job_key());
         }
-        self.live.insert(key, event)
+        self.live.insert(key, step, family)
     }
 
     /// Forgets a key; its slot stays until it is freed.
@@ -271,156 +281,11 @@ impl Jobs {
         self.live.unlink(key)
     }
 
-    #[inline(always)]
-    fn submit(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(key) = event.key.as_ref().map(|key| self.whole(key)) else { return };
-        if let Some(before) = self.live.find(&key) {
-            // Told twice: a fence's numbers are never given out again.
-            if key.is_fence() && self.live.get(before).is_some_and(|live| live.is(is::SUBMITTED)) {
-                return;
-            }
-            // The end of the job before, whose key this one has, was not seen.
-            self.end_as_lost(before, ended);
-        }
-        let slot = self.insert(&key, event);
-        if let Some(live) = self.live.get_mut(slot) {
-            live.submitted(event);
-        }
-        if let Some(ring) = ring_mut(&mut self.rings, event.ring) {
-            ring.submitted();
-        }
-    }
-
-    #[inline(always)]
-    fn commit(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(key) = event.key.as_ref().map(|key| self.whole(key)) else { return };
-        let mut found = self.live.find(&key);
-        if let Some(slot) = found
-            && self.live.get(slot).is_some_and(|live| live.is(is::HANDED_OVER))
-        {
-            if key.is_fence() {
-                return;
-            }
-            // Handed over twice under one address: the end of the first was lost, and the submission of the second.
-            self.end_as_lost(slot, ended);
-            found = None;
-        }
-        let slot = match found {
-            Some(slot) => slot,
-            None => self.insert(&key, event),
-        };
-        let Some(live) = self.live.get_mut(slot) else { return };
-        let ring = event.ring.or(live.ring());
-        if ring != live.ring() && live.is(is::SUBMITTED) {
-            // Its queue moved to another ring meanwhile.
-            if let Some(before) = ring_mut(&mut self.rings, live.ring()) {
-                before.depth = before.depth.saturating_sub(1);
-            }
-            if let Some(now) = ring_mut(&mut self.rings, ring) {
-                now.submitted();
-            }
-        }
-        live.set_ring(ring);
-        live.run_ns = event.at_ns;
-        live.set(is::HANDED_OVER);
-        live.ends_before = self.unmatched_ends as u32;
-        if let Some(ring) = ring_mut(&mut self.rings, ring) {
-            live.order = ring.hand_over(slot, event.at_ns);
-            live.set(is::IN_ORDER);
-        }
-    }
-
-    /// A job ended with this error number, or 0, where that is told.
-    #[inline(always)]
-    fn complete(&mut self, event: &Event, error: Option<i64>, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(key) = event.key.as_ref().map(|key| self.whole(key)) else { return };
-        let Some(slot) = self.unlink(&key) else {
-            // Of a request of i915 the fence has told the end, and it is retired at some time later.
-            if event.family != Family::I915 {
-                self.unmatched_ends = self.unmatched_ends.saturating_add(1);
-            }
-            return;
-        };
-        if !self.suspects.is_empty() {
-            self.end_suspects(slot, ended);
-        }
-        let last_done_ns = self.leave(slot, event.at_ns, ended);
-        let Some(live) = self.live.get(slot) else { return };
-        let mut start = live.start();
-        // A job that nobody saw begin has ended meanwhile, perhaps on this ring: it may be the one that this one waited for.
-        let is_sure = live.ends_before == self.unmatched_ends as u32;
-        if start.is_none()
-            && is_sure
-            && live.is(is::HANDED_OVER)
-            && !live.is(is::BESIDE)
-            && live.ring().and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware)
-        {
-            // An end before the hand-over was that of an earlier job.
-            let start_ns = last_done_ns.map_or(live.run_ns, |done| done.max(live.run_ns)).min(event.at_ns);
-            start = Some((start_ns, ExecKind::Inferred));
-        }
-        ended(live.done(event.at_ns, start, error));
-        self.live.free(slot);
-    }
-
     /// A fence signalled with an error. If it is a job's of which the scheduler did not say that it is done, that job was killed before it
     /// ran.
-    fn fence_error(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
+    fn fence_error(&mut self, event: &Event, key: &Key, ended: &mut impl FnMut(Ended<'_>)) {
         if event.key.is_some_and(|key| self.live.find(&Key::of(&key)).is_some()) {
-            self.complete(event, event.value, ended);
-        }
-    }
-
-    /// Takes a job off its ring, and says when the job before it ended there.
-    #[inline]
-    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) -> Option<u64> {
-        let live = self.live.get(slot)?;
-        let (of, order) = (live.ring()?, live.is(is::IN_ORDER).then_some(live.order));
-        let (was_submitted, was_running) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
-        let mut ring = self.rings.get_mut(of.0 as usize)?;
-        ring.depth = ring.depth.saturating_sub(u64::from(was_submitted));
-        if !was_running {
-            return ring.last_done_ns;
-        }
-        if let Some(order) = order
-            && !ring.end_first(order)
-        {
-            self.leave_among_others(slot, of, order, ended);
-            ring = self.rings.get_mut(of.0 as usize)?;
-        }
-        ring.leave();
-        ring.rest(at_ns);
-        ring.last_done_ns.replace(at_ns)
-    }
-
-    /// The same, where others were handed over before and have not ended, or did so out of order.
-    #[cold]
-    fn leave_among_others(&mut self, slot: Slot, of: RingId, order: u64, ended: &mut impl FnMut(Ended<'_>)) {
-        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
-        // Handed over before records were lost: its end was among them.
-        let (lost, passed): (Vec<_>, Vec<_>) =
-            ring.end(order).into_iter().partition(|(order, _)| ring.is_suspect(*order));
-        if !passed.is_empty() {
-            ring.counts.out_of_order = ring.counts.out_of_order.saturating_add(1);
-        }
-        for (_, other) in &passed {
-            if let Some(other) = self.live.get_mut(*other) {
-                other.set(is::BESIDE);
-            }
-        }
-        if !passed.is_empty()
-            && let Some(live) = self.live.get_mut(slot)
-        {
-            live.set(is::BESIDE);
-        }
-        for (_, gone) in lost {
-            self.end_as_lost(gone, ended);
-        }
-        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
-        for stray in ring.tidy() {
-            if let Some(other) = self.live.get_mut(stray) {
-                other.leave_order();
-            }
+            self.complete(key, event.at_ns, event.family, event.value, ended);
         }
     }
 }
@@ -430,13 +295,18 @@ impl Jobs {
 fn ring_mut(rings: &mut Vec<RingState>, ring: Option<RingId>) -> Option<&mut RingState> {
     let at = ring?.0 as usize;
     if rings.len() <= at {
-        rings.resize_with(at.saturating_add(1), RingState::default);
+        add_rings(rings, at);
     }
     rings.get_mut(at)
 }
 
+#[cold]
+fn add_rings(rings: &mut Vec<RingState>, at: usize) {
+    rings.resize_with(at.saturating_add(1), RingState::default);
+}
+
 #[cfg(test)]
-use gpuscope_model::trace::{JobStatus, NameId};
+use gpuscope_model::trace::{ExecKind, JobStatus, NameId};
 
 #[cfg(test)]
 mod families;

@@ -4,7 +4,7 @@ mod people;
 
 use crate::ioctls::IoctlCalls;
 use crate::jobs::{Ended, Times};
-use crate::{Distribution, Jobs, Pool};
+use crate::{Distribution, Jobs, Pool, Step};
 use gpuscope_model::trace::{
     ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
     NameId, ProcessReport, RingId, RingReport, TraceNames, TraceReport, WaitReport,
@@ -143,13 +143,43 @@ impl Report {
         self.take(event, names, |_| {});
     }
 
+    /// Takes a submission, in order of time: the same as [`Report::count`] of such an event, without making one.
+    #[inline(always)]
+    pub fn submit(&mut self, step: &Step, names: &TraceNames) {
+        let (jobs, totals) = self.begin_step(EventKind::Submit, step.at_ns, names);
+        jobs.take_submission(step, &mut |job: Ended<'_>| totals.job(&job));
+    }
+
+    /// Takes a hand-over, as [`Report::submit`] does a submission.
+    #[inline(always)]
+    pub fn commit(&mut self, step: &Step, names: &TraceNames) {
+        let (jobs, totals) = self.begin_step(EventKind::Commit, step.at_ns, names);
+        jobs.take_hand_over(step, &mut |job: Ended<'_>| totals.job(&job));
+    }
+
+    /// Takes an end, as [`Report::submit`] does a submission.
+    #[inline(always)]
+    pub fn complete(&mut self, step: &Step, names: &TraceNames) {
+        let (jobs, totals) = self.begin_step(EventKind::Complete, step.at_ns, names);
+        jobs.take_completion(step, &mut |job: Ended<'_>| totals.job(&job));
+    }
+
+    #[inline(always)]
+    fn begin_step(&mut self, kind: EventKind, at_ns: u64, names: &TraceNames) -> (&mut Jobs, &mut Totals) {
+        while self.totals.rings.len() < names.rings().len() {
+            self.add_ring(names);
+        }
+        self.totals.count(Family::DrmSched, kind, at_ns);
+        (&mut self.jobs, &mut self.totals)
+    }
+
     #[inline]
     fn take(&mut self, event: &Event, names: &TraceNames, mut ended: impl FnMut(&Ended<'_>)) {
         while self.totals.rings.len() < names.rings().len() {
             self.add_ring(names);
         }
         let totals = &mut self.totals;
-        totals.count(event);
+        totals.count(event.family, event.kind, event.at_ns);
         if matches!(
             event.kind,
             EventKind::WaitBegin | EventKind::WaitEnd | EventKind::Error | EventKind::IoctlEnter | EventKind::IoctlExit
@@ -456,14 +486,14 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
 
 impl Totals {
     /// Counts an event.
-    #[inline]
-    fn count(&mut self, event: &Event) {
-        if self.from_ns.is_none_or(|from| event.at_ns < from) {
-            self.from_ns = Some(event.at_ns);
+    #[inline(always)]
+    fn count(&mut self, family: Family, kind: EventKind, at_ns: u64) {
+        if self.from_ns.is_none_or(|from| at_ns < from) {
+            self.from_ns = Some(at_ns);
         }
-        self.to_ns = self.to_ns.max(event.at_ns);
-        let of_family = self.events.get_mut(event.family as usize);
-        if let Some(n) = of_family.and_then(|events| events.get_mut(event.kind as usize)) {
+        self.to_ns = self.to_ns.max(at_ns);
+        let of_family = self.events.get_mut(family as usize);
+        if let Some(n) = of_family.and_then(|events| events.get_mut(kind as usize)) {
             *n = n.wrapping_add(1);
         }
     }
@@ -570,5 +600,7 @@ impl RingTotals {
     }
 }
 
+#[cfg(test)]
+mod steps;
 #[cfg(test)]
 mod tests;

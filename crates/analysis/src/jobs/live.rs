@@ -1,7 +1,8 @@
 //! A job in flight, as small as will do: what every job needs stands in one line of the cache, the rest in a second one.
 
+use super::Step;
 use super::table::Key;
-use gpuscope_model::trace::{Event, ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
+use gpuscope_model::trace::{ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
 
 /// What is known of a job in flight, in [`Live::flags`].
 pub(super) mod is {
@@ -56,9 +57,9 @@ pub(super) struct Live {
 const _: () = assert!(size_of::<Live>() == 128);
 
 impl Live {
-    /// A job of which nothing is known but what the event says.
-    pub(super) fn new(key: &Key, event: &Event) -> Live {
-        let mut live = Live {
+    /// A slot that nothing was in yet.
+    pub(super) fn none() -> Live {
+        Live {
             words: [0; 2],
             kind: 0,
             ring: NO_RING,
@@ -69,43 +70,39 @@ impl Live {
             pid: 0,
             comm: NameId(0),
             flags: 0,
-            family: event.family,
+            family: Family::DrmSched,
             start_ns: 0,
             client: 0,
             error: 0,
             blocked_by: JobKey::Address(0),
             dependencies: 0,
             tid: 0,
-        };
-        live.begin(key, event);
-        live
-    }
-
-    /// The same, in the place of one that has ended.
-    #[inline]
-    pub(super) fn begin(&mut self, key: &Key, event: &Event) {
-        (self.words, self.kind) = (key.words, key.kind);
-        self.ring = event.ring.map_or(NO_RING, |ring| ring.0);
-        (self.pid, self.tid, self.comm) = (0, 0, NameId(0));
-        self.family = event.family;
-        self.dependencies = 0;
-        self.flags = 0;
-        if let Some(client) = event.client {
-            (self.client, self.flags) = (client, is::OF_CLIENT);
         }
     }
 
-    /// The event is its submission.
-    #[inline]
-    pub(super) fn submitted(&mut self, event: &Event) {
-        (self.pid, self.tid, self.comm) = (event.pid, event.tid, event.comm);
-        self.submit_ns = event.at_ns;
+    /// A job of which nothing is known but what the step says, in the place of one that has ended: a job is moved nowhere.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, key: &Key, step: &Step, family: Family) {
+        (self.words, self.kind) = (key.words, key.kind);
+        self.ring = step.ring.map_or(NO_RING, |ring| ring.0);
+        (self.pid, self.tid, self.comm) = (0, 0, NameId(0));
+        self.family = family;
+        self.dependencies = 0;
+        self.client = step.client.unwrap_or(0);
+        self.flags = if step.client.is_some() { is::OF_CLIENT } else { 0 };
+    }
+
+    /// The step is its submission.
+    #[inline(always)]
+    pub(super) fn submitted(&mut self, step: &Step) {
+        (self.pid, self.tid, self.comm) = (step.pid, step.tid, step.comm);
+        self.submit_ns = step.at_ns;
         self.set(is::SUBMITTED);
     }
 
     #[inline]
     pub(super) fn key(&self) -> Key {
-        Key::new(self.words, self.kind)
+        Key { words: self.words, kind: self.kind }
     }
 
     /// Its slot is free.
@@ -166,17 +163,16 @@ impl Live {
     /// It has not ended.
     pub(super) fn in_flight(&self) -> Ended<'_> {
         let status = if self.is(is::FAILED) { JobStatus::Failed(self.error) } else { JobStatus::InFlight };
-        Ended { live: self, start: self.start(), done_ns: 0, is_done: false, status }
+        self.ended(status)
     }
 
     /// Nothing more will be seen of it.
     pub(super) fn lost(&self) -> Ended<'_> {
-        Ended { status: JobStatus::Lost, ..self.in_flight() }
+        self.ended(JobStatus::Lost)
     }
 
-    /// It ended at a moment, with this error number or 0, where that is known.
-    #[inline]
-    pub(super) fn done(&self, done_ns: u64, start: Option<(u64, ExecKind)>, error: Option<i64>) -> Ended<'_> {
+    /// It ended at a moment, with this error number or 0, where that is known, and began at this one if that was not recorded.
+    pub(super) fn done(&self, done_ns: u64, inferred_ns: Option<u64>, error: Option<i64>) -> Ended<'_> {
         let status = if self.is(is::FAILED) {
             JobStatus::Failed(self.error)
         } else {
@@ -186,13 +182,38 @@ impl Live {
                 None => JobStatus::Ended,
             }
         };
-        Ended { live: self, start, done_ns, is_done: true, status }
+        let ended = Ended { done_ns, is_done: true, ..self.ended(status) };
+        match inferred_ns {
+            Some(start_ns) => Ended { start_ns, is_inferred: true, ..ended },
+            None => ended,
+        }
     }
 
-    /// When the hardware began, as far as that was recorded.
-    #[inline]
-    pub(super) fn start(&self) -> Option<(u64, ExecKind)> {
-        self.is(is::STARTED).then_some((self.start_ns, ExecKind::Measured))
+    /// The same of a job that [is plain](Live::is_plain), and has not failed.
+    #[inline(always)]
+    pub(super) fn done_plainly(&self, done_ns: u64, start_ns: u64, is_inferred: bool, is_told: bool) -> Ended<'_> {
+        let status = if is_told { JobStatus::Completed } else { JobStatus::Ended };
+        // As constants, so that nobody has to ask for them again.
+        let flags = self.flags & !(is::STARTED | is::FAILED) | is::SUBMITTED | is::HANDED_OVER;
+        Ended { live: self, flags, start_ns, is_inferred, done_ns, is_done: true, status }
+    }
+
+    fn ended(&self, status: JobStatus) -> Ended<'_> {
+        let (flags, start_ns) = (self.flags, self.start_ns);
+        Ended { live: self, flags, start_ns, is_inferred: false, done_ns: 0, is_done: false, status }
+    }
+
+    /// Submitted, and not handed over.
+    #[inline(always)]
+    pub(super) fn is_queued(&self) -> bool {
+        self.flags & (is::SUBMITTED | is::HANDED_OVER) == is::SUBMITTED
+    }
+
+    /// Submitted and handed over, in order and to run alone, and nothing more is known of it.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        let all = is::SUBMITTED | is::HANDED_OVER | is::IN_ORDER;
+        self.flags & (all | is::STARTED | is::BESIDE | is::FAILED) == all
     }
 }
 
@@ -200,7 +221,11 @@ impl Live {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended<'a> {
     live: &'a Live,
-    start: Option<(u64, ExecKind)>,
+    /// Those of the job.
+    flags: u8,
+    /// Its start was recorded, or else inferred, if this means anything.
+    start_ns: u64,
+    is_inferred: bool,
     done_ns: u64,
     is_done: bool,
     status: JobStatus,
@@ -223,16 +248,21 @@ pub(crate) struct Times {
 }
 
 impl Ended<'_> {
+    #[inline(always)]
+    fn is(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
     /// Its times, without a choice on the way to each.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn times(&self) -> Times {
         let live = self.live;
-        let (start_ns, has_started) = self.start.map_or((0, false), |(ns, _)| (ns, true));
-        let (was_submitted, was_handed_over) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
+        let has_started = self.is(is::STARTED) | self.is_inferred;
+        let (was_submitted, was_handed_over) = (self.is(is::SUBMITTED), self.is(is::HANDED_OVER));
         Times {
             queue_ns: live.run_ns.saturating_sub(live.submit_ns),
-            hw_queue_ns: start_ns.saturating_sub(live.run_ns),
-            exec_ns: self.done_ns.saturating_sub(start_ns),
+            hw_queue_ns: self.start_ns.saturating_sub(live.run_ns),
+            exec_ns: self.done_ns.saturating_sub(self.start_ns),
             in_flight_ns: self.done_ns.saturating_sub(live.run_ns),
             total_ns: self.done_ns.saturating_sub(live.submit_ns),
             was_queued: was_submitted & was_handed_over,
@@ -249,16 +279,16 @@ impl Ended<'_> {
         Job {
             key: live.key().job_key(),
             ring: self.ring(),
-            client: live.is(is::OF_CLIENT).then_some(live.client),
+            client: self.is(is::OF_CLIENT).then_some(live.client),
             pid: live.pid,
             tid: live.tid,
             comm: live.comm,
             submit_ns: self.submit_ns(),
             run_ns: self.run_ns(),
-            start_ns: self.start,
+            start_ns: self.start(),
             done_ns: self.done_ns(),
             dependencies: live.dependencies,
-            blocked_by: live.is(is::BLOCKED).then_some(live.blocked_by),
+            blocked_by: self.is(is::BLOCKED).then_some(live.blocked_by),
             status: self.status,
         }
     }
@@ -274,11 +304,11 @@ impl Ended<'_> {
     }
 
     fn submit_ns(&self) -> Option<u64> {
-        self.live.is(is::SUBMITTED).then_some(self.live.submit_ns)
+        self.is(is::SUBMITTED).then_some(self.live.submit_ns)
     }
 
     fn run_ns(&self) -> Option<u64> {
-        self.live.is(is::HANDED_OVER).then_some(self.live.run_ns)
+        self.is(is::HANDED_OVER).then_some(self.live.run_ns)
     }
 
     pub(crate) fn done_ns(&self) -> Option<u64> {
@@ -294,19 +324,24 @@ impl Ended<'_> {
     /// Its submission was seen.
     #[inline]
     pub(crate) fn was_submitted(&self) -> bool {
-        self.live.is(is::SUBMITTED)
+        self.is(is::SUBMITTED)
     }
 
     /// Its hand-over was seen.
     #[inline]
     pub(crate) fn was_handed_over(&self) -> bool {
-        self.live.is(is::HANDED_OVER)
+        self.is(is::HANDED_OVER)
     }
 
     /// Its start was seen, and not only told from the end of the job before.
     #[inline]
     pub(crate) fn is_measured(&self) -> bool {
-        matches!(self.start, Some((_, ExecKind::Measured)))
+        self.is(is::STARTED)
+    }
+
+    fn start(&self) -> Option<(u64, ExecKind)> {
+        let how = if self.is(is::STARTED) { ExecKind::Measured } else { ExecKind::Inferred };
+        (self.is(is::STARTED) || self.is_inferred).then_some((self.start_ns, how))
     }
 
     /// The process that submitted it, or the thread where the process is not known.

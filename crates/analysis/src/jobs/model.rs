@@ -369,15 +369,39 @@ struct Shape {
     losses: u64,
     /// Of so many jobs one hangs.
     hangs: u64,
+    contexts: u64,
+    /// From one seqno to the next.
+    stride: u64,
 }
 
-/// Keys of all kinds, some of them with upper halves.
-fn key(number: u64) -> JobKey {
-    let wide = if number.is_multiple_of(11) { 5 << 32 } else { 0 };
-    match number % 8 {
-        0 => JobKey::Address(0x1000 + number),
-        1 => JobKey::InRing { ring: RingId(1), number },
-        _ => JobKey::Fence { context: wide | (number % 3 + 1), seqno: number },
+impl Shape {
+    /// Keys of all kinds, some of them with upper halves.
+    fn key(&self, number: u64) -> JobKey {
+        let wide = if number.is_multiple_of(11) { 5 << 32 } else { 0 };
+        match number % 8 {
+            0 => JobKey::Address(0x1000 + number),
+            1 => JobKey::InRing { ring: RingId(1), number },
+            // The first seqnos are the last of all.
+            _ => JobKey::Fence {
+                context: wide | (number % self.contexts + 1),
+                seqno: number.wrapping_sub(40).wrapping_mul(self.stride),
+            },
+        }
+    }
+}
+
+/// Gives an event as a step, where it can be one.
+fn give_step(jobs: &mut Jobs, event: &Event, mut ended: impl FnMut(&Job)) {
+    let mut ended = |of: Ended<'_>| ended(&of.job());
+    let Some(JobKey::Fence { context, seqno }) = event.key.filter(|_| event.family == Family::DrmSched) else {
+        return jobs.take(event, &mut ended);
+    };
+    let step = Step { context, seqno, ..Step::of(event) };
+    match event.kind {
+        EventKind::Submit => jobs.take_submission(&step, &mut ended),
+        EventKind::Commit => jobs.take_hand_over(&step, &mut ended),
+        EventKind::Complete => jobs.take_completion(&step, &mut ended),
+        _ => jobs.take(event, &mut ended),
     }
 }
 
@@ -393,8 +417,9 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
         Blocked, Commit, Complete, Dependency, Error, FenceSignaled, Retired, Start, Submit, SubmitCommit,
     };
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let (mut jobs, mut plain) = (Jobs::new(), Plain::default());
+    let (mut jobs, mut stepped, mut plain) = (Jobs::new(), Jobs::new(), Plain::default());
     jobs.by_firmware(RingId(2));
+    stepped.by_firmware(RingId(2));
     plain.ring(Some(RingId(2))).unwrap().by_firmware = true;
     let (mut at_ns, mut next, mut open) = (1_000, 0_u64, Vec::<(u64, EventKind)>::new());
     let mut seen = [0; 5];
@@ -403,7 +428,10 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
         if chance.below(shape.losses) == 0 {
             let mut lost = Vec::new();
             jobs.lost(|job| lost.push(*job));
+            let mut lost_of_steps = Vec::new();
+            stepped.lost(|job| lost_of_steps.push(*job));
             plain.lost();
+            assert_eq!(lost, lost_of_steps, "seed {seed}, step {step}");
             assert_eq!(lost, std::mem::take(&mut plain.ended), "seed {seed}, step {step}");
         }
         // Mostly the next event of one of the last jobs; some are left out, come twice or belong to none.
@@ -452,7 +480,7 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
             _ => Family::DrmSched,
         };
         let ring = (chance.below(12) > 0).then(|| RingId(if chance.below(30) == 0 { 3 } else { (number % 3) as u32 }));
-        let whole = key(number);
+        let whole = shape.key(number);
         let event = Event {
             at_ns,
             kind,
@@ -463,13 +491,16 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
             comm: NameId(chance.below(5) as u32),
             ring: ring.filter(|_| kind != Complete),
             key: Some(if chance.below(10) == 0 { low(whole) } else { whole }).filter(|_| chance.below(200) > 0),
-            other: (chance.below(3) > 0).then(|| key(chance.below(shape.keys))),
+            other: (chance.below(3) > 0).then(|| shape.key(chance.below(shape.keys))),
             client: (chance.below(2) == 0).then_some(number),
             value: [None, Some(0), Some(0), Some(-62), Some(40)][chance.below(5) as usize],
         };
         let mut ended = Vec::new();
         jobs.event(&event, |job| ended.push(*job));
+        let mut ended_by_steps = Vec::new();
+        give_step(&mut stepped, &event, |job| ended_by_steps.push(*job));
         plain.event(&event);
+        assert_eq!(ended, ended_by_steps, "seed {seed}, step {step}: {event:?}");
         assert_eq!(ended, std::mem::take(&mut plain.ended), "seed {seed}, step {step}: {event:?}");
         for job in &ended {
             seen[match job.status {
@@ -489,6 +520,9 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
     in_flight.sort_unstable_by_key(|job| (job.submit_ns.or(job.run_ns), job.key));
     let mut rest = Vec::new();
     jobs.finish(at_ns, |job| rest.push(*job));
+    let mut rest_of_steps = Vec::new();
+    stepped.finish(at_ns, |job| rest_of_steps.push(*job));
+    assert_eq!((&rest, jobs.unmatched_ends()), (&rest_of_steps, stepped.unmatched_ends()), "seed {seed}");
     let mut expected: Vec<Job> = plain.live.iter().map(|one| one.job).collect();
     expected.sort_unstable_by_key(|job| (job.submit_ns.or(job.run_ns), job.key));
     assert_eq!((&in_flight, &rest), (&expected, &expected), "seed {seed}");
@@ -499,6 +533,7 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
             self::rest(ring, at_ns);
         }
         assert_eq!(jobs.ring(*id), ring.counts, "seed {seed}, {id:?}");
+        assert_eq!(stepped.ring(*id), ring.counts, "seed {seed}, {id:?}");
         seen[3] += ring.counts.out_of_order;
     }
     seen[4] = rest.len() as u64;
@@ -508,13 +543,14 @@ fn compare(seed: u64, shape: &Shape) -> [u64; 5] {
 #[test]
 fn random_events_come_to_the_same_as_in_the_plain_model() {
     let shapes = [
-        Shape { keys: 12, others: 3, losses: 900, hangs: 20 },
-        Shape { keys: 300, others: 20, losses: 400, hangs: 100 },
-        Shape { keys: 100_000, others: 200, losses: 100_000, hangs: 300 },
-        Shape { keys: 5_000, others: 10, losses: 150, hangs: 40 },
+        Shape { keys: 12, others: 3, losses: 900, hangs: 20, contexts: 3, stride: 1 },
+        Shape { keys: 300, others: 20, losses: 400, hangs: 100, contexts: 5, stride: 1 << 40 | 1 },
+        Shape { keys: 100_000, others: 200, losses: 100_000, hangs: 300, contexts: 3, stride: 1 },
+        Shape { keys: 5_000, others: 10, losses: 150, hangs: 40, contexts: 200, stride: 1 << 9 },
+        Shape { keys: 5_000, others: 100, losses: 2_000, hangs: 3, contexts: 700, stride: 3 },
     ];
     let mut seen = [0; 5];
-    for seed in 0..24 {
+    for seed in 0..30 {
         let of = compare(seed, &shapes[seed as usize % shapes.len()]);
         seen.iter_mut().zip(of).for_each(|(all, of)| *all += of);
     }

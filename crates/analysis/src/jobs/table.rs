@@ -1,11 +1,14 @@
 //! Jobs in flight: each in a slot that stays where it is, found by its key.
 //!
-//! Three events of four look a job up. The table holds 32 bits of each key's hash and the numbers of slots, so that eight places share
-//! a line of the cache and nothing as large as a job is moved; of two keys in one place the later one stands behind (linear probing),
-//! and what is taken out leaves no trace (backward shift).
+//! Three events of four look a job up. Those with a context and a seqno stand by these in [`Homes`], nearly all of them. The others are in
+//! a table of 32 bits of each key's hash and the numbers of slots, so that eight places share a line of the cache and nothing as large as
+//! a job is moved; of two keys in one place the later one stands behind (linear probing), and what is taken out leaves no trace (backward
+//! shift).
 
+use super::Step;
+use super::homes::Homes;
 use super::live::Live;
-use gpuscope_model::trace::{Event, JobKey, RingId};
+use gpuscope_model::trace::{Family, JobKey, RingId};
 
 /// Number of a slot.
 pub(super) type Slot = u32;
@@ -15,8 +18,6 @@ pub(super) type Slot = u32;
 pub(super) struct Key {
     pub(super) words: [u64; 2],
     pub(super) kind: u32,
-    /// Not 0: that is no key's.
-    hash: u32,
 }
 
 const FENCE: u32 = 1;
@@ -25,17 +26,17 @@ const IN_RING: u32 = 3;
 const FENCE_LOW: u32 = 4;
 
 impl Key {
-    #[inline]
-    pub(super) fn new(words: [u64; 2], kind: u32) -> Key {
-        let [a, b] = words;
-        // Two rounds of multiplication, so that neither neighbouring contexts nor neighbouring seqnos meet.
-        let mixed = (a.wrapping_mul(FACTOR) ^ b).wrapping_mul(FACTOR);
-        Key { words, kind, hash: (mixed >> 32) as u32 | 1 }
+    #[inline(always)]
+    pub(super) fn fence(context: u64, seqno: u64) -> Key {
+        Key { words: [context, seqno], kind: FENCE }
     }
 
-    #[inline]
-    pub(super) fn fence(context: u64, seqno: u64) -> Key {
-        Key::new([context, seqno], FENCE)
+    /// Not 0: that is no key's.
+    fn hash(&self) -> u32 {
+        let [a, b] = self.words;
+        // Two rounds of multiplication, so that neither neighbouring contexts nor neighbouring seqnos meet.
+        let mixed = (a.wrapping_mul(FACTOR) ^ b).wrapping_mul(FACTOR);
+        (mixed >> 32) as u32 | 1
     }
 
     pub(super) fn of(key: &JobKey) -> Key {
@@ -45,7 +46,7 @@ impl Key {
             JobKey::InRing { ring, number } => ([u64::from(ring.0), number], IN_RING),
             JobKey::FenceLow { context, seqno } => ([u64::from(context), u64::from(seqno)], FENCE_LOW),
         };
-        Key::new(words, kind)
+        Key { words, kind }
     }
 
     pub(super) fn job_key(&self) -> JobKey {
@@ -69,21 +70,42 @@ impl Key {
         (kind == FENCE).then_some(context)
     }
 
-    /// The lower halves of a fence's numbers, if the upper ones are not 0.
-    #[inline]
-    pub(super) fn low_of_wide(&self) -> Option<(u32, u32)> {
-        let [context, seqno] = self.words;
-        (self.is_fence() && (context | seqno) >> 32 != 0).then_some((context as u32, seqno as u32))
+    /// Of a fence.
+    #[inline(always)]
+    pub(super) fn context(&self) -> u64 {
+        let [context, _] = self.words;
+        context
     }
 
-    #[inline]
-    fn is_of(&self, live: &Live) -> bool {
+    /// Of a fence.
+    #[inline(always)]
+    pub(super) fn seqno(&self) -> u64 {
+        let [_, seqno] = self.words;
+        seqno
+    }
+
+    /// Whether the upper halves of its words are not 0.
+    #[inline(always)]
+    pub(super) fn is_wide(&self) -> bool {
+        let [a, b] = self.words;
+        (a | b) >> 32 != 0
+    }
+
+    /// The lower halves of a fence's numbers, if the upper ones are not 0.
+    #[inline(always)]
+    pub(super) fn low_of_wide(&self) -> Option<(u32, u32)> {
+        (self.is_fence() && self.is_wide()).then_some((self.context() as u32, self.seqno() as u32))
+    }
+
+    #[inline(always)]
+    pub(super) fn is_of(&self, live: &Live) -> bool {
         let ([a, b], [c, d]) = (self.words, live.words);
         (a ^ c) | (b ^ d) | u64::from(self.kind ^ live.kind) == 0
     }
 }
 
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Spreads what is multiplied by it over the upper bits.
+pub(super) const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A hash and the slot of the job whose key has it. Without a hash, the place is free.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,58 +128,89 @@ const LEAST: usize = 64;
 /// A table of no more places is to be nearly empty: an eighth.
 const ROOMY: usize = 16 << 10;
 
+#[cold]
+fn new_slot(slots: &mut Vec<Live>) -> Slot {
+    slots.push(Live::none());
+    slots.len().saturating_sub(1) as Slot
+}
+
 /// Jobs by their keys.
 #[derive(Debug)]
 pub(super) struct Table {
     slots: Vec<Live>,
     free: Vec<Slot>,
+    homes: Homes,
     /// A power of two of them. Few are taken as long as that costs little: where keys hardly ever meet, it is known ahead where one stands.
     places: Vec<Place>,
+    /// Of the places.
     taken: usize,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Table { slots: Vec::new(), free: Vec::new(), places: vec![Place::default(); LEAST], taken: 0 }
+        Table {
+            slots: Vec::new(),
+            free: Vec::new(),
+            homes: Homes::default(),
+            places: vec![Place::default(); LEAST],
+            taken: 0,
+        }
     }
 }
 
 impl Table {
-    /// The place of a key in the table, and its slot; or the place where it would stand.
+    /// The slot of a key.
     #[inline(always)]
-    fn seek(&self, key: &Key) -> Result<(usize, Slot), usize> {
-        let mut at = Place { hash: key.hash, slot: 0 }.home(self.places.len());
-        loop {
-            let Some(place) = self.places.get(at) else { return Err(at) };
-            if place.hash == key.hash && self.slots.get(place.slot as usize).is_some_and(|live| key.is_of(live)) {
-                return Ok((at, place.slot));
-            }
-            if place.hash == 0 {
-                return Err(at);
-            }
-            at = self.after(at);
-        }
+    pub(super) fn find(&self, key: &Key) -> Option<Slot> {
+        let elsewhere = || self.seek(*key).ok().map(|(_, slot)| slot);
+        if key.is_fence() { self.homes.find(key, &self.slots, elsewhere) } else { elsewhere() }
     }
 
-    /// The slot of a key.
-    #[inline]
-    pub(super) fn find(&self, key: &Key) -> Option<Slot> {
-        self.seek(key).ok().map(|(_, slot)| slot)
+    /// Puts in a job whose submission this is, if it is told at once that its key is not there, as it mostly is.
+    #[inline(always)]
+    pub(super) fn insert_new(&mut self, key: &Key, step: &Step, family: Family) -> bool {
+        if !key.is_fence() || key.is_wide() {
+            return false;
+        }
+        let Some(place) = self.homes.take_new_place(key) else { return false };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => new_slot(&mut self.slots),
+        };
+        *place = slot;
+        if let Some(live) = self.slots.get_mut(slot as usize) {
+            live.begin(key, step, family);
+            live.submitted(step);
+        }
+        true
     }
 
     /// Puts in a job whose key is not there, and says where.
-    #[inline(always)]
-    pub(super) fn insert(&mut self, key: &Key, event: &Event) -> Slot {
+    pub(super) fn insert(&mut self, key: &Key, step: &Step, family: Family) -> Slot {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => new_slot(&mut self.slots),
+        };
+        if let Some(live) = self.slots.get_mut(slot as usize) {
+            live.begin(key, step, family);
+        }
+        if key.is_fence() {
+            if let Some(place) = self.homes.take_place(key) {
+                *place = slot;
+                return slot;
+            }
+            // Makes room there, if that can be.
+            self.make_home(key);
+            if let Some(place) = self.homes.take_place(key) {
+                *place = slot;
+                return slot;
+            }
+            self.homes.count_elsewhere(key.context(), true);
+        }
         if self.taken >= self.places.len() / if self.places.len() <= ROOMY { 8 } else { 2 } {
             self.grow();
         }
-        let slot = self.free.pop().unwrap_or(self.slots.len() as Slot);
-        match self.slots.get_mut(slot as usize) {
-            // In its place: a job is moved nowhere.
-            Some(live) => live.begin(key, event),
-            None => self.slots.push(Live::new(key, event)),
-        }
-        self.put(Place { hash: key.hash, slot });
+        self.put(Place { hash: key.hash(), slot });
         self.taken = self.taken.saturating_add(1);
         slot
     }
@@ -165,10 +218,56 @@ impl Table {
     /// Forgets a key. Its slot stays until it is [freed](Table::free).
     #[inline(always)]
     pub(super) fn unlink(&mut self, key: &Key) -> Option<Slot> {
+        if key.is_fence()
+            && let Some(slot) = self.homes.take_out(key, &self.slots)
+        {
+            return Some(slot);
+        }
+        self.unlink_elsewhere(*key)
+    }
+
+    /// Gives a key's context a home, with a place for its seqno, if that can be.
+    fn make_home(&mut self, key: &Key) {
+        while !self.homes.claim(key.context()) {
+            if !self.homes.grow() {
+                return;
+            }
+            let taken = self.places.iter().filter(|place| place.hash != 0);
+            let keys = taken.filter_map(|place| self.slots.get(place.slot as usize)).map(Live::key);
+            keys.filter(Key::is_fence).for_each(|key| self.homes.count_elsewhere(key.context(), true));
+        }
+        self.homes.widen(key, &self.slots);
+    }
+
+    #[inline(never)]
+    fn unlink_elsewhere(&mut self, key: Key) -> Option<Slot> {
+        if key.is_fence() && !self.homes.has_elsewhere(&key) {
+            return None;
+        }
         let (at, slot) = self.seek(key).ok()?;
         self.close_gap(at);
         self.taken = self.taken.saturating_sub(1);
+        if key.is_fence() {
+            self.homes.count_elsewhere(key.context(), false);
+        }
         Some(slot)
+    }
+
+    /// The place of a key in the table, and its slot; or the place where it would stand.
+    #[inline(never)]
+    fn seek(&self, key: Key) -> Result<(usize, Slot), usize> {
+        let hash = key.hash();
+        let mut at = Place { hash, slot: 0 }.home(self.places.len());
+        loop {
+            let Some(place) = self.places.get(at) else { return Err(at) };
+            if place.hash == hash && self.slots.get(place.slot as usize).is_some_and(|live| key.is_of(live)) {
+                return Ok((at, place.slot));
+            }
+            if place.hash == 0 {
+                return Err(at);
+            }
+            at = self.after(at);
+        }
     }
 
     /// Gives a slot back, whose key was unlinked.
@@ -204,9 +303,9 @@ impl Table {
         self.slots.iter_mut().filter(|live| !live.is_free())
     }
 
-    /// How many there are.
+    /// How many there are, those included that are unlinked and not freed yet.
     pub(super) fn len(&self) -> usize {
-        self.taken
+        self.slots.len().saturating_sub(self.free.len())
     }
 
     #[inline]
@@ -260,25 +359,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gpuscope_model::trace::{EventKind, Family, NameId};
     use std::collections::HashMap;
-
-    fn event() -> Event {
-        Event {
-            at_ns: 0,
-            kind: EventKind::Submit,
-            family: Family::DrmSched,
-            cpu: 0,
-            tid: 0,
-            pid: 0,
-            comm: NameId(0),
-            ring: None,
-            key: None,
-            other: None,
-            client: None,
-            value: None,
-        }
-    }
 
     #[test]
     fn it_holds_what_a_map_holds_through_any_order_of_changes() {
@@ -299,7 +380,7 @@ mod tests {
             };
             match (chance(4) < if step < 100_000 { 3 } else { 1 }, map.contains_key(&key)) {
                 (true, false) => {
-                    let slot = table.insert(&Key::of(&key), &event());
+                    let slot = table.insert(&Key::of(&key), &Step::default(), Family::DrmSched);
                     table.get_mut(slot).unwrap().order = step;
                     map.insert(key, step);
                 }

@@ -1,0 +1,292 @@
+//! The three steps of every job: submission, hand-over and end.
+//!
+//! What nearly all jobs do is done here in few instructions, and everything else is called.
+
+use super::live::is;
+use super::table::{Key, Slot};
+use super::{Ended, Jobs, ring_mut};
+use gpuscope_model::trace::{Event, Family, NameId, RingId};
+
+/// One step of a job that is named by its whole fence ([`JobKey::Fence`](gpuscope_model::trace::JobKey::Fence)), told by the DRM scheduler
+/// ([`Family::DrmSched`]): what an [`Event`] says of such a step, in few words. Which step it is, the function says that takes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step {
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub at_ns: u64,
+    /// `dma_fence.context` of the scheduler's finished fence.
+    pub context: u64,
+    /// `dma_fence.seqno` of it.
+    pub seqno: u64,
+    /// The ring, where the record names it.
+    pub ring: Option<RingId>,
+    /// The processor it was seen on.
+    pub cpu: u16,
+    /// The thread that was running; see [`Event::tid`].
+    pub tid: u32,
+    /// Its process; 0 where that is not known.
+    pub pid: u32,
+    /// Its name at this moment.
+    pub comm: NameId,
+    /// DRM client, as in fdinfo's `drm-client-id`.
+    pub client: Option<u64>,
+    /// Of submission and hand-over the jobs in the queue; of an end the error number, or 0. None where the record has none.
+    pub value: Option<i64>,
+}
+
+impl Step {
+    /// What an event says, whatever its key.
+    #[inline(always)]
+    pub(super) fn of(event: &Event) -> Step {
+        let Event { at_ns, ring, cpu, tid, pid, comm, client, value, .. } = *event;
+        Step { at_ns, context: 0, seqno: 0, ring, cpu, tid, pid, comm, client, value }
+    }
+
+    #[inline(always)]
+    fn key(&self) -> Key {
+        Key::fence(self.context, self.seqno)
+    }
+}
+
+impl Jobs {
+    /// Takes a submission.
+    #[inline(always)]
+    pub(crate) fn take_submission(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
+        if !self.has_scheduler {
+            self.find_scheduler();
+        }
+        self.submit(&step.key(), step, Family::DrmSched, ended);
+    }
+
+    /// Takes a hand-over.
+    #[inline(always)]
+    pub(crate) fn take_hand_over(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
+        if !self.has_scheduler {
+            self.find_scheduler();
+        }
+        self.note_hand_over(step.cpu, step.tid);
+        self.commit(&step.key(), step, Family::DrmSched, ended);
+    }
+
+    /// Takes an end.
+    #[inline(always)]
+    pub(crate) fn take_completion(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
+        self.complete(&step.key(), step.at_ns, Family::DrmSched, step.value, ended);
+    }
+
+    #[inline(always)]
+    pub(super) fn submit(&mut self, key: &Key, step: &Step, family: Family, ended: &mut impl FnMut(Ended<'_>)) {
+        if !self.live.insert_new(key, step, family) && !self.submit_otherwise(*key, *step, family, ended) {
+            return;
+        }
+        if let Some(ring) = ring_mut(&mut self.rings, step.ring) {
+            ring.submitted();
+        }
+    }
+
+    /// Puts in a job of which there may be one with the same key. Not if its submission was seen already.
+    #[inline(never)]
+    fn submit_otherwise(&mut self, key: Key, step: Step, family: Family, ended: &mut impl FnMut(Ended<'_>)) -> bool {
+        if let Some(before) = self.live.find(&key) {
+            // Told twice: a fence's numbers are never given out again.
+            if key.is_fence() && self.live.get(before).is_some_and(|live| live.is(is::SUBMITTED)) {
+                return false;
+            }
+            // The end of the job before, whose key this one has, was not seen.
+            self.end_as_lost(before, ended);
+        }
+        let slot = self.insert(&key, &step, family);
+        if let Some(live) = self.live.get_mut(slot) {
+            live.submitted(&step);
+        }
+        true
+    }
+
+    #[inline(always)]
+    pub(super) fn commit(&mut self, key: &Key, step: &Step, family: Family, ended: &mut impl FnMut(Ended<'_>)) {
+        match self.live.find(key) {
+            Some(slot) if self.is_next(slot, step.ring) => {
+                let ring = self.live.get(slot).and_then(|live| live.ring());
+                self.hand_over(slot, ring, step.at_ns);
+            }
+            found => self.commit_otherwise(*key, found, *step, family, ended),
+        }
+    }
+
+    /// Whether a job was submitted to this ring and not handed over.
+    #[inline(always)]
+    fn is_next(&self, slot: Slot, ring: Option<RingId>) -> bool {
+        self.live.get(slot).is_some_and(|live| live.is_queued() && (ring.is_none() || ring == live.ring()))
+    }
+
+    /// A hand-over of a job that was not submitted, or handed over before, or submitted to another ring.
+    #[inline(never)]
+    fn commit_otherwise(
+        &mut self,
+        key: Key,
+        mut found: Option<Slot>,
+        step: Step,
+        family: Family,
+        ended: &mut impl FnMut(Ended<'_>),
+    ) {
+        if let Some(slot) = found
+            && self.live.get(slot).is_some_and(|live| live.is(is::HANDED_OVER))
+        {
+            if key.is_fence() {
+                return;
+            }
+            // Handed over twice under one address: the end of the first was lost, and the submission of the second.
+            self.end_as_lost(slot, ended);
+            found = None;
+        }
+        let slot = match found {
+            Some(slot) => slot,
+            None => self.insert(&key, &step, family),
+        };
+        let Some(live) = self.live.get(slot) else { return };
+        let ring = step.ring.or(live.ring());
+        if ring != live.ring() && live.is(is::SUBMITTED) {
+            // Its queue moved to another ring meanwhile.
+            if let Some(before) = ring_mut(&mut self.rings, live.ring()) {
+                before.depth = before.depth.saturating_sub(1);
+            }
+            if let Some(now) = ring_mut(&mut self.rings, ring) {
+                now.submitted();
+            }
+        }
+        self.hand_over(slot, ring, step.at_ns);
+    }
+
+    #[inline(always)]
+    fn hand_over(&mut self, slot: Slot, ring: Option<RingId>, at_ns: u64) {
+        let Some(live) = self.live.get_mut(slot) else { return };
+        live.set_ring(ring);
+        live.run_ns = at_ns;
+        live.ends_before = self.unmatched_ends as u32;
+        match ring_mut(&mut self.rings, ring) {
+            Some(ring) => {
+                live.order = ring.hand_over(slot, at_ns);
+                live.set(is::HANDED_OVER | is::IN_ORDER);
+            }
+            None => live.set(is::HANDED_OVER),
+        }
+    }
+
+    /// A job ended with this error number, or 0, where that is told.
+    #[inline(always)]
+    pub(super) fn complete(
+        &mut self,
+        key: &Key,
+        at_ns: u64,
+        family: Family,
+        error: Option<i64>,
+        ended: &mut impl FnMut(Ended<'_>),
+    ) {
+        let Some(slot) = self.unlink(key) else {
+            // Of a request of i915 the fence has told the end, and it is retired at some time later.
+            if family != Family::I915 {
+                self.unmatched_ends = self.unmatched_ends.saturating_add(1);
+            }
+            return;
+        };
+        if self.suspects.is_empty()
+            && error.unwrap_or(0) == 0
+            && let Some(live) = self.live.get(slot)
+            && live.is_plain()
+            && let Some(ring) = live.ring().and_then(|ring| self.rings.get_mut(ring.0 as usize))
+            && ring.end_first(live.order)
+        {
+            ring.depth = ring.depth.saturating_sub(1);
+            ring.leave();
+            ring.rest(at_ns);
+            let last_done_ns = ring.last_done_ns.replace(at_ns).unwrap_or(0);
+            let is_inferred = (live.ends_before == self.unmatched_ends as u32) & !ring.by_firmware;
+            ended(live.done_plainly(
+                at_ns,
+                infer_start(live.run_ns, last_done_ns, at_ns),
+                is_inferred,
+                error.is_some(),
+            ));
+            self.live.free(slot);
+            return;
+        }
+        self.complete_otherwise(slot, at_ns, error, ended);
+    }
+
+    /// The end of a job of which not everything was seen, or that was not the first of its ring.
+    #[inline(never)]
+    fn complete_otherwise(&mut self, slot: Slot, at_ns: u64, error: Option<i64>, ended: &mut impl FnMut(Ended<'_>)) {
+        if !self.suspects.is_empty() {
+            self.end_suspects(slot, ended);
+        }
+        let last_done_ns = self.leave(slot, at_ns, ended);
+        let Some(live) = self.live.get(slot) else { return };
+        // A job that nobody saw begin has ended meanwhile, perhaps on this ring: it may be the one that this one waited for.
+        let is_sure = live.ends_before == self.unmatched_ends as u32;
+        let is_inferred = !live.is(is::STARTED)
+            && is_sure
+            && live.is(is::HANDED_OVER)
+            && !live.is(is::BESIDE)
+            && live.ring().and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware);
+        let start_ns = is_inferred.then(|| infer_start(live.run_ns, last_done_ns.unwrap_or(0), at_ns));
+        ended(live.done(at_ns, start_ns, error));
+        self.live.free(slot);
+    }
+
+    /// Takes a job off its ring, and says when the job before it ended there.
+    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) -> Option<u64> {
+        let live = self.live.get(slot)?;
+        let (of, order) = (live.ring()?, live.is(is::IN_ORDER).then_some(live.order));
+        let (was_submitted, was_running) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
+        let mut ring = self.rings.get_mut(of.0 as usize)?;
+        ring.depth = ring.depth.saturating_sub(u64::from(was_submitted));
+        if !was_running {
+            return ring.last_done_ns;
+        }
+        if let Some(order) = order
+            && !ring.end_first(order)
+        {
+            self.leave_among_others(slot, of, order, ended);
+            ring = self.rings.get_mut(of.0 as usize)?;
+        }
+        ring.leave();
+        ring.rest(at_ns);
+        ring.last_done_ns.replace(at_ns)
+    }
+
+    /// The same, where others were handed over before and have not ended, or did so out of order.
+    #[cold]
+    fn leave_among_others(&mut self, slot: Slot, of: RingId, order: u64, ended: &mut impl FnMut(Ended<'_>)) {
+        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
+        // Handed over before records were lost: its end was among them.
+        let (lost, passed): (Vec<_>, Vec<_>) =
+            ring.end(order).into_iter().partition(|(order, _)| ring.is_suspect(*order));
+        if !passed.is_empty() {
+            ring.counts.out_of_order = ring.counts.out_of_order.saturating_add(1);
+        }
+        for (_, other) in &passed {
+            if let Some(other) = self.live.get_mut(*other) {
+                other.set(is::BESIDE);
+            }
+        }
+        if !passed.is_empty()
+            && let Some(live) = self.live.get_mut(slot)
+        {
+            live.set(is::BESIDE);
+        }
+        for (_, gone) in lost {
+            self.end_as_lost(gone, ended);
+        }
+        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
+        for stray in ring.tidy() {
+            if let Some(other) = self.live.get_mut(stray) {
+                other.leave_order();
+            }
+        }
+    }
+}
+
+/// When the hardware began with a job, if it takes one after the other: an end before the hand-over was that of an earlier job.
+#[inline(always)]
+fn infer_start(run_ns: u64, last_done_ns: u64, at_ns: u64) -> u64 {
+    last_done_ns.max(run_ns).min(at_ns)
+}
