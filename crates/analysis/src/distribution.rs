@@ -63,10 +63,15 @@ impl Added {
     }
 
     fn and_all(self, values: &[u32]) -> Added {
-        let (Some(min), Some(max)) = (values.iter().min(), values.iter().max()) else { return self };
+        if values.is_empty() {
+            return self;
+        }
+        // Of values and not of references to them, so that several are compared at a time.
+        let min = values.iter().fold(u32::MAX, |min, v| min.min(*v));
+        let max = values.iter().fold(0, |max, v| max.max(*v));
         // As many as fit a piece cannot exceed 64 bits, and a plain sum is added up several at a time.
         let sum: u64 = values.iter().map(|v| u64::from(*v)).sum();
-        self.and(values.len() as u64, sum.into(), (*min).into(), (*max).into())
+        self.and(values.len() as u64, sum.into(), min.into(), max.into())
     }
 }
 

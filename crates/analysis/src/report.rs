@@ -1,6 +1,7 @@
 //! One look at a whole trace.
 
 mod people;
+mod plain;
 
 use crate::ioctls::IoctlCalls;
 use crate::jobs::{Ended, Times};
@@ -11,6 +12,7 @@ use gpuscope_model::trace::{
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
 use people::{MOST_CONTEXTS, MOST_PROCESSES, People};
+use plain::PlainJob;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -48,12 +50,15 @@ pub struct Report {
 #[derive(Debug, Default)]
 struct Totals {
     pool: Pool,
-    from_ns: Option<u64>,
+    /// Until there is one, the end of time.
+    from_ns: u64,
     to_ns: u64,
     /// By family and kind.
     events: [[u64; EventKind::ALL.len()]; Family::ALL.len()],
     rings: Vec<RingTotals>,
     people: People,
+    /// Jobs that wait until they are added to the rings and people.
+    plain: Vec<PlainJob>,
     /// By thread: since when it waits, and for which ring.
     waiting: FxHashMap<u32, (u64, Option<RingId>)>,
     waits: FxHashMap<(u32, Option<RingId>), (NameId, Distribution)>,
@@ -64,8 +69,8 @@ struct Totals {
     error_count: u64,
     slowest: BinaryHeap<Reverse<Slow>>,
     most_slow: usize,
-    /// The shortest time of the slowest, once there are as many as are wanted.
-    least_slow_ns: Option<u64>,
+    /// The shortest time of the slowest, once there are as many as are wanted; 0 until then.
+    least_slow_ns: u64,
 }
 
 /// Values that a distribution keeps which may never be looked at.
@@ -74,10 +79,9 @@ const FEW: usize = 64 << 10;
 #[derive(Debug)]
 struct RingTotals {
     by_firmware: bool,
-    jobs: u64,
+    by_status: [u64; 5],
     /// Of them, those of which it is known when they were handed over.
     handed_over: u64,
-    by_status: [u64; 5],
     measured: u64,
     queue: Distribution,
     hw_queue: Distribution,
@@ -91,9 +95,8 @@ impl RingTotals {
         let keep = |told: bool| if told { Distribution::default() } else { Distribution::keeping(FEW) };
         RingTotals {
             by_firmware,
-            jobs: 0,
-            handed_over: 0,
             by_status: [0; 5],
+            handed_over: 0,
             measured: 0,
             queue: Distribution::default(),
             hw_queue: keep(!by_firmware),
@@ -127,7 +130,7 @@ impl Ord for Slow {
 impl Report {
     /// Nothing was seen yet.
     pub fn new(subject: Subject) -> Self {
-        let totals = Totals { most_slow: subject.slowest, ..Totals::default() };
+        let totals = Totals { from_ns: u64::MAX, most_slow: subject.slowest, ..Totals::default() };
         Report { subject, jobs: Jobs::new(), totals }
     }
 
@@ -147,21 +150,21 @@ impl Report {
     #[inline(always)]
     pub fn submit(&mut self, step: &Step, names: &TraceNames) {
         let (jobs, totals) = self.begin_step(EventKind::Submit, step.at_ns, names);
-        jobs.take_submission(step, &mut |job: Ended<'_>| totals.job(&job));
+        jobs.take_submission(step, &mut |job: Ended<'_>| totals.job(job));
     }
 
     /// Takes a hand-over, as [`Report::submit`] does a submission.
     #[inline(always)]
     pub fn commit(&mut self, step: &Step, names: &TraceNames) {
         let (jobs, totals) = self.begin_step(EventKind::Commit, step.at_ns, names);
-        jobs.take_hand_over(step, &mut |job: Ended<'_>| totals.job(&job));
+        jobs.take_hand_over(step, &mut |job: Ended<'_>| totals.job(job));
     }
 
     /// Takes an end, as [`Report::submit`] does a submission.
     #[inline(always)]
     pub fn complete(&mut self, step: &Step, names: &TraceNames) {
         let (jobs, totals) = self.begin_step(EventKind::Complete, step.at_ns, names);
-        jobs.take_completion(step, &mut |job: Ended<'_>| totals.job(&job));
+        jobs.take_completion(step, &mut |job: Ended<'_>| totals.job(job));
     }
 
     #[inline(always)]
@@ -187,7 +190,7 @@ impl Report {
             totals.of_no_job(event, &self.jobs);
         }
         self.jobs.take(event, &mut |job: Ended<'_>| {
-            totals.job(&job);
+            totals.job(job);
             ended(&job);
         });
     }
@@ -217,7 +220,7 @@ impl Report {
 
     /// The trace began at this moment, whenever its first event came.
     pub fn begin(&mut self, at_ns: u64) {
-        self.totals.from_ns = Some(at_ns);
+        self.totals.from_ns = at_ns;
     }
 
     /// Records were lost about now. Gives the jobs of which nothing more will be seen to `ended`.
@@ -225,7 +228,7 @@ impl Report {
         let totals = &mut self.totals;
         totals.ioctls.lost();
         self.jobs.take_loss(&mut |job: Ended<'_>| {
-            totals.job(&job);
+            totals.job(job);
             ended(&job.job());
         });
     }
@@ -246,10 +249,12 @@ impl Report {
         let totals = &mut self.totals;
         totals.to_ns = totals.to_ns.max(to_ns.unwrap_or(0));
         self.jobs.take_end(totals.to_ns, &mut |job: Ended<'_>| {
-            totals.job(&job);
+            totals.job(job);
             ended(&job.job());
         });
-        let from_ns = totals.from_ns.unwrap_or(totals.to_ns);
+        totals.add_plain();
+        totals.people.add_up_all();
+        let from_ns = if totals.from_ns == u64::MAX { totals.to_ns } else { totals.from_ns };
         let span_ns = totals.to_ns.saturating_sub(from_ns);
         let ids: Vec<RingId> = (0..names.rings().len()).filter_map(|i| u32::try_from(i).ok().map(RingId)).collect();
         let kinds: Vec<ExecKind> = ids.iter().map(|id| self.kind(*id)).collect();
@@ -260,7 +265,8 @@ impl Report {
         let mut rings: Vec<RingReport> = Vec::new();
         for (id, exec_kind) in ids.iter().zip(&kinds) {
             let (Some(ring), Some(of)) = (names.get_ring(*id), totals.rings.get(id.0 as usize)) else { continue };
-            if of.jobs == 0 {
+            let jobs = of.by_status.iter().fold(0_u64, |sum, n| sum.wrapping_add(*n));
+            if jobs == 0 {
                 continue;
             }
             let counts = self.jobs.ring(*id);
@@ -268,7 +274,7 @@ impl Report {
             rings.push(RingReport {
                 gpu: ring.gpu.clone(),
                 name: ring.name.clone(),
-                jobs: of.jobs,
+                jobs,
                 by_status: of.by_status,
                 out_of_order: counts.out_of_order,
                 busy_ratio: (span_ns > 0 && of.handed_over > 0)
@@ -488,9 +494,7 @@ impl Totals {
     /// Counts an event.
     #[inline(always)]
     fn count(&mut self, family: Family, kind: EventKind, at_ns: u64) {
-        if self.from_ns.is_none_or(|from| at_ns < from) {
-            self.from_ns = Some(at_ns);
-        }
+        self.from_ns = self.from_ns.min(at_ns);
         self.to_ns = self.to_ns.max(at_ns);
         let of_family = self.events.get_mut(family as usize);
         if let Some(n) = of_family.and_then(|events| events.get_mut(kind as usize)) {
@@ -527,21 +531,33 @@ impl Totals {
         }
     }
 
-    #[inline]
-    fn job(&mut self, job: &Ended<'_>) {
-        if let JobStatus::Failed(_) = job.status() {
-            self.fail(job);
-        }
+    #[inline(always)]
+    fn job(&mut self, job: Ended<'_>) {
         let times = job.times();
+        match PlainJob::new(&job, &times) {
+            Some(plain) => self.take_plain(plain),
+            None => self.other_job(job),
+        }
+        if times.has_total && times.total_ns >= self.least_slow_ns {
+            self.slow(job);
+        }
+    }
+
+    /// Adds a job of which not everything is known, or that failed, or that took very long.
+    #[inline(never)]
+    fn other_job(&mut self, job: Ended<'_>) {
+        let times = job.times();
+        // In the order in which they came.
+        self.add_plain();
+        if let JobStatus::Failed(_) = job.status() {
+            self.fail(&job);
+        }
         if let Some(ring) = job.ring().and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
-            ring.job(job, &times, &mut self.pool);
+            ring.job(&job, &times, &mut self.pool);
         }
         // Who submitted a job whose submission was not seen is not known.
         if job.was_submitted() {
-            self.people.job(job, &times, &mut self.pool);
-        }
-        if times.has_total && self.least_slow_ns.is_none_or(|least| times.total_ns >= least) {
-            self.slow(Slow(times.total_ns, job.job()));
+            self.people.job(&job, &times, &mut self.pool);
         }
     }
 
@@ -555,7 +571,8 @@ impl Totals {
 
     /// Keeps one of the slowest jobs.
     #[cold]
-    fn slow(&mut self, slow: Slow) {
+    fn slow(&mut self, job: Ended<'_>) {
+        let slow = Slow(job.times().total_ns, job.job());
         if self.slowest.len() < self.most_slow {
             self.slowest.push(Reverse(slow));
         } else if let Some(mut least) = self.slowest.peek_mut()
@@ -564,7 +581,7 @@ impl Totals {
             *least = Reverse(slow);
         }
         if self.slowest.len() >= self.most_slow {
-            self.least_slow_ns = Some(self.slowest.peek().map_or(u64::MAX, |least| least.0.0));
+            self.least_slow_ns = self.slowest.peek().map_or(u64::MAX, |least| least.0.0);
         }
     }
 }
@@ -572,7 +589,6 @@ impl Totals {
 impl RingTotals {
     #[inline]
     fn job(&mut self, job: &Ended<'_>, times: &Times, pool: &mut Pool) {
-        self.jobs = self.jobs.wrapping_add(1);
         self.handed_over = self.handed_over.wrapping_add(u64::from(job.was_handed_over()));
         let status = match job.status() {
             JobStatus::Completed => 0,

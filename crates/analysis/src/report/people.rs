@@ -1,5 +1,6 @@
 //! Processes and contexts: who submitted.
 
+use super::plain::PlainJob;
 use crate::jobs::{Ended, Times};
 use crate::{Distribution, Pool};
 use gpuscope_model::trace::{JobStatus, NameId, RingId};
@@ -25,10 +26,12 @@ pub(super) struct People {
     process_of: FxHashMap<u32, u32>,
     pub(super) contexts: Vec<ContextTotals>,
     context_of: FxHashMap<u64, u32>,
-    times: Vec<Spent>,
-    times_of: FxHashMap<(u32, Option<RingId>), u32>,
-    /// Where the jobs of one process on one ring in one context are added, for those seen last: jobs come from the same few.
+    /// By process and ring.
+    spent: FxHashMap<(u32, Option<RingId>), Spent>,
+    /// Jobs of those seen last, which are not in the other sums yet: jobs come from the same few.
     lanes: Vec<Lane>,
+    /// Jobs so far.
+    jobs: u64,
     pub(super) contexts_cut: bool,
     /// Jobs of processes that are not told.
     pub(super) processes_cut: u64,
@@ -38,6 +41,8 @@ pub(super) struct People {
 pub(super) struct ProcessTotals {
     pub(super) pid: u32,
     pub(super) comm: NameId,
+    /// Which job the name is that of.
+    named_by: u64,
     pub(super) jobs: u64,
     pub(super) failed: u64,
     pub(super) queue: Distribution,
@@ -48,29 +53,45 @@ pub(super) struct ContextTotals {
     pub(super) context: u64,
     pub(super) pid: u32,
     pub(super) ring: Option<RingId>,
+    /// Which job that was the ring of.
+    placed_by: u64,
     pub(super) jobs: u64,
 }
 
 /// What the jobs of a process took on a ring. Which of the two counts is known in the end.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Spent {
-    process: u32,
-    ring: Option<RingId>,
     exec_ns: u64,
     in_flight_ns: u64,
 }
 
+impl Spent {
+    fn and(self, more: Spent) -> Spent {
+        Spent {
+            exec_ns: self.exec_ns.saturating_add(more.exec_ns),
+            in_flight_ns: self.in_flight_ns.saturating_add(more.in_flight_ns),
+        }
+    }
+}
+
+/// The jobs of one process on one ring in one context, in a line of the cache.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 struct Lane {
     of: Of,
     process: u32,
-    context_at: u32,
-    times: u32,
+    jobs: u64,
+    spent: Spent,
+    /// Which job was its last, and its thread's name then.
+    last: u64,
+    comm: NameId,
 }
 
+const _: () = assert!(size_of::<Lane>() == 64);
+
 /// Whose jobs: as plain words, which are compared at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Of {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Of {
     context: u64,
     pid: u32,
     /// The ring's number, or all bits.
@@ -80,8 +101,8 @@ struct Of {
 }
 
 impl Of {
-    #[inline]
-    fn job(job: &Ended<'_>) -> Of {
+    #[inline(always)]
+    pub(super) fn job(job: &Ended<'_>) -> Of {
         let context = job.context();
         Of {
             context: context.unwrap_or(0),
@@ -91,7 +112,7 @@ impl Of {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is(&self, other: &Of) -> bool {
         let words = |of: &Of| (of.context, u64::from(of.pid) << 32 | u64::from(of.ring), u64::from(of.kind));
         let ((a, b, c), (d, e, f)) = (words(self), words(other));
@@ -99,10 +120,15 @@ impl Of {
     }
 
     /// Where its lane may begin to be looked for.
-    #[inline]
+    #[inline(always)]
     fn home(&self) -> usize {
         let mixed = (self.context ^ u64::from(self.pid) << 32 ^ u64::from(self.ring) << 20).wrapping_mul(FACTOR);
-        (mixed >> 32) as usize & (LANES - 1)
+        (mixed >> (u64::BITS - LANES.ilog2())) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn ring(&self) -> Option<RingId> {
+        (self.ring != u32::MAX).then_some(RingId(self.ring))
     }
 
     fn context(&self) -> Option<u64> {
@@ -119,9 +145,9 @@ impl Default for People {
             process_of: FxHashMap::default(),
             contexts: Vec::new(),
             context_of: FxHashMap::default(),
-            times: Vec::new(),
-            times_of: FxHashMap::default(),
+            spent: FxHashMap::default(),
             lanes: vec![Lane::default(); LANES + NEAR],
+            jobs: 0,
             contexts_cut: false,
             processes_cut: 0,
         }
@@ -129,57 +155,101 @@ impl Default for People {
 }
 
 impl People {
+    /// Adds a job that is plain.
+    #[inline(always)]
+    pub(super) fn plain_job(&mut self, job: &PlainJob, pool: &mut Pool) {
+        let took = Spent { exec_ns: job.exec_ns.into(), in_flight_ns: job.in_flight_ns.into() };
+        if let Some(process) = self.add(&job.of, job.comm, took) {
+            process.queue.add(job.queue_ns.into(), pool);
+        }
+    }
+
     /// Adds a job whose submission was seen.
-    #[inline]
     pub(super) fn job(&mut self, job: &Ended<'_>, took: &Times, pool: &mut Pool) {
-        let of = Of::job(job);
-        let home = of.home();
-        let near = self.lanes.get(home..home.saturating_add(NEAR)).unwrap_or_default();
-        let lane = match near.iter().find(|lane| lane.of.is(&of)) {
-            Some(lane) => *lane,
-            None => self.new_lane(of, job, home),
+        let spent = Spent {
+            exec_ns: if took.was_executed { took.exec_ns } else { 0 },
+            in_flight_ns: if took.was_in_flight { took.in_flight_ns } else { 0 },
         };
-        let Some(process) = self.processes.get_mut(lane.process as usize) else {
-            self.processes_cut = self.processes_cut.saturating_add(1);
-            return;
-        };
-        process.comm = job.comm();
-        process.jobs = process.jobs.wrapping_add(1);
+        let Some(process) = self.add(&Of::job(job), job.comm(), spent) else { return };
         process.failed = process.failed.wrapping_add(u64::from(matches!(job.status(), JobStatus::Failed(_))));
         if took.was_queued {
             process.queue.add(took.queue_ns, pool);
         }
-        if let Some(times) = self.times.get_mut(lane.times as usize) {
-            times.exec_ns = times.exec_ns.saturating_add(if took.was_executed { took.exec_ns } else { 0 });
-            times.in_flight_ns =
-                times.in_flight_ns.saturating_add(if took.was_in_flight { took.in_flight_ns } else { 0 });
-        }
-        if let Some(context) = self.contexts.get_mut(lane.context_at as usize) {
-            context.ring = job.ring().or(context.ring);
-            context.jobs = context.jobs.wrapping_add(1);
+    }
+
+    /// Adds a job to its lane, and gives its process, if that is told.
+    #[inline(always)]
+    fn add(&mut self, of: &Of, comm: NameId, took: Spent) -> Option<&mut ProcessTotals> {
+        let home = of.home();
+        let at = match self.lanes.get(home) {
+            Some(lane) if lane.of.is(of) => home,
+            _ => self.find_lane(*of, comm, home),
+        };
+        let lane = self.lanes.get_mut(at)?;
+        let Some(process) = self.processes.get_mut(lane.process as usize) else {
+            self.processes_cut = self.processes_cut.saturating_add(1);
+            return None;
+        };
+        self.jobs = self.jobs.wrapping_add(1);
+        lane.jobs = lane.jobs.wrapping_add(1);
+        lane.spent = lane.spent.and(took);
+        (lane.last, lane.comm) = (self.jobs, comm);
+        Some(process)
+    }
+
+    /// The place of a lane that is not the first to be looked for here.
+    #[inline(never)]
+    fn find_lane(&mut self, of: Of, comm: NameId, home: usize) -> usize {
+        let near = self.lanes.get(home..home.saturating_add(NEAR)).unwrap_or_default();
+        match near.iter().position(|lane| lane.of.is(&of)) {
+            Some(at) => home.saturating_add(at),
+            None => self.new_lane(of, comm, home),
         }
     }
 
     #[cold]
-    fn new_lane(&mut self, of: Of, job: &Ended<'_>, home: usize) -> Lane {
-        let ring = job.ring();
-        let mut lane = Lane { of, process: NONE, context_at: NONE, times: NONE };
-        lane.process = self.process(of.pid, job.comm());
-        if lane.process != NONE {
-            lane.context_at = of.context().map_or(NONE, |context| self.context(context, of.pid));
-            let times = &mut self.times;
-            lane.times = *self.times_of.entry((lane.process, ring)).or_insert_with(|| {
-                times.push(Spent { process: lane.process, ring, ..Spent::default() });
-                times.len().saturating_sub(1) as u32
-            });
+    fn new_lane(&mut self, of: Of, comm: NameId, home: usize) -> usize {
+        let mut lane = Lane { of, process: self.process(of.pid, comm), ..Lane::default() };
+        if lane.process != NONE
+            && let Some(context) = of.context()
+        {
+            self.context(context, of.pid);
         }
         // In the first free place or, where there is none, in that of another.
-        let near = self.lanes.get_mut(home..home.saturating_add(NEAR)).unwrap_or_default();
-        let free = near.iter().position(|lane| lane.of.kind == 0).unwrap_or(job.process() as usize % NEAR);
-        if let Some(place) = near.get_mut(free) {
-            *place = lane;
+        let near = self.lanes.get(home..home.saturating_add(NEAR)).unwrap_or_default();
+        let at = near.iter().position(|lane| lane.of.kind == 0).unwrap_or(of.pid as usize % NEAR).saturating_add(home);
+        if let Some(place) = self.lanes.get_mut(at) {
+            std::mem::swap(place, &mut lane);
+            self.add_up(&lane);
         }
-        lane
+        at
+    }
+
+    /// Adds the jobs of all lanes to the sums of their processes and contexts.
+    pub(super) fn add_up_all(&mut self) {
+        for lane in std::mem::replace(&mut self.lanes, vec![Lane::default(); LANES + NEAR]) {
+            self.add_up(&lane);
+        }
+    }
+
+    fn add_up(&mut self, lane: &Lane) {
+        if lane.jobs == 0 {
+            return;
+        }
+        let Some(process) = self.processes.get_mut(lane.process as usize) else { return };
+        process.jobs = process.jobs.wrapping_add(lane.jobs);
+        if lane.last > process.named_by {
+            (process.comm, process.named_by) = (lane.comm, lane.last);
+        }
+        let spent = self.spent.entry((lane.process, lane.of.ring())).or_default();
+        *spent = spent.and(lane.spent);
+        let context = lane.of.context().and_then(|context| self.context_of.get(&context));
+        if let Some(context) = context.and_then(|at| self.contexts.get_mut(*at as usize)) {
+            context.jobs = context.jobs.wrapping_add(lane.jobs);
+            if lane.of.ring().is_some() && lane.last > context.placed_by {
+                (context.ring, context.placed_by) = (lane.of.ring(), lane.last);
+            }
+        }
     }
 
     fn process(&mut self, pid: u32, comm: NameId) -> u32 {
@@ -190,31 +260,30 @@ impl People {
             return NONE;
         }
         let at = self.processes.len() as u32;
-        self.processes.push(ProcessTotals { pid, comm, jobs: 0, failed: 0, queue: Distribution::keeping(super::FEW) });
+        let queue = Distribution::keeping(super::FEW);
+        self.processes.push(ProcessTotals { pid, comm, named_by: 0, jobs: 0, failed: 0, queue });
         self.process_of.insert(pid, at);
         at
     }
 
-    fn context(&mut self, context: u64, pid: u32) -> u32 {
-        if let Some(at) = self.context_of.get(&context) {
-            return *at;
+    fn context(&mut self, context: u64, pid: u32) {
+        if self.context_of.contains_key(&context) {
+            return;
         }
         if self.contexts.len() >= MOST_CONTEXTS {
             self.contexts_cut = true;
-            return NONE;
+            return;
         }
-        let at = self.contexts.len() as u32;
-        self.contexts.push(ContextTotals { context, pid, ring: None, jobs: 0 });
-        self.context_of.insert(context, at);
-        at
+        self.context_of.insert(context, self.contexts.len() as u32);
+        self.contexts.push(ContextTotals { context, pid, ring: None, placed_by: 0, jobs: 0 });
     }
 
     /// Time of execution of a process's jobs, with those rings' times in flight instead of which `in_flight` says so; by its place.
     pub(super) fn exec_ns(&self, in_flight: impl Fn(Option<RingId>) -> bool) -> Vec<u64> {
         let mut sums = vec![0_u64; self.processes.len()];
-        for times in &self.times {
-            if let Some(sum) = sums.get_mut(times.process as usize) {
-                let ns = if in_flight(times.ring) { times.in_flight_ns } else { times.exec_ns };
+        for ((process, ring), spent) in &self.spent {
+            if let Some(sum) = sums.get_mut(*process as usize) {
+                let ns = if in_flight(*ring) { spent.in_flight_ns } else { spent.exec_ns };
                 *sum = sum.saturating_add(ns);
             }
         }
