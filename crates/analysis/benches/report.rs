@@ -6,8 +6,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
-use gpuscope_analysis::{Report, Step, Subject};
-use gpuscope_model::trace::{Dropped, Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
+use gpuscope_analysis::{Report, Subject};
+use gpuscope_model::trace::{Dropped, Event, EventKind, Family, JobKey, NameId, RingId, Step, TraceNames};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

@@ -7,13 +7,13 @@ mod ring;
 mod steps;
 mod table;
 
+use gpuscope_model::trace::Step;
 use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, RingId};
 pub(crate) use live::{Ended, Times};
 use live::{Live, is};
 use lost::Suspects;
 use ring::RingState;
 use rustc_hash::FxHashMap;
-pub use steps::Step;
 use table::{Key, Slot, Table};
 
 /// Families that tell again of jobs that the DRM scheduler tells of, by names that are not always the scheduler's.

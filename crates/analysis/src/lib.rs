@@ -21,7 +21,7 @@ mod watch;
 pub use compare::{Times, changes};
 pub use distribution::{Distribution, Pool};
 pub use ioctls::IoctlSpans;
-pub use jobs::{JobCounts, Jobs, Step};
+pub use jobs::{JobCounts, Jobs};
 pub use late::{Explainer, History};
 pub use recent::Recent;
 pub use report::{Report, Subject};

@@ -5,10 +5,10 @@ mod plain;
 
 use crate::ioctls::IoctlCalls;
 use crate::jobs::{Ended, Times};
-use crate::{Distribution, Jobs, Pool, Step};
+use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
     ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
-    NameId, ProcessReport, RingId, RingReport, TraceNames, TraceReport, WaitReport,
+    NameId, ProcessReport, RingId, RingReport, Step, TraceNames, TraceReport, WaitReport,
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
 use people::{MOST_CONTEXTS, MOST_PROCESSES, People};

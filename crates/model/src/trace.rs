@@ -264,7 +264,7 @@ pub struct Event {
 }
 
 /// One moment of one job that its whole fence names, as the DRM scheduler tells it: what nearly all events of a trace are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// CLOCK_MONOTONIC, in nanoseconds.
     pub at_ns: u64,
@@ -300,7 +300,15 @@ pub enum StepKind {
 }
 
 impl Step {
+    /// What an event says, but for its key.
+    #[inline(always)]
+    pub fn of(event: &Event) -> Step {
+        let Event { at_ns, ring, cpu, tid, pid, comm, client, value, .. } = *event;
+        Step { at_ns, context: 0, seqno: 0, ring, cpu, tid, pid, comm, client, value }
+    }
+
     /// The event that it is.
+    #[inline(always)]
     pub fn event(&self, kind: StepKind) -> Event {
         Event {
             at_ns: self.at_ns,

@@ -93,7 +93,6 @@ struct Moment {
 /// One ring: the hardware takes two jobs at a time and runs them one behind the other.
 #[derive(Default)]
 struct RingState {
-    next_seqno: u64,
     done_ns: VecDeque<u64>,
     queued: u32,
 }
@@ -102,6 +101,8 @@ struct RingState {
 trait Out: RecordSink {
     /// All until then was given.
     fn round(&mut self, until_ns: u64);
+    /// Bytes until the last round.
+    fn bytes(&self, path: &str) -> u64;
     /// Ends the file, and gives the number of its records.
     fn end(&mut self, path: &str) -> u64;
 }
@@ -145,6 +146,10 @@ impl Out for Own {
         self.0.as_mut().unwrap().round(until_ns).unwrap();
     }
 
+    fn bytes(&self, path: &str) -> u64 {
+        std::fs::metadata(path).unwrap().len()
+    }
+
     fn end(&mut self, _: &str) -> u64 {
         let file = self.0.take().unwrap();
         let records = file.records();
@@ -163,23 +168,24 @@ fn write(path: &str, bytes: u64, by_cpu: bool, record: LayOut, file: &mut impl O
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut rings: Vec<RingState> = (0..GPUS.len() * RINGS.len()).map(|_| RingState::default()).collect();
     let mut coming = BinaryHeap::new();
+    // A context is one thread's and of one ring, as a `drm_sched_entity` is.
+    let mut seqnos = vec![0_u64; THREADS as usize];
     for ring in 0..rings.len() {
-        coming.push(Reverse(submission(&mut chance, 1_000_000_000_000, ring, 0)));
+        coming.push(Reverse(submission(&mut chance, 1_000_000_000_000, ring, &mut seqnos)));
     }
     let mut buffers: Vec<Vec<(u64, u16, Vec<u8>)>> = vec![Vec::new(); if by_cpu { CPUS as usize } else { 1 }];
-    let (mut round_end, mut written) = (1_000_000_000_000 + ROUND_NS, 0);
+    let mut round_end = 1_000_000_000_000 + ROUND_NS;
     let mut jobs: u64 = 0;
     let start = Instant::now();
     while let Some(Reverse(now)) = coming.pop() {
         if now.at_ns >= round_end {
             for (at_ns, cpu, data) in buffers.iter_mut().flat_map(|buffer| buffer.drain(..)) {
-                written += 16 + data.len().next_multiple_of(8) as u64;
                 file.record(RawRecord { at_ns, cpu, data: &data });
             }
             // As the captures do: tracefs' buffers are emptied to the end, of a ring a moment before the last emptying is sure.
             file.round(if by_cpu { round_end - 1 } else { round_end - ROUND_NS });
             round_end += ROUND_NS;
-            if written >= bytes {
+            if file.bytes(path) >= bytes {
                 break;
             }
         }
@@ -188,7 +194,6 @@ fn write(path: &str, bytes: u64, by_cpu: bool, record: LayOut, file: &mut impl O
             What::Queue => {
                 jobs += 1;
                 state.queued += 1;
-                state.next_seqno += 1;
                 // The job runs when one of the two places is free, a worker's wake-up later.
                 let free_ns = state.done_ns.len().checked_sub(2).map_or(0, |i| state.done_ns[i]);
                 let run_ns = now.at_ns.max(free_ns) + 1_500 + chance.below(15_000);
@@ -203,8 +208,7 @@ fn write(path: &str, bytes: u64, by_cpu: bool, record: LayOut, file: &mut impl O
                 coming.push(Reverse(Moment { at_ns: done_ns, what: What::Done, cpu: (now.ring % 4) as u16, ..now }));
                 // A ring that is far behind is left alone until it has caught up.
                 let next_ns = if done_ns > now.at_ns + 5_000_000 { done_ns } else { now.at_ns };
-                let seqno = state.next_seqno;
-                coming.push(Reverse(submission(&mut chance, next_ns, now.ring, seqno)));
+                coming.push(Reverse(submission(&mut chance, next_ns, now.ring, &mut seqnos)));
             }
             What::Run => state.queued -= 1,
             What::Done => {}
@@ -224,8 +228,13 @@ fn tid(thread: u64) -> u32 {
     2000 + thread as u32
 }
 
-fn submission(chance: &mut Chance, after_ns: u64, ring: usize, seqno: u64) -> Moment {
-    let (thread, cpu) = (chance.below(THREADS), chance.below(CPUS) as u16);
+fn submission(chance: &mut Chance, after_ns: u64, ring: usize, seqnos: &mut [u64]) -> Moment {
+    let rings = (GPUS.len() * RINGS.len()) as u64;
+    let threads = (THREADS - ring as u64).div_ceil(rings);
+    let (thread, cpu) = (ring as u64 + rings * chance.below(threads), chance.below(CPUS) as u16);
+    let seqno = &mut seqnos[thread as usize];
+    *seqno += 1;
+    let seqno = *seqno;
     Moment { at_ns: after_ns + 10_000 + chance.below(180_000), what: What::Queue, ring, seqno, thread, cpu }
 }
 
@@ -243,7 +252,7 @@ fn record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
     data.extend_from_slice(&id.to_ne_bytes());
     data.extend_from_slice(&[0, 0]);
     data.extend_from_slice(&tid.to_ne_bytes());
-    let context = 100 + moment.ring as u64 * 3;
+    let context = 100 + moment.thread * 3;
     if moment.what == What::Done {
         data.extend_from_slice(&context.to_ne_bytes());
         data.extend_from_slice(&moment.seqno.to_ne_bytes());
@@ -302,7 +311,7 @@ fn bpf_record(moment: &Moment, queued: u32, worker: u64) -> Vec<u8> {
     data.extend(id.to_ne_bytes());
     data.extend([0, 0]);
     data.extend(tid.to_ne_bytes());
-    data.extend((100 + moment.ring as u64 * 3).to_ne_bytes());
+    data.extend((100 + moment.thread * 3).to_ne_bytes());
     data.extend(moment.seqno.to_ne_bytes());
     if moment.what == What::Done {
         // No error.
@@ -376,6 +385,10 @@ impl RecordSink for Dat {
 
 impl Out for Dat {
     fn round(&mut self, _: u64) {}
+
+    fn bytes(&self, _: &str) -> u64 {
+        self.cpus.iter().map(|pages| pages.len() as u64).sum()
+    }
 
     /// trace-cmd.dat.v6(5).
     fn end(&mut self, path: &str) -> u64 {

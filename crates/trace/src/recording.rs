@@ -20,7 +20,7 @@ mod writer;
 
 pub use file::{CreateOptions, RecordingFile};
 pub use header::{Header, Instant, MergedTrace};
-pub use packed::{Packed, PackedRecord, PackedRecords, PackedTemplate, UnpackedData};
+pub use packed::{Packed, PackedRecord, PackedRecords, PackedTemplate, PackedThread, UnpackedData};
 pub use reader::{Ended, Item, ItemSink, Recording, Step, Summary};
 pub use scan::Damage;
 pub use writer::RecordingWriter;

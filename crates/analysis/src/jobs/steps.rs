@@ -5,46 +5,11 @@
 use super::live::is;
 use super::table::{Key, Slot};
 use super::{Ended, Jobs, ring_mut};
-use gpuscope_model::trace::{Event, Family, NameId, RingId};
+use gpuscope_model::trace::{Family, RingId, Step};
 
-/// One step of a job that is named by its whole fence ([`JobKey::Fence`](gpuscope_model::trace::JobKey::Fence)), told by the DRM scheduler
-/// ([`Family::DrmSched`]): what an [`Event`] says of such a step, in few words. Which step it is, the function says that takes it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Step {
-    /// CLOCK_MONOTONIC, in nanoseconds.
-    pub at_ns: u64,
-    /// `dma_fence.context` of the scheduler's finished fence.
-    pub context: u64,
-    /// `dma_fence.seqno` of it.
-    pub seqno: u64,
-    /// The ring, where the record names it.
-    pub ring: Option<RingId>,
-    /// The processor it was seen on.
-    pub cpu: u16,
-    /// The thread that was running; see [`Event::tid`].
-    pub tid: u32,
-    /// Its process; 0 where that is not known.
-    pub pid: u32,
-    /// Its name at this moment.
-    pub comm: NameId,
-    /// DRM client, as in fdinfo's `drm-client-id`.
-    pub client: Option<u64>,
-    /// Of submission and hand-over the jobs in the queue; of an end the error number, or 0. None where the record has none.
-    pub value: Option<i64>,
-}
-
-impl Step {
-    /// What an event says, whatever its key.
-    #[inline(always)]
-    pub(super) fn of(event: &Event) -> Step {
-        let Event { at_ns, ring, cpu, tid, pid, comm, client, value, .. } = *event;
-        Step { at_ns, context: 0, seqno: 0, ring, cpu, tid, pid, comm, client, value }
-    }
-
-    #[inline(always)]
-    fn key(&self) -> Key {
-        Key::fence(self.context, self.seqno)
-    }
+#[inline(always)]
+fn key_of(step: &Step) -> Key {
+    Key::fence(step.context, step.seqno)
 }
 
 impl Jobs {
@@ -54,7 +19,7 @@ impl Jobs {
         if !self.has_scheduler {
             self.find_scheduler();
         }
-        self.submit(&step.key(), step, Family::DrmSched, ended);
+        self.submit(&key_of(step), step, Family::DrmSched, ended);
     }
 
     /// Takes a hand-over.
@@ -64,13 +29,13 @@ impl Jobs {
             self.find_scheduler();
         }
         self.note_hand_over(step.cpu, step.tid);
-        self.commit(&step.key(), step, Family::DrmSched, ended);
+        self.commit(&key_of(step), step, Family::DrmSched, ended);
     }
 
     /// Takes an end.
     #[inline(always)]
     pub(crate) fn take_completion(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
-        self.complete(&step.key(), step.at_ns, Family::DrmSched, step.value, ended);
+        self.complete(&key_of(step), step.at_ns, Family::DrmSched, step.value, ended);
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@ use super::{Decoder, KeyPlan, Plan, RingPlan, Seen};
 use crate::record::Number;
 use crate::recording::{Packed, PackedRecord, PackedRecords, PackedTemplate, UnpackedData};
 use gpuscope_model::trace::{Event, EventKind, Family, NameId, RingId, Step, StepKind, TraceNames};
+use rustc_hash::FxHashMap;
 
 /// Takes what records tell of, with the names that it refers to.
 pub trait StepSink {
@@ -21,12 +22,26 @@ const FRAMES: usize = 64;
 pub(super) struct Resolved {
     /// By the lowest bits of their number.
     frames: Vec<Option<Box<Frame>>>,
+    /// Threads of all frames, which mostly are those of the frame before: by their format and what it says of them.
+    threads: FxHashMap<u16, Threads>,
 }
+
+/// Threads, as records of one format tell of them.
+#[derive(Debug, Default)]
+struct Threads {
+    /// In which of their bytes.
+    ranges: u64,
+    known: FxHashMap<Box<[u8]>, Thread>,
+}
+
+/// Threads of a format that are remembered. Where there are more, all are forgotten: those that are still there come again.
+const MOST_THREADS: usize = 1 << 16;
 
 impl Resolved {
     /// What was decoded may mean something else now.
     pub(super) fn forget(&mut self) {
         self.frames.clear();
+        self.threads.clear();
     }
 }
 
@@ -44,6 +59,7 @@ struct Place {
     kind: Option<StepKind>,
     context: u64,
     ring: Option<RingId>,
+    client: Option<u64>,
     value: Option<Value>,
 }
 
@@ -60,7 +76,6 @@ struct Thread {
     tid: u32,
     pid: u32,
     comm: NameId,
-    client: Option<u64>,
 }
 
 impl Decoder {
@@ -89,7 +104,7 @@ impl Decoder {
                 tid: thread.tid,
                 pid: thread.pid,
                 comm: thread.comm,
-                client: thread.client,
+                client: place.client,
                 value: place
                     .value
                     .map(|value| value.same.wrapping_add(i64::from(record.short.cast_signed()) & value.short)),
@@ -127,13 +142,23 @@ impl Decoder {
         let places = (0..packed.templates()).map(|at| {
             let template = packed.template(at);
             let place = template.and_then(|template| plan(template.data)?.place(&template, seen));
-            place.unwrap_or(Place { kind: None, context: 0, ring: None, value: None })
+            place.unwrap_or(Place { kind: None, context: 0, ring: None, client: None, value: None })
         });
         let places = places.collect();
         let mut data = UnpackedData::default();
         let threads = (0..packed.threads()).map(|at| {
-            let bytes = packed.thread(at, &mut data);
-            bytes.and_then(|bytes| plan(bytes)?.thread(bytes, seen)).unwrap_or_default()
+            let Some(thread) = packed.thread(at) else { return Thread::default() };
+            let of = self.packed.threads.entry(thread.format).or_default();
+            if of.ranges != thread.ranges() || of.known.len() >= MOST_THREADS {
+                *of = Threads { ranges: thread.ranges(), known: FxHashMap::default() };
+            }
+            if let Some(known) = of.known.get(thread.bytes) {
+                return *known;
+            }
+            let bytes = thread.unpack(&mut data);
+            let found = bytes.and_then(|bytes| plan(bytes)?.thread(bytes, seen)).unwrap_or_default();
+            of.known.insert(thread.bytes.into(), found);
+            found
         });
         Frame { number: packed.number(), places, threads: threads.collect() }
     }
@@ -150,11 +175,11 @@ impl Plan {
         };
         let KeyPlan::Fence(context, seqno) = self.key else { return None };
         let is_plain = self.family == Family::DrmSched && self.quick.is_some();
-        let of_thread = [self.tid, self.pid, self.client].into_iter().flatten().map(Number::range);
+        let of_thread = [self.tid, self.pid].into_iter().flatten().map(Number::range);
         let of_thread = of_thread.chain(self.comm.map(|comm| comm.field().unwrap_or((0, u16::MAX))));
         if !is_plain
             || seqno.range() != (template.long?, 8)
-            || !template.is_common(context.range())
+            || ![Some(context), self.client].into_iter().flatten().all(|of| template.is_common(of.range()))
             || !of_thread.into_iter().all(|range| template.is_of_thread(range))
         {
             return None;
@@ -179,7 +204,11 @@ impl Plan {
             }
             _ => None,
         };
-        Some(Place { kind: Some(kind), context: context.get(template.data)?, ring, value })
+        let client = match self.client {
+            Some(client) => Some(client.get(template.data)?),
+            None => None,
+        };
+        Some(Place { kind: Some(kind), context: context.get(template.data)?, ring, client, value })
     }
 
     /// Who a thread is, by a record of which nothing else is known.
@@ -195,6 +224,6 @@ impl Plan {
             None => task.comm,
         };
         let pid = number(self.pid)?.map_or(task.pid, |pid| pid as u32);
-        Some(Thread { tid, pid, comm, client: number(self.client)? })
+        Some(Thread { tid, pid, comm })
     }
 }

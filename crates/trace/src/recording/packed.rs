@@ -106,6 +106,8 @@ pub(super) struct Tables {
     layouts: Vec<Layout>,
     templates: Vec<Entry>,
     threads: Vec<Entry>,
+    /// A template of each layout, by its place.
+    of_layouts: Vec<Option<u16>>,
     /// Tells the frame from all others that are read.
     number: u64,
 }
@@ -148,7 +150,13 @@ impl Tables {
         if !templates.iter().all(fits) {
             return None;
         }
-        Some(Tables { base_ns, stride, records_at, layouts, templates, threads, number })
+        let mut of_layouts = vec![None; layouts.len()];
+        for (place, template) in (0..).zip(&templates) {
+            if let Some(first) = of_layouts.get_mut(usize::from(template.layout)) {
+                first.get_or_insert(place);
+            }
+        }
+        Some(Tables { base_ns, stride, records_at, layouts, templates, threads, of_layouts, number })
     }
 
     pub(super) fn stride(&self) -> usize {
@@ -251,6 +259,35 @@ impl PackedTemplate<'_> {
                 || u32::from(at) + u32::from(of) <= u32::from(offset)
         };
         self.layout.left_out().all(is_beside)
+    }
+}
+
+/// What records of one format say of a thread.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedThread<'a> {
+    /// The format's number.
+    pub format: u16,
+    /// The ranges that tell of the thread, one behind the other.
+    pub bytes: &'a [u8],
+    length: usize,
+    layout: &'a Layout,
+}
+
+impl PackedThread<'_> {
+    /// Where the ranges stand, as a number that differs where they do.
+    pub fn ranges(&self) -> u64 {
+        let numbers = self.layout.thread.iter().flat_map(|(at, length)| [*at, *length]);
+        numbers
+            .fold(self.length as u64, |all, n| (all.rotate_left(23) ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// The same, as a record that says nothing else: its format, and zeros.
+    pub fn unpack<'d>(&self, data: &'d mut UnpackedData) -> Option<&'d [u8]> {
+        data.length = self.length;
+        data.bytes.get_mut(..data.length)?.fill(0);
+        data.put(0, &self.format.to_ne_bytes());
+        data.put_ranges(self.layout, self.bytes);
+        Some(data.bytes())
     }
 }
 
@@ -367,18 +404,19 @@ impl<'a> Packed<'a> {
         Some(PackedTemplate { data, long: offset(layout.long), short: offset(layout.short), layout })
     }
 
-    /// What records say of a thread, as a record that says nothing else: its format, and zeros.
-    pub fn thread<'d>(&self, place: usize, data: &'d mut UnpackedData) -> Option<&'d [u8]> {
+    /// What records say of a thread.
+    pub fn thread(&self, place: usize) -> Option<PackedThread<'a>> {
         let entry = self.tables.threads.get(place)?;
         let (layout, bytes) = self.entry(entry)?;
         // Any template of the layout tells the format; there is one, or no record is of this thread.
-        let template = self.tables.templates.iter().find(|template| template.layout == entry.layout)?;
-        let (_, template) = self.entry(template)?;
-        data.length = template.len();
-        data.bytes.get_mut(..data.length)?.fill(0);
-        data.put(0, template.get(..2)?);
-        data.put_ranges(layout, bytes);
-        Some(data.bytes())
+        let template = (*self.tables.of_layouts.get(usize::from(entry.layout))?)?;
+        let (_, template) = self.entry(self.tables.templates.get(usize::from(template))?)?;
+        Some(PackedThread {
+            format: u16::from_ne_bytes(*template.first_chunk()?),
+            bytes,
+            length: template.len(),
+            layout,
+        })
     }
 
     fn entry(&self, entry: &Entry) -> Option<(&'a Layout, &'a [u8])> {

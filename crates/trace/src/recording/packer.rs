@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 /// Fields that no event is made of and that are other ones in nearly every record.
 const CHANGING: [&str; 2] = ["hw_job_count", "arg"];
 
-/// Fields that tell of the thread, beside those that a spec names.
+/// Fields that tell of the thread, beside the one that a spec names. A client is not of them: a context has one alone, and a worker of the
+/// scheduler works for all.
 const OF_THREAD: [&str; 5] = ["common_pid", "comm", "tgid", "uid", "cgroup"];
 
 /// Entries of a table: they are counted in 16 bits.
@@ -378,7 +379,7 @@ fn layout(format: &EventFormat) -> Option<Layout> {
             *place = field.offset;
         }
     }
-    let of_thread = OF_THREAD.into_iter().chain(spec.tid).chain(spec.client);
+    let of_thread = OF_THREAD.into_iter().chain(spec.tid);
     let fields = of_thread.filter_map(|name| format.field(name));
     let fields = fields.filter(|field| matches!(field.kind, FieldKind::Number | FieldKind::Array));
     let mut ranges = layout.thread.iter_mut();
