@@ -14,8 +14,8 @@ use std::collections::{BinaryHeap, VecDeque};
 const GPUS: [&str; 4] = ["0000:03:00.0", "0000:04:00.0", "0000:83:00.0", "0000:84:00.0"];
 const RINGS: [&str; 6] = ["gfx_0.0.0", "comp_1.0.0", "comp_1.1.0", "sdma0", "sdma1", "vcn_unified_0"];
 const THREADS: u64 = 200;
-/// Events that are made at once: enough for the CPU time of counting them to be told, which the kernel adds up at its ticks.
-const BATCH: usize = 1 << 18;
+/// Events that are made at once: few enough to come from a near cache, as a block that was just read does.
+const BATCH: usize = 1 << 15;
 
 struct Chance(u64);
 

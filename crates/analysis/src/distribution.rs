@@ -105,6 +105,16 @@ impl Distribution {
         }
     }
 
+    /// Adds some values.
+    #[inline]
+    pub(crate) fn add_all(&mut self, ns: impl ExactSizeIterator<Item = u32>, pool: &mut Pool) {
+        if ns.len() <= self.open.capacity().saturating_sub(self.open.len()) {
+            self.open.extend(ns);
+        } else {
+            ns.for_each(|ns| self.add(ns.into(), pool));
+        }
+    }
+
     #[cold]
     fn make_room(&mut self, ns: u64, pool: &mut Pool) {
         let kept = self.count();

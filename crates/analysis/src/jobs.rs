@@ -9,7 +9,7 @@ mod table;
 
 use gpuscope_model::trace::Step;
 use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, RingId};
-pub(crate) use live::{Ended, Times};
+pub(crate) use live::{Ended, PlainJob, Times};
 use live::{Live, is};
 use lost::Suspects;
 use ring::RingState;

@@ -4,7 +4,7 @@ mod people;
 mod plain;
 
 use crate::ioctls::IoctlCalls;
-use crate::jobs::{Ended, Times};
+use crate::jobs::{Ended, PlainJob, Times};
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
     ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
@@ -12,7 +12,6 @@ use gpuscope_model::trace::{
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
 use people::{MOST_CONTEXTS, MOST_PROCESSES, People};
-use plain::PlainJob;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -83,6 +82,8 @@ struct RingTotals {
     /// Of them, those of which it is known when they were handed over.
     handed_over: u64,
     measured: u64,
+    /// Times of jobs that are not in the distributions yet: those below, in this order.
+    waiting: Vec<[u32; 4]>,
     queue: Distribution,
     hw_queue: Distribution,
     exec: Distribution,
@@ -98,6 +99,7 @@ impl RingTotals {
             by_status: [0; 5],
             handed_over: 0,
             measured: 0,
+            waiting: Vec::new(),
             queue: Distribution::default(),
             hw_queue: keep(!by_firmware),
             exec: keep(!by_firmware),
@@ -252,7 +254,7 @@ impl Report {
             totals.job(job);
             ended(&job.job());
         });
-        totals.add_plain();
+        totals.add_all_plain();
         totals.people.add_up_all();
         let from_ns = if totals.from_ns == u64::MAX { totals.to_ns } else { totals.from_ns };
         let span_ns = totals.to_ns.saturating_sub(from_ns);
@@ -533,17 +535,18 @@ impl Totals {
 
     #[inline(always)]
     fn job(&mut self, job: Ended<'_>) {
-        let times = job.times();
-        match PlainJob::new(&job, &times) {
+        match job.plain() {
             Some(plain) => self.take_plain(plain),
             None => self.other_job(job),
         }
-        if times.has_total && times.total_ns >= self.least_slow_ns {
-            self.slow(job);
+        if let Some(total_ns) = job.total_ns()
+            && total_ns >= self.least_slow_ns
+        {
+            self.slow(total_ns, job);
         }
     }
 
-    /// Adds a job of which not everything is known, or that failed, or that took very long.
+    /// Adds a job of which not everything is known, or that failed.
     #[inline(never)]
     fn other_job(&mut self, job: Ended<'_>) {
         let times = job.times();
@@ -571,8 +574,8 @@ impl Totals {
 
     /// Keeps one of the slowest jobs.
     #[cold]
-    fn slow(&mut self, job: Ended<'_>) {
-        let slow = Slow(job.times().total_ns, job.job());
+    fn slow(&mut self, total_ns: u64, job: Ended<'_>) {
+        let slow = Slow(total_ns, job.job());
         if self.slowest.len() < self.most_slow {
             self.slowest.push(Reverse(slow));
         } else if let Some(mut least) = self.slowest.peek_mut()
@@ -587,7 +590,6 @@ impl Totals {
 }
 
 impl RingTotals {
-    #[inline]
     fn job(&mut self, job: &Ended<'_>, times: &Times, pool: &mut Pool) {
         self.handed_over = self.handed_over.wrapping_add(u64::from(job.was_handed_over()));
         let status = match job.status() {
@@ -600,6 +602,12 @@ impl RingTotals {
         if let Some(n) = self.by_status.get_mut(status) {
             *n = n.wrapping_add(1);
         }
+        self.measured = self.measured.wrapping_add(u64::from(job.is_measured() && times.was_executed));
+        self.times(times, pool);
+    }
+
+    /// Adds the times that are known.
+    fn times(&mut self, times: &Times, pool: &mut Pool) {
         if times.was_queued {
             self.queue.add(times.queue_ns, pool);
         }
@@ -608,7 +616,6 @@ impl RingTotals {
         }
         if times.was_executed {
             self.exec.add(times.exec_ns, pool);
-            self.measured = self.measured.wrapping_add(u64::from(job.is_measured()));
         }
         if times.was_in_flight {
             self.in_flight.add(times.in_flight_ns, pool);

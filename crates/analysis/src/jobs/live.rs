@@ -238,16 +238,99 @@ pub(crate) struct Times {
     pub(crate) hw_queue_ns: u64,
     pub(crate) exec_ns: u64,
     pub(crate) in_flight_ns: u64,
-    pub(crate) total_ns: u64,
     /// Of these times, the ones that are known.
     pub(crate) was_queued: bool,
     pub(crate) was_in_hw_queue: bool,
     pub(crate) was_executed: bool,
     pub(crate) was_in_flight: bool,
-    pub(crate) has_total: bool,
+}
+
+/// A job that was submitted, handed over and ended without an error, in a line of the cache. Only what is needed to add it up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainJob {
+    word: u64,
+    kind: u32,
+    ring: u32,
+    submit_ns: u64,
+    run_ns: u64,
+    start_ns: u64,
+    done_ns: u64,
+    pub(crate) process: u32,
+    pub(crate) comm: NameId,
+    /// That it did not fail was told.
+    pub(crate) is_told: bool,
+    /// Its start is known, and was recorded.
+    pub(crate) has_started: bool,
+    pub(crate) is_measured: bool,
+}
+
+const _: () = assert!(size_of::<PlainJob>() == 64);
+
+impl PlainJob {
+    #[inline(always)]
+    pub(crate) fn ring(&self) -> Option<RingId> {
+        (self.ring != NO_RING).then_some(RingId(self.ring))
+    }
+
+    /// Context of its fence, where its key is one.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> Option<u64> {
+        Key::context_of([self.word, 0], self.kind)
+    }
+
+    /// Its times, of which those are known that are so of every such job, and the others if it has started.
+    #[inline(always)]
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            queue_ns: self.run_ns.saturating_sub(self.submit_ns),
+            hw_queue_ns: self.start_ns.saturating_sub(self.run_ns),
+            exec_ns: self.done_ns.saturating_sub(self.start_ns),
+            in_flight_ns: self.done_ns.saturating_sub(self.run_ns),
+            was_queued: true,
+            was_in_hw_queue: self.has_started,
+            was_executed: self.has_started,
+            was_in_flight: true,
+        }
+    }
 }
 
 impl Ended<'_> {
+    /// The job, if it is plain.
+    #[inline(always)]
+    pub(crate) fn plain(&self) -> Option<PlainJob> {
+        let is_told = match self.status {
+            JobStatus::Completed => true,
+            JobStatus::Ended => false,
+            _ => return None,
+        };
+        if !self.is(is::SUBMITTED | is::HANDED_OVER) {
+            return None;
+        }
+        let live = self.live;
+        let [word, _] = live.words;
+        Some(PlainJob {
+            word,
+            kind: live.kind,
+            ring: live.ring,
+            submit_ns: live.submit_ns,
+            run_ns: live.run_ns,
+            start_ns: self.start_ns,
+            done_ns: self.done_ns,
+            process: self.process(),
+            comm: live.comm,
+            is_told,
+            has_started: self.is(is::STARTED) | self.is_inferred,
+            is_measured: self.is(is::STARTED),
+        })
+    }
+
+    /// From submission to end, where both were seen.
+    #[inline(always)]
+    pub(crate) fn total_ns(&self) -> Option<u64> {
+        let total_ns = self.done_ns.saturating_sub(self.live.submit_ns);
+        (self.is(is::SUBMITTED) && self.is_done).then_some(total_ns)
+    }
+
     #[inline(always)]
     fn is(&self, flags: u8) -> bool {
         self.flags & flags == flags
@@ -264,12 +347,10 @@ impl Ended<'_> {
             hw_queue_ns: self.start_ns.saturating_sub(live.run_ns),
             exec_ns: self.done_ns.saturating_sub(self.start_ns),
             in_flight_ns: self.done_ns.saturating_sub(live.run_ns),
-            total_ns: self.done_ns.saturating_sub(live.submit_ns),
             was_queued: was_submitted & was_handed_over,
             was_in_hw_queue: was_handed_over & has_started,
             was_executed: has_started & self.is_done,
             was_in_flight: was_handed_over & self.is_done,
-            has_total: was_submitted & self.is_done,
         }
     }
 

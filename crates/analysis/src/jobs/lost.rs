@@ -99,7 +99,7 @@ impl Jobs {
             if live.is(is::HANDED_OVER) {
                 ring.leave();
                 // When it ended is not known: until the last end that was seen there was work.
-                ring.rest(ring.last_done_ns.unwrap_or(0));
+                ring.rest(ring.last_done_ns);
             }
             if live.is(is::IN_ORDER) {
                 ring.end(live.order);

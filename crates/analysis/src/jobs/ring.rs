@@ -14,8 +14,8 @@ pub(super) struct RingState {
     pub(super) counts: JobCounts,
     /// Jobs submitted and not ended.
     pub(super) depth: u64,
-    /// When the last job ended.
-    pub(super) last_done_ns: Option<u64>,
+    /// When the last job ended; 0 while none has.
+    pub(super) last_done_ns: u64,
     with_hardware: Places,
     /// How many of them have ended already.
     ended: usize,

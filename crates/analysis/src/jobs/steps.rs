@@ -163,7 +163,7 @@ impl Jobs {
             ring.depth = ring.depth.saturating_sub(1);
             ring.leave();
             ring.rest(at_ns);
-            let last_done_ns = ring.last_done_ns.replace(at_ns).unwrap_or(0);
+            let last_done_ns = std::mem::replace(&mut ring.last_done_ns, at_ns);
             let is_inferred = (live.ends_before == self.unmatched_ends as u32) & !ring.by_firmware;
             ended(live.done_plainly(
                 at_ns,
@@ -192,17 +192,18 @@ impl Jobs {
             && live.is(is::HANDED_OVER)
             && !live.is(is::BESIDE)
             && live.ring().and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware);
-        let start_ns = is_inferred.then(|| infer_start(live.run_ns, last_done_ns.unwrap_or(0), at_ns));
+        let start_ns = is_inferred.then(|| infer_start(live.run_ns, last_done_ns, at_ns));
         ended(live.done(at_ns, start_ns, error));
         self.live.free(slot);
     }
 
-    /// Takes a job off its ring, and says when the job before it ended there.
-    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) -> Option<u64> {
-        let live = self.live.get(slot)?;
-        let (of, order) = (live.ring()?, live.is(is::IN_ORDER).then_some(live.order));
+    /// Takes a job off its ring, and says when the job before it ended there, or 0.
+    fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) -> u64 {
+        let Some(live) = self.live.get(slot) else { return 0 };
+        let order = live.is(is::IN_ORDER).then_some(live.order);
+        let Some(of) = live.ring() else { return 0 };
         let (was_submitted, was_running) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
-        let mut ring = self.rings.get_mut(of.0 as usize)?;
+        let Some(mut ring) = self.rings.get_mut(of.0 as usize) else { return 0 };
         ring.depth = ring.depth.saturating_sub(u64::from(was_submitted));
         if !was_running {
             return ring.last_done_ns;
@@ -211,11 +212,12 @@ impl Jobs {
             && !ring.end_first(order)
         {
             self.leave_among_others(slot, of, order, ended);
-            ring = self.rings.get_mut(of.0 as usize)?;
+            let Some(same) = self.rings.get_mut(of.0 as usize) else { return 0 };
+            ring = same;
         }
         ring.leave();
         ring.rest(at_ns);
-        ring.last_done_ns.replace(at_ns)
+        std::mem::replace(&mut ring.last_done_ns, at_ns)
     }
 
     /// The same, where others were handed over before and have not ended, or did so out of order.

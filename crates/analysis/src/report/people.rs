@@ -1,7 +1,6 @@
 //! Processes and contexts: who submitted.
 
-use super::plain::PlainJob;
-use crate::jobs::{Ended, Times};
+use crate::jobs::{Ended, PlainJob, Times};
 use crate::{Distribution, Pool};
 use gpuscope_model::trace::{JobStatus, NameId, RingId};
 use rustc_hash::FxHashMap;
@@ -66,6 +65,14 @@ struct Spent {
 }
 
 impl Spent {
+    #[inline(always)]
+    fn of(took: &Times) -> Spent {
+        Spent {
+            exec_ns: if took.was_executed { took.exec_ns } else { 0 },
+            in_flight_ns: if took.was_in_flight { took.in_flight_ns } else { 0 },
+        }
+    }
+
     fn and(self, more: Spent) -> Spent {
         Spent {
             exec_ns: self.exec_ns.saturating_add(more.exec_ns),
@@ -91,7 +98,7 @@ const _: () = assert!(size_of::<Lane>() == 64);
 
 /// Whose jobs: as plain words, which are compared at once.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Of {
+struct Of {
     context: u64,
     pid: u32,
     /// The ring's number, or all bits.
@@ -102,12 +109,11 @@ pub(super) struct Of {
 
 impl Of {
     #[inline(always)]
-    pub(super) fn job(job: &Ended<'_>) -> Of {
-        let context = job.context();
+    fn new(context: Option<u64>, pid: u32, ring: Option<RingId>) -> Of {
         Of {
             context: context.unwrap_or(0),
-            pid: job.process(),
-            ring: job.ring().map_or(u32::MAX, |ring| ring.0),
+            pid,
+            ring: ring.map_or(u32::MAX, |ring| ring.0),
             kind: 1 + u32::from(context.is_some()),
         }
     }
@@ -126,8 +132,7 @@ impl Of {
         (mixed >> (u64::BITS - LANES.ilog2())) as usize
     }
 
-    #[inline(always)]
-    pub(super) fn ring(&self) -> Option<RingId> {
+    fn ring(&self) -> Option<RingId> {
         (self.ring != u32::MAX).then_some(RingId(self.ring))
     }
 
@@ -157,20 +162,17 @@ impl Default for People {
 impl People {
     /// Adds a job that is plain.
     #[inline(always)]
-    pub(super) fn plain_job(&mut self, job: &PlainJob, pool: &mut Pool) {
-        let took = Spent { exec_ns: job.exec_ns.into(), in_flight_ns: job.in_flight_ns.into() };
-        if let Some(process) = self.add(&job.of, job.comm, took) {
-            process.queue.add(job.queue_ns.into(), pool);
+    pub(super) fn plain_job(&mut self, job: &PlainJob, took: &Times, pool: &mut Pool) {
+        let of = Of::new(job.context(), job.process, job.ring());
+        if let Some(process) = self.add(&of, job.comm, took) {
+            process.queue.add(took.queue_ns, pool);
         }
     }
 
     /// Adds a job whose submission was seen.
     pub(super) fn job(&mut self, job: &Ended<'_>, took: &Times, pool: &mut Pool) {
-        let spent = Spent {
-            exec_ns: if took.was_executed { took.exec_ns } else { 0 },
-            in_flight_ns: if took.was_in_flight { took.in_flight_ns } else { 0 },
-        };
-        let Some(process) = self.add(&Of::job(job), job.comm(), spent) else { return };
+        let of = Of::new(job.context(), job.process(), job.ring());
+        let Some(process) = self.add(&of, job.comm(), took) else { return };
         process.failed = process.failed.wrapping_add(u64::from(matches!(job.status(), JobStatus::Failed(_))));
         if took.was_queued {
             process.queue.add(took.queue_ns, pool);
@@ -179,7 +181,7 @@ impl People {
 
     /// Adds a job to its lane, and gives its process, if that is told.
     #[inline(always)]
-    fn add(&mut self, of: &Of, comm: NameId, took: Spent) -> Option<&mut ProcessTotals> {
+    fn add(&mut self, of: &Of, comm: NameId, took: &Times) -> Option<&mut ProcessTotals> {
         let home = of.home();
         let at = match self.lanes.get(home) {
             Some(lane) if lane.of.is(of) => home,
@@ -192,7 +194,7 @@ impl People {
         };
         self.jobs = self.jobs.wrapping_add(1);
         lane.jobs = lane.jobs.wrapping_add(1);
-        lane.spent = lane.spent.and(took);
+        lane.spent = lane.spent.and(Spent::of(took));
         (lane.last, lane.comm) = (self.jobs, comm);
         Some(process)
     }
