@@ -139,12 +139,19 @@ impl Decoder {
             self.plans.get(usize::from(id))?.as_ref()
         };
         let seen = &mut self.seen;
+        // What is asked of a layout has one answer for all of its templates, as long as they are of one format.
+        let mut layouts: Vec<Option<([u8; 2], Option<Shape<'_>>)>> = vec![None; packed.layouts()];
         let places = (0..packed.templates()).map(|at| {
-            let template = packed.template(at);
-            let place = template.and_then(|template| plan(template.data)?.place(&template, seen));
-            place.unwrap_or(Place { kind: None, context: 0, ring: None, client: None, value: None })
+            let template = packed.template(at)?;
+            let (id, of_layout) = (*template.data.first_chunk()?, layouts.get_mut(template.layout_place())?);
+            let shape = match of_layout {
+                Some((of, shape)) if *of == id => *shape,
+                other => other.insert((id, plan(template.data).and_then(|plan| plan.shape(&template)))).1,
+            };
+            shape?.place(template.data, seen)
         });
-        let places = places.collect();
+        let none = Place { kind: None, context: 0, ring: None, client: None, value: None };
+        let places = places.map(|place| place.unwrap_or(none)).collect();
         let mut data = UnpackedData::default();
         let threads = (0..packed.threads()).map(|at| {
             let Some(thread) = packed.thread(at) else { return Thread::default() };
@@ -164,9 +171,45 @@ impl Decoder {
     }
 }
 
+/// How the records of a layout tell of a step.
+#[derive(Clone, Copy, Debug)]
+struct Shape<'a> {
+    plan: &'a Plan,
+    kind: StepKind,
+    context: Number,
+    /// Where the value stands that all records of a template have.
+    same: Option<Number>,
+    value: Option<Value>,
+}
+
+impl Shape<'_> {
+    /// What a template's records have in common.
+    fn place(&self, data: &[u8], seen: &mut Seen) -> Option<Place> {
+        let ring = match self.plan.ring {
+            RingPlan::Named(name) => {
+                let gpu = match self.plan.gpu {
+                    Some(gpu) => gpu.get(data)?,
+                    None => &[],
+                };
+                Some(seen.ring(gpu, name.get(data)?))
+            }
+            _ => None,
+        };
+        let client = match self.plan.client {
+            Some(client) => Some(client.get(data)?),
+            None => None,
+        };
+        let value = match self.same {
+            Some(same) => Some(Value { same: same.get(data)?.cast_signed(), short: 0 }),
+            None => self.value,
+        };
+        Some(Place { kind: Some(self.kind), context: self.context.get(data)?, ring, client, value })
+    }
+}
+
 impl Plan {
-    /// What a template's records have in common. None of those that say more than a step does, or lie in another way.
-    fn place(&self, template: &PackedTemplate<'_>, seen: &mut Seen) -> Option<Place> {
+    /// None of records that say more than a step does, or lie in another way.
+    fn shape(&self, template: &PackedTemplate<'_>) -> Option<Shape<'_>> {
         let kind = match self.kind {
             EventKind::Submit => StepKind::Submit,
             EventKind::Commit => StepKind::Commit,
@@ -184,31 +227,15 @@ impl Plan {
         {
             return None;
         }
-        let value = match self.value {
-            None => None,
+        let (same, value) = match self.value {
+            None => (None, None),
             Some(value) if template.short.map(|at| (at, 4)) == Some(value.range()) => {
-                Some(Value { same: 0, short: if value.is_signed() { -1 } else { u32::MAX.into() } })
+                (None, Some(Value { same: 0, short: if value.is_signed() { -1 } else { u32::MAX.into() } }))
             }
-            Some(value) if template.is_common(value.range()) => {
-                Some(Value { same: value.get(template.data)?.cast_signed(), short: 0 })
-            }
+            Some(value) if template.is_common(value.range()) => (Some(value), None),
             Some(_) => return None,
         };
-        let ring = match self.ring {
-            RingPlan::Named(name) => {
-                let gpu = match self.gpu {
-                    Some(gpu) => gpu.get(template.data)?,
-                    None => &[],
-                };
-                Some(seen.ring(gpu, name.get(template.data)?))
-            }
-            _ => None,
-        };
-        let client = match self.client {
-            Some(client) => Some(client.get(template.data)?),
-            None => None,
-        };
-        Some(Place { kind: Some(kind), context: context.get(template.data)?, ring, client, value })
+        Some(Shape { plan: self, kind, context, same, value })
     }
 
     /// Who a thread is, by a record of which nothing else is known.

@@ -240,9 +240,15 @@ pub struct PackedTemplate<'a> {
     /// Where [`PackedRecord::short`] belongs.
     pub short: Option<u16>,
     layout: &'a Layout,
+    place: u16,
 }
 
 impl PackedTemplate<'_> {
+    /// Place of its layout, below [`Packed::layouts`]: templates of one layout have the same parts left out.
+    pub fn layout_place(&self) -> usize {
+        self.place.into()
+    }
+
     /// Whether all of these bytes, by offset and length, are what records say of their thread.
     pub fn is_of_thread(&self, (offset, length): (u16, u16)) -> bool {
         let is_in = |(at, of): &(u16, u16)| {
@@ -392,6 +398,11 @@ impl<'a> Packed<'a> {
         self.tables.templates.len()
     }
 
+    /// How many layouts there are.
+    pub fn layouts(&self) -> usize {
+        self.tables.layouts.len()
+    }
+
     /// How many threads there are. One that spoke in records of different layouts stands there for each of them.
     pub fn threads(&self) -> usize {
         self.tables.threads.len()
@@ -399,9 +410,16 @@ impl<'a> Packed<'a> {
 
     /// A template.
     pub fn template(&self, place: usize) -> Option<PackedTemplate<'a>> {
-        let (layout, data) = self.entry(self.tables.templates.get(place)?)?;
+        let entry = self.tables.templates.get(place)?;
+        let (layout, data) = self.entry(entry)?;
         let offset = |at: u16| (at != NOWHERE).then_some(at);
-        Some(PackedTemplate { data, long: offset(layout.long), short: offset(layout.short), layout })
+        Some(PackedTemplate {
+            data,
+            long: offset(layout.long),
+            short: offset(layout.short),
+            layout,
+            place: entry.layout,
+        })
     }
 
     /// What records say of a thread.
