@@ -52,23 +52,39 @@ struct Frame {
     threads: Vec<Thread>,
 }
 
-/// A template.
+/// A template, as small as will do: those of a frame are to stay in the nearest cache.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    context: u64,
+    client: u64,
+    ring: u32,
     /// None of records that are put together again to be decoded.
     kind: Option<StepKind>,
-    context: u64,
-    ring: Option<RingId>,
-    client: Option<u64>,
-    value: Option<Value>,
+    has_client: bool,
+    value: Value,
 }
 
-/// What a record's value is: this sum, which takes no choice on the way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Value {
-    same: i64,
-    /// Bits of the record's short number, with its sign in all upper ones, that are added.
-    short: i64,
+const _: () = assert!(size_of::<Place>() == 24);
+
+/// No ring.
+const NO_RING: u32 = u32::MAX;
+
+/// What a record's short number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    /// Nothing that an event has.
+    None,
+    Unsigned,
+    Signed,
+}
+
+impl Value {
+    #[inline(always)]
+    fn of(self, short: u32) -> Option<i64> {
+        let signed = i64::from(short.cast_signed());
+        let all = if self == Value::Signed { -1 } else { i64::from(u32::MAX) };
+        (self != Value::None).then_some(signed & all)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,15 +115,13 @@ impl Decoder {
                 at_ns: record.at_ns,
                 context: place.context,
                 seqno: record.long,
-                ring: place.ring,
+                ring: (place.ring != NO_RING).then_some(RingId(place.ring)),
                 cpu: record.cpu,
                 tid: thread.tid,
                 pid: thread.pid,
                 comm: thread.comm,
-                client: place.client,
-                value: place
-                    .value
-                    .map(|value| value.same.wrapping_add(i64::from(record.short.cast_signed()) & value.short)),
+                client: place.has_client.then_some(place.client),
+                value: place.value.of(record.short),
             };
             let names = &self.seen.names;
             // Each constant is code of its own.
@@ -150,7 +164,7 @@ impl Decoder {
             };
             shape?.place(template.data, seen)
         });
-        let none = Place { kind: None, context: 0, ring: None, client: None, value: None };
+        let none = Place { context: 0, client: 0, ring: NO_RING, kind: None, has_client: false, value: Value::None };
         let places = places.map(|place| place.unwrap_or(none)).collect();
         let mut data = UnpackedData::default();
         let threads = (0..packed.threads()).map(|at| {
@@ -177,9 +191,7 @@ struct Shape<'a> {
     plan: &'a Plan,
     kind: StepKind,
     context: Number,
-    /// Where the value stands that all records of a template have.
-    same: Option<Number>,
-    value: Option<Value>,
+    value: Value,
 }
 
 impl Shape<'_> {
@@ -195,15 +207,15 @@ impl Shape<'_> {
             }
             _ => None,
         };
-        let client = match self.plan.client {
-            Some(client) => Some(client.get(data)?),
-            None => None,
-        };
-        let value = match self.same {
-            Some(same) => Some(Value { same: same.get(data)?.cast_signed(), short: 0 }),
-            None => self.value,
-        };
-        Some(Place { kind: Some(self.kind), context: self.context.get(data)?, ring, client, value })
+        let client = self.plan.client;
+        Some(Place {
+            context: self.context.get(data)?,
+            client: client.map_or(Some(0), |client| client.get(data))?,
+            ring: ring.map_or(NO_RING, |ring| ring.0),
+            kind: Some(self.kind),
+            has_client: client.is_some(),
+            value: self.value,
+        })
     }
 }
 
@@ -227,15 +239,13 @@ impl Plan {
         {
             return None;
         }
-        let (same, value) = match self.value {
-            None => (None, None),
-            Some(value) if template.short.map(|at| (at, 4)) == Some(value.range()) => {
-                (None, Some(Value { same: 0, short: if value.is_signed() { -1 } else { u32::MAX.into() } }))
-            }
-            Some(value) if template.is_common(value.range()) => (Some(value), None),
-            Some(_) => return None,
+        let value = match self.value {
+            None => Value::None,
+            Some(value) if template.short.map(|at| (at, 4)) != Some(value.range()) => return None,
+            Some(value) if value.is_signed() => Value::Signed,
+            Some(_) => Value::Unsigned,
         };
-        Some(Shape { plan: self, kind, context, same, value })
+        Some(Shape { plan: self, kind, context, value })
     }
 
     /// Who a thread is, by a record of which nothing else is known.
