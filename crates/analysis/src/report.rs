@@ -496,7 +496,9 @@ impl Totals {
     /// Counts an event.
     #[inline(always)]
     fn count(&mut self, family: Family, kind: EventKind, at_ns: u64) {
-        self.from_ns = self.from_ns.min(at_ns);
+        if at_ns < self.from_ns {
+            self.from_ns = at_ns;
+        }
         self.to_ns = self.to_ns.max(at_ns);
         let of_family = self.events.get_mut(family as usize);
         if let Some(n) = of_family.and_then(|events| events.get_mut(kind as usize)) {

@@ -24,7 +24,7 @@ const MOST_PLACES: usize = 1024;
 struct Home {
     /// Whose jobs stand here.
     context: u64,
-    /// By the lowest bits of the seqno: a power of two of them, or none.
+    /// By the lowest bits of the seqno: a power of two of them, or none. In each no slot, or that of a job of this context.
     places: Vec<Slot>,
     /// How many of them are taken.
     taken: u32,
@@ -33,6 +33,7 @@ struct Home {
 }
 
 impl Home {
+    #[inline(always)]
     fn place_of(&self, seqno: u64) -> usize {
         seqno as usize & self.places.len().wrapping_sub(1)
     }
@@ -61,11 +62,10 @@ impl Homes {
     /// The slot of a job that stands here; or else, if others do not, what is found elsewhere.
     #[inline(always)]
     pub(super) fn find(&self, key: &Key, slots: &[Live], elsewhere: impl FnOnce() -> Option<Slot>) -> Option<Slot> {
-        let [context, seqno] = key.words;
-        let home = self.homes.get(self.at(context))?;
-        if home.context == context
-            && let Some(slot) = home.places.get(home.place_of(seqno))
-            && slots.get(*slot as usize).is_some_and(|live| key.is_of(live))
+        let home = self.homes.get(self.at(key.context()))?;
+        if home.context == key.context()
+            && let Some(slot) = home.places.get(home.place_of(key.seqno()))
+            && slots.get(*slot as usize).is_some_and(|live| live.seqno() == key.seqno())
         {
             return Some(*slot);
         }
@@ -98,9 +98,7 @@ impl Homes {
         let home = self.own_home(key)?;
         let at = home.place_of(key.seqno());
         let place = home.places.get_mut(at)?;
-        if !slots.get(*place as usize).is_some_and(|live| key.is_of(live)) {
-            return None;
-        }
+        slots.get(*place as usize).filter(|live| live.seqno() == key.seqno())?;
         home.taken = home.taken.wrapping_sub(1);
         Some(std::mem::replace(place, NONE))
     }

@@ -105,6 +105,19 @@ impl Live {
         Key { words: self.words, kind: self.kind }
     }
 
+    /// Of a fence.
+    #[inline(always)]
+    pub(super) fn seqno(&self) -> u64 {
+        let [_, seqno] = self.words;
+        seqno
+    }
+
+    /// Place of its ring in a list of all: none there, if it has no ring.
+    #[inline(always)]
+    pub(super) fn ring_at(&self) -> usize {
+        self.ring as usize
+    }
+
     /// Its slot is free.
     #[inline]
     pub(super) fn is_free(&self) -> bool {
@@ -270,6 +283,12 @@ impl PlainJob {
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<RingId> {
         (self.ring != NO_RING).then_some(RingId(self.ring))
+    }
+
+    /// Place of its ring in a list of all: none there, if it has no ring.
+    #[inline(always)]
+    pub(crate) fn ring_at(&self) -> usize {
+        self.ring as usize
     }
 
     /// Context of its fence, where its key is one.

@@ -40,7 +40,8 @@ impl Jobs {
 
     #[inline(always)]
     pub(super) fn submit(&mut self, key: &Key, step: &Step, family: Family, ended: &mut impl FnMut(Ended<'_>)) {
-        if !self.live.insert_new(key, step, family) && !self.submit_otherwise(*key, *step, family, ended) {
+        if !self.live.insert_new(key, step, family) && !self.submit_otherwise(key.words, key.kind, *step, family, ended)
+        {
             return;
         }
         if let Some(ring) = ring_mut(&mut self.rings, step.ring) {
@@ -50,7 +51,15 @@ impl Jobs {
 
     /// Puts in a job of which there may be one with the same key. Not if its submission was seen already.
     #[inline(never)]
-    fn submit_otherwise(&mut self, key: Key, step: Step, family: Family, ended: &mut impl FnMut(Ended<'_>)) -> bool {
+    fn submit_otherwise(
+        &mut self,
+        words: [u64; 2],
+        kind: u32,
+        step: Step,
+        family: Family,
+        ended: &mut impl FnMut(Ended<'_>),
+    ) -> bool {
+        let key = Key { words, kind };
         if let Some(before) = self.live.find(&key) {
             // Told twice: a fence's numbers are never given out again.
             if key.is_fence() && self.live.get(before).is_some_and(|live| live.is(is::SUBMITTED)) {
@@ -73,7 +82,7 @@ impl Jobs {
                 let ring = self.live.get(slot).and_then(|live| live.ring());
                 self.hand_over(slot, ring, step.at_ns);
             }
-            found => self.commit_otherwise(*key, found, *step, family, ended),
+            found => self.commit_otherwise(key.words, key.kind, found, *step, family, ended),
         }
     }
 
@@ -87,12 +96,14 @@ impl Jobs {
     #[inline(never)]
     fn commit_otherwise(
         &mut self,
-        key: Key,
+        words: [u64; 2],
+        kind: u32,
         mut found: Option<Slot>,
         step: Step,
         family: Family,
         ended: &mut impl FnMut(Ended<'_>),
     ) {
+        let key = Key { words, kind };
         if let Some(slot) = found
             && self.live.get(slot).is_some_and(|live| live.is(is::HANDED_OVER))
         {
@@ -157,7 +168,7 @@ impl Jobs {
             && error.unwrap_or(0) == 0
             && let Some(live) = self.live.get(slot)
             && live.is_plain()
-            && let Some(ring) = live.ring().and_then(|ring| self.rings.get_mut(ring.0 as usize))
+            && let Some(ring) = self.rings.get_mut(live.ring_at())
             && ring.end_first(live.order)
         {
             ring.depth = ring.depth.saturating_sub(1);

@@ -162,7 +162,7 @@ impl Table {
     /// The slot of a key.
     #[inline(always)]
     pub(super) fn find(&self, key: &Key) -> Option<Slot> {
-        let elsewhere = || self.seek(*key).ok().map(|(_, slot)| slot);
+        let elsewhere = || self.find_elsewhere(key.words, key.kind);
         if key.is_fence() { self.homes.find(key, &self.slots, elsewhere) } else { elsewhere() }
     }
 
@@ -223,7 +223,7 @@ impl Table {
         {
             return Some(slot);
         }
-        self.unlink_elsewhere(*key)
+        self.unlink_elsewhere(key.words, key.kind)
     }
 
     /// Gives a key's context a home, with a place for its seqno, if that can be.
@@ -239,12 +239,20 @@ impl Table {
         self.homes.widen(key, &self.slots);
     }
 
+    // Keys are given as words to what is seldom called: a reference would have them written to memory each time.
+
     #[inline(never)]
-    fn unlink_elsewhere(&mut self, key: Key) -> Option<Slot> {
+    fn find_elsewhere(&self, words: [u64; 2], kind: u32) -> Option<Slot> {
+        self.seek(&Key { words, kind }).ok().map(|(_, slot)| slot)
+    }
+
+    #[inline(never)]
+    fn unlink_elsewhere(&mut self, words: [u64; 2], kind: u32) -> Option<Slot> {
+        let key = Key { words, kind };
         if key.is_fence() && !self.homes.has_elsewhere(&key) {
             return None;
         }
-        let (at, slot) = self.seek(key).ok()?;
+        let (at, slot) = self.seek(&key).ok()?;
         self.close_gap(at);
         self.taken = self.taken.saturating_sub(1);
         if key.is_fence() {
@@ -254,8 +262,8 @@ impl Table {
     }
 
     /// The place of a key in the table, and its slot; or the place where it would stand.
-    #[inline(never)]
-    fn seek(&self, key: Key) -> Result<(usize, Slot), usize> {
+    #[inline]
+    fn seek(&self, key: &Key) -> Result<(usize, Slot), usize> {
         let hash = key.hash();
         let mut at = Place { hash, slot: 0 }.home(self.places.len());
         loop {

@@ -33,7 +33,7 @@ impl Totals {
         let mut plain = std::mem::take(&mut self.plain);
         for job in &plain {
             let times = job.times();
-            if let Some(ring) = job.ring().and_then(|ring| self.rings.get_mut(ring.0 as usize)) {
+            if let Some(ring) = self.rings.get_mut(job.ring_at()) {
                 ring.plain_job(job, &times, &mut self.pool);
             }
             self.people.plain_job(job, &times, &mut self.pool);
@@ -59,7 +59,8 @@ impl RingTotals {
             }
             self.waiting.push(all.map(|ns| ns as u32));
         } else {
-            self.times(times, pool);
+            // Worked out again, so that nobody writes them to memory who does not come here.
+            self.times(&job.times(), pool);
         }
     }
 
