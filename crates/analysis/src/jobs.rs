@@ -1,5 +1,6 @@
 //! Jobs from events.
 
+mod ended;
 mod homes;
 mod live;
 mod lost;
@@ -7,9 +8,8 @@ mod ring;
 mod steps;
 mod table;
 
-use gpuscope_model::trace::Step;
-use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, RingId};
-pub(crate) use live::{Ended, PlainJob, Times};
+pub(crate) use ended::{Ended, PlainJob, Times};
+use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, RingId, Step};
 use live::{Live, is};
 use lost::Suspects;
 use ring::RingState;

@@ -37,6 +37,14 @@ impl Home {
     fn place_of(&self, seqno: u64) -> usize {
         seqno as usize & self.places.len().wrapping_sub(1)
     }
+
+    #[inline(always)]
+    fn take_place(&mut self, seqno: u64) -> Option<&mut Slot> {
+        let at = self.place_of(seqno);
+        let place = self.places.get_mut(at).filter(|place| **place == NONE)?;
+        self.taken = self.taken.wrapping_add(1);
+        Some(place)
+    }
 }
 
 /// Homes of contexts.
@@ -73,23 +81,14 @@ impl Homes {
     }
 
     /// The place for a job: free, and of its context. It is taken then.
-    #[inline(always)]
     pub(super) fn take_place(&mut self, key: &Key) -> Option<&mut Slot> {
-        let home = self.own_home(key)?;
-        let at = home.place_of(key.seqno());
-        let place = home.places.get_mut(at).filter(|place| **place == NONE)?;
-        home.taken = home.taken.wrapping_add(1);
-        Some(place)
+        self.own_home(key)?.take_place(key.seqno())
     }
 
     /// The same, if with that it is known that this job is not there already.
     #[inline(always)]
     pub(super) fn take_new_place(&mut self, key: &Key) -> Option<&mut Slot> {
-        let home = self.own_home(key).filter(|home| home.elsewhere == 0)?;
-        let at = home.place_of(key.seqno());
-        let place = home.places.get_mut(at).filter(|place| **place == NONE)?;
-        home.taken = home.taken.wrapping_add(1);
-        Some(place)
+        self.own_home(key).filter(|home| home.elsewhere == 0)?.take_place(key.seqno())
     }
 
     /// Takes out a job, if it stands here.

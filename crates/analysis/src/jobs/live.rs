@@ -1,8 +1,9 @@
 //! A job in flight, as small as will do: what every job needs stands in one line of the cache, the rest in a second one.
 
 use super::Step;
+use super::ended::Ended;
 use super::table::Key;
-use gpuscope_model::trace::{ExecKind, Family, Job, JobKey, JobStatus, NameId, RingId};
+use gpuscope_model::trace::{Family, JobKey, JobStatus, NameId, RingId};
 
 /// What is known of a job in flight, in [`Live::flags`].
 pub(super) mod is {
@@ -25,7 +26,7 @@ pub(super) mod is {
 }
 
 /// No ring.
-const NO_RING: u32 = u32::MAX;
+pub(super) const NO_RING: u32 = u32::MAX;
 
 /// What is not known of it has no flag, and its field means nothing then.
 #[derive(Clone, Copy, Debug)]
@@ -33,25 +34,25 @@ const NO_RING: u32 = u32::MAX;
 pub(super) struct Live {
     pub(super) words: [u64; 2],
     pub(super) kind: u32,
-    ring: u32,
+    pub(super) ring: u32,
     pub(super) submit_ns: u64,
     pub(super) run_ns: u64,
     /// Its place among those handed over to its ring.
     pub(super) order: u64,
     /// Ends of unseen jobs until its hand-over. Only whether there were more since is asked, so the lower half does.
     pub(super) ends_before: u32,
-    pid: u32,
-    comm: NameId,
+    pub(super) pid: u32,
+    pub(super) comm: NameId,
     flags: u8,
     /// Who told of it first.
     pub(super) family: Family,
     // The second line.
     pub(super) start_ns: u64,
-    client: u64,
+    pub(super) client: u64,
     error: i64,
-    blocked_by: JobKey,
+    pub(super) blocked_by: JobKey,
     pub(super) dependencies: u32,
-    tid: u32,
+    pub(super) tid: u32,
 }
 
 const _: () = assert!(size_of::<Live>() == 128);
@@ -227,231 +228,5 @@ impl Live {
     pub(super) fn is_plain(&self) -> bool {
         let all = is::SUBMITTED | is::HANDED_OVER | is::IN_ORDER;
         self.flags & (all | is::STARTED | is::BESIDE | is::FAILED) == all
-    }
-}
-
-/// A job that ended, or that has not when the trace does. Made a [`Job`] for those who want one: most are only counted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended<'a> {
-    live: &'a Live,
-    /// Those of the job.
-    flags: u8,
-    /// Its start was recorded, or else inferred, if this means anything.
-    start_ns: u64,
-    is_inferred: bool,
-    done_ns: u64,
-    is_done: bool,
-    status: JobStatus,
-}
-
-/// What the parts of a job's way took, as far as they are known; see [`Job`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) queue_ns: u64,
-    pub(crate) hw_queue_ns: u64,
-    pub(crate) exec_ns: u64,
-    pub(crate) in_flight_ns: u64,
-    /// Of these times, the ones that are known.
-    pub(crate) was_queued: bool,
-    pub(crate) was_in_hw_queue: bool,
-    pub(crate) was_executed: bool,
-    pub(crate) was_in_flight: bool,
-}
-
-/// A job that was submitted, handed over and ended without an error, in a line of the cache. Only what is needed to add it up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PlainJob {
-    word: u64,
-    kind: u32,
-    ring: u32,
-    submit_ns: u64,
-    run_ns: u64,
-    start_ns: u64,
-    done_ns: u64,
-    pub(crate) process: u32,
-    pub(crate) comm: NameId,
-    /// That it did not fail was told.
-    pub(crate) is_told: bool,
-    /// Its start is known, and was recorded.
-    pub(crate) has_started: bool,
-    pub(crate) is_measured: bool,
-}
-
-const _: () = assert!(size_of::<PlainJob>() == 64);
-
-impl PlainJob {
-    #[inline(always)]
-    pub(crate) fn ring(&self) -> Option<RingId> {
-        (self.ring != NO_RING).then_some(RingId(self.ring))
-    }
-
-    /// Place of its ring in a list of all: none there, if it has no ring.
-    #[inline(always)]
-    pub(crate) fn ring_at(&self) -> usize {
-        self.ring as usize
-    }
-
-    /// Context of its fence, where its key is one.
-    #[inline(always)]
-    pub(crate) fn context(&self) -> Option<u64> {
-        Key::context_of([self.word, 0], self.kind)
-    }
-
-    /// Its times, of which those are known that are so of every such job, and the others if it has started.
-    #[inline(always)]
-    pub(crate) fn times(&self) -> Times {
-        Times {
-            queue_ns: self.run_ns.saturating_sub(self.submit_ns),
-            hw_queue_ns: self.start_ns.saturating_sub(self.run_ns),
-            exec_ns: self.done_ns.saturating_sub(self.start_ns),
-            in_flight_ns: self.done_ns.saturating_sub(self.run_ns),
-            was_queued: true,
-            was_in_hw_queue: self.has_started,
-            was_executed: self.has_started,
-            was_in_flight: true,
-        }
-    }
-}
-
-impl Ended<'_> {
-    /// The job, if it is plain.
-    #[inline(always)]
-    pub(crate) fn plain(&self) -> Option<PlainJob> {
-        let is_told = match self.status {
-            JobStatus::Completed => true,
-            JobStatus::Ended => false,
-            _ => return None,
-        };
-        if !self.is(is::SUBMITTED | is::HANDED_OVER) {
-            return None;
-        }
-        let live = self.live;
-        let [word, _] = live.words;
-        Some(PlainJob {
-            word,
-            kind: live.kind,
-            ring: live.ring,
-            submit_ns: live.submit_ns,
-            run_ns: live.run_ns,
-            start_ns: self.start_ns,
-            done_ns: self.done_ns,
-            process: self.process(),
-            comm: live.comm,
-            is_told,
-            has_started: self.is(is::STARTED) | self.is_inferred,
-            is_measured: self.is(is::STARTED),
-        })
-    }
-
-    /// From submission to end, where both were seen.
-    #[inline(always)]
-    pub(crate) fn total_ns(&self) -> Option<u64> {
-        let total_ns = self.done_ns.saturating_sub(self.live.submit_ns);
-        (self.is(is::SUBMITTED) && self.is_done).then_some(total_ns)
-    }
-
-    #[inline(always)]
-    fn is(&self, flags: u8) -> bool {
-        self.flags & flags == flags
-    }
-
-    /// Its times, without a choice on the way to each.
-    #[inline(always)]
-    pub(crate) fn times(&self) -> Times {
-        let live = self.live;
-        let has_started = self.is(is::STARTED) | self.is_inferred;
-        let (was_submitted, was_handed_over) = (self.is(is::SUBMITTED), self.is(is::HANDED_OVER));
-        Times {
-            queue_ns: live.run_ns.saturating_sub(live.submit_ns),
-            hw_queue_ns: self.start_ns.saturating_sub(live.run_ns),
-            exec_ns: self.done_ns.saturating_sub(self.start_ns),
-            in_flight_ns: self.done_ns.saturating_sub(live.run_ns),
-            was_queued: was_submitted & was_handed_over,
-            was_in_hw_queue: was_handed_over & has_started,
-            was_executed: has_started & self.is_done,
-            was_in_flight: was_handed_over & self.is_done,
-        }
-    }
-
-    /// All of it.
-    pub(crate) fn job(&self) -> Job {
-        let live = self.live;
-        Job {
-            key: live.key().job_key(),
-            ring: self.ring(),
-            client: self.is(is::OF_CLIENT).then_some(live.client),
-            pid: live.pid,
-            tid: live.tid,
-            comm: live.comm,
-            submit_ns: self.submit_ns(),
-            run_ns: self.run_ns(),
-            start_ns: self.start(),
-            done_ns: self.done_ns(),
-            dependencies: live.dependencies,
-            blocked_by: self.is(is::BLOCKED).then_some(live.blocked_by),
-            status: self.status,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn ring(&self) -> Option<RingId> {
-        self.live.ring()
-    }
-
-    #[inline]
-    pub(crate) fn status(&self) -> JobStatus {
-        self.status
-    }
-
-    fn submit_ns(&self) -> Option<u64> {
-        self.is(is::SUBMITTED).then_some(self.live.submit_ns)
-    }
-
-    fn run_ns(&self) -> Option<u64> {
-        self.is(is::HANDED_OVER).then_some(self.live.run_ns)
-    }
-
-    pub(crate) fn done_ns(&self) -> Option<u64> {
-        self.is_done.then_some(self.done_ns)
-    }
-
-    /// Context of its fence, where its key is one.
-    #[inline]
-    pub(crate) fn context(&self) -> Option<u64> {
-        Key::context_of(self.live.words, self.live.kind)
-    }
-
-    /// Its submission was seen.
-    #[inline]
-    pub(crate) fn was_submitted(&self) -> bool {
-        self.is(is::SUBMITTED)
-    }
-
-    /// Its hand-over was seen.
-    #[inline]
-    pub(crate) fn was_handed_over(&self) -> bool {
-        self.is(is::HANDED_OVER)
-    }
-
-    /// Its start was seen, and not only told from the end of the job before.
-    #[inline]
-    pub(crate) fn is_measured(&self) -> bool {
-        self.is(is::STARTED)
-    }
-
-    fn start(&self) -> Option<(u64, ExecKind)> {
-        let how = if self.is(is::STARTED) { ExecKind::Measured } else { ExecKind::Inferred };
-        (self.is(is::STARTED) || self.is_inferred).then_some((self.start_ns, how))
-    }
-
-    /// The process that submitted it, or the thread where the process is not known.
-    #[inline]
-    pub(crate) fn process(&self) -> u32 {
-        if self.live.pid == 0 { self.live.tid } else { self.live.pid }
-    }
-
-    #[inline]
-    pub(crate) fn comm(&self) -> NameId {
-        self.live.comm
     }
 }

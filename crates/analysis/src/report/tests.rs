@@ -236,3 +236,68 @@ fn without_a_hand_over_a_ring_has_no_utilisation() {
     assert_eq!((ring.jobs, ring.busy_ratio, ring.exec, ring.queue), (1, None, None, None));
     assert!(report.unavailable.iter().any(|of| of.metric.as_str() == "rings[0000:00:02.0 rcs0].exec_us"));
 }
+
+#[test]
+fn more_lanes_than_are_remembered_add_up_to_what_their_jobs_do() {
+    use std::collections::BTreeMap;
+    let (mut names, mut report) = (TraceNames::default(), Report::new(drivers(&[])));
+    let rings = ["gfx", "comp", "sdma"].map(|name| names.ring(Some("0000:03:00.0"), name));
+    let comms = ["one", "two", "three"].map(|name| names.text(name));
+    let mut processes: BTreeMap<u32, (Text, u64, u64)> = BTreeMap::new();
+    let mut contexts: BTreeMap<u64, (Text, u64)> = BTreeMap::new();
+    let (mut state, mut at_ns) = (7_u64, 1_000);
+    let mut chance = |end: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    for seqno in 0..40_000_u64 {
+        let (pid, context, ring) = (100 + chance(90) as u32, chance(70), chance(3) as usize);
+        let (comm, runs_ns) = (chance(3) as usize, 1 + chance(900));
+        let step =
+            |at_ns| Step { at_ns, context, seqno, ring: Some(rings[ring]), pid, comm: comms[comm], ..Step::default() };
+        report.submit(&step(at_ns), &names);
+        report.commit(&step(at_ns + 5), &names);
+        // Some fail: they are added up at once, and not with those that wait.
+        let error = if chance(50) == 0 { -5 } else { 0 };
+        report.complete(&Step { value: Some(error), ..step(at_ns + 5 + runs_ns) }, &names);
+        at_ns += 1_000;
+        let process = processes.entry(pid).or_insert((Text::Static(""), 0, 0));
+        *process = (Text::from(names.get(comms[comm]).to_string()), process.1 + 1, process.2 + runs_ns);
+        let context = contexts.entry(context).or_insert((Text::Static(""), 0));
+        *context = (names.get_ring(rings[ring]).unwrap().name.clone(), context.1 + 1);
+    }
+    let report = report.finish(None, &names, Dropped::default(), |_| {});
+    let told = report.processes.iter().map(|of| (of.pid, (of.comm.clone(), of.jobs, of.exec_ns)));
+    assert_eq!(told.collect::<BTreeMap<_, _>>(), processes);
+    let told = report.contexts.iter().map(|of| (of.context, (of.ring.clone(), of.jobs)));
+    assert_eq!(told.collect::<BTreeMap<_, _>>(), contexts);
+    assert!(report.error_count > 100);
+}
+
+#[test]
+fn times_that_wait_are_told_exactly() {
+    let (mut names, mut report) = (TraceNames::default(), Report::new(drivers(&[])));
+    let ring = names.ring(Some("0000:03:00.0"), "gfx");
+    let mut times: Vec<[u64; 3]> = Vec::new();
+    for seqno in 0..1_000_u64 {
+        let (at_ns, queue_ns) = (seqno * 10_000_000_000, seqno * 7919 % 1009);
+        // Some take longer than 32 bits tell.
+        let exec_ns = if seqno % 100 == 99 { 5_000_000_000 + seqno } else { seqno * 104_729 % 99_991 };
+        let step = |at_ns| Step { at_ns, context: 3, seqno, ring: Some(ring), pid: 9, ..Step::default() };
+        report.submit(&step(at_ns), &names);
+        report.commit(&step(at_ns + queue_ns), &names);
+        report.complete(&step(at_ns + queue_ns + exec_ns), &names);
+        times.push([queue_ns, 0, exec_ns]);
+    }
+    let report = report.finish(None, &names, Dropped::default(), |_| {});
+    let [ring] = &report.rings[..] else { panic!("{report:?}") };
+    assert_eq!((ring.jobs, ring.by_status[1]), (1_000, 1_000));
+    for (at, told) in [ring.queue, ring.hw_queue, ring.exec].into_iter().enumerate() {
+        let mut all: Vec<u64> = times.iter().map(|of| of[at]).collect();
+        all.sort_unstable();
+        let told = told.unwrap();
+        assert_eq!((told.count, told.error), (1_000, 0.0));
+        assert_eq!([told.p50_ns, told.p90_ns, told.p99_ns, told.max_ns], [499, 899, 989, 999].map(|at| all[at]));
+        assert_eq!(told.mean_ns, all.iter().sum::<u64>() as f64 / 1_000.0);
+    }
+}
