@@ -22,7 +22,9 @@ const FRAMES: usize = 64;
 pub(super) struct Resolved {
     /// By the lowest bits of their number.
     frames: Vec<Option<Box<Frame>>>,
-    /// Threads of all frames, which mostly are those of the frame before: by their format and what it says of them.
+    /// Templates of all frames, which mostly are those of the frame before: by their data, with how they lie.
+    places: FxHashMap<Box<[u8]>, (u64, Place)>,
+    /// Threads of all frames in the same way: by their format and what it says of them.
     threads: FxHashMap<u16, Threads>,
 }
 
@@ -34,13 +36,14 @@ struct Threads {
     known: FxHashMap<Box<[u8]>, Thread>,
 }
 
-/// Threads of a format that are remembered. Where there are more, all are forgotten: those that are still there come again.
-const MOST_THREADS: usize = 1 << 16;
+/// Templates, and threads of a format, that are remembered. Where there are more, all are forgotten: those that are still there come again.
+const MOST_KNOWN: usize = 1 << 16;
 
 impl Resolved {
     /// What was decoded may mean something else now.
     pub(super) fn forget(&mut self) {
         self.frames.clear();
+        self.places.clear();
         self.threads.clear();
     }
 }
@@ -65,6 +68,24 @@ struct Place {
 }
 
 const _: () = assert!(size_of::<Place>() == 24);
+
+impl Place {
+    #[inline(always)]
+    fn step(&self, thread: &Thread, record: PackedRecord<'_>) -> Step {
+        Step {
+            at_ns: record.at_ns,
+            context: self.context,
+            seqno: record.long,
+            ring: (self.ring != NO_RING).then_some(RingId(self.ring)),
+            cpu: record.cpu,
+            tid: thread.tid,
+            pid: thread.pid,
+            comm: thread.comm,
+            client: self.has_client.then_some(self.client),
+            value: self.value.of(record.short),
+        }
+    }
+}
 
 /// No ring.
 const NO_RING: u32 = u32::MAX;
@@ -104,31 +125,20 @@ impl Decoder {
         let known =
             self.packed.frames.get_mut(at).and_then(Option::take).filter(|frame| frame.number == packed.number());
         let frame = known.unwrap_or_else(|| Box::new(self.resolve(packed)));
-        for record in records {
+        let mut rest = records;
+        loop {
+            let here = rest;
+            let Some(record) = rest.next() else { break };
             let Some(place) = frame.places.get(usize::from(record.template)) else { continue };
-            let Some(kind) = place.kind else {
-                self.decode_unpacked(packed, &record, sink);
-                continue;
-            };
             let Some(thread) = frame.threads.get(usize::from(record.thread)) else { continue };
-            let step = Step {
-                at_ns: record.at_ns,
-                context: place.context,
-                seqno: record.long,
-                ring: (place.ring != NO_RING).then_some(RingId(place.ring)),
-                cpu: record.cpu,
-                tid: thread.tid,
-                pid: thread.pid,
-                comm: thread.comm,
-                client: place.has_client.then_some(place.client),
-                value: place.value.of(record.short),
-            };
             let names = &self.seen.names;
-            // Each constant is code of its own.
-            match kind {
-                StepKind::Submit => sink.step(StepKind::Submit, &step, names),
-                StepKind::Commit => sink.step(StepKind::Commit, &step, names),
-                StepKind::Complete => sink.step(StepKind::Complete, &step, names),
+            // Each arm makes a step of its own, so that none makes what it does not use.
+            match place.kind {
+                Some(StepKind::Submit) => sink.step(StepKind::Submit, &place.step(thread, record), names),
+                Some(StepKind::Commit) => sink.step(StepKind::Commit, &place.step(thread, record), names),
+                Some(StepKind::Complete) => sink.step(StepKind::Complete, &place.step(thread, record), names),
+                // Which takes it out again: a record is not to stand in memory for this alone.
+                None => self.decode_unpacked(packed, here, sink),
             }
         }
         if let Some(place) = self.packed.frames.get_mut(at) {
@@ -136,10 +146,12 @@ impl Decoder {
         }
     }
 
+    /// Of the first of these.
     #[inline(never)]
-    fn decode_unpacked(&mut self, packed: Packed<'_>, record: &PackedRecord<'_>, sink: &mut impl StepSink) {
+    fn decode_unpacked(&mut self, packed: Packed<'_>, mut records: PackedRecords<'_>, sink: &mut impl StepSink) {
         let mut data = UnpackedData::default();
-        if let Some(record) = packed.unpack(record, &mut data)
+        if let Some(record) = records.next()
+            && let Some(record) = packed.unpack(&record, &mut data)
             && let Some((event, names)) = self.decode_here(record)
         {
             sink.event(event, names);
@@ -155,14 +167,25 @@ impl Decoder {
         let seen = &mut self.seen;
         // What is asked of a layout has one answer for all of its templates, as long as they are of one format.
         let mut layouts: Vec<Option<([u8; 2], Option<Shape<'_>>)>> = vec![None; packed.layouts()];
+        let known = &mut self.packed.places;
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
         let places = (0..packed.templates()).map(|at| {
             let template = packed.template(at)?;
+            if let Some((layout, place)) = known.get(template.data)
+                && *layout == template.layout()
+            {
+                return Some(*place);
+            }
             let (id, of_layout) = (*template.data.first_chunk()?, layouts.get_mut(template.layout_place())?);
             let shape = match of_layout {
                 Some((of, shape)) if *of == id => *shape,
                 other => other.insert((id, plan(template.data).and_then(|plan| plan.shape(&template)))).1,
             };
-            shape?.place(template.data, seen)
+            let place = shape?.place(template.data, seen)?;
+            known.insert(template.data.into(), (template.layout(), place));
+            Some(place)
         });
         let none = Place { context: 0, client: 0, ring: NO_RING, kind: None, has_client: false, value: Value::None };
         let places = places.map(|place| place.unwrap_or(none)).collect();
@@ -170,7 +193,7 @@ impl Decoder {
         let threads = (0..packed.threads()).map(|at| {
             let Some(thread) = packed.thread(at) else { return Thread::default() };
             let of = self.packed.threads.entry(thread.format).or_default();
-            if of.ranges != thread.ranges() || of.known.len() >= MOST_THREADS {
+            if of.ranges != thread.ranges() || of.known.len() >= MOST_KNOWN {
                 *of = Threads { ranges: thread.ranges(), known: FxHashMap::default() };
             }
             if let Some(known) = of.known.get(thread.bytes) {

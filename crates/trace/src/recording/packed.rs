@@ -42,6 +42,8 @@ pub(super) struct Layout {
 /// Length of a layout in a frame.
 pub(super) const LAYOUT: usize = 2 * (3 + MOST_MORE + 2 * MOST_RANGES) + 2;
 
+const _: () = assert!(LAYOUT.is_multiple_of(8));
+
 impl Layout {
     /// Of records without any such number.
     pub(super) const NONE: Layout = Layout {
@@ -75,6 +77,12 @@ impl Layout {
         Some(layout)
     }
 
+    fn hash(&self) -> u64 {
+        let bytes = self.to_bytes();
+        let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        words.fold(0, |all, word| (all.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     /// How many numbers stand behind the slot.
     pub(super) fn more(&self) -> usize {
         self.more.iter().take_while(|place| **place != NOWHERE).count()
@@ -104,6 +112,8 @@ pub(super) struct Tables {
     /// Where the first record stands in the payload.
     records_at: usize,
     layouts: Vec<Layout>,
+    /// A number of each layout that differs where the layouts do.
+    layout_hashes: Vec<u64>,
     templates: Vec<Entry>,
     threads: Vec<Entry>,
     /// A template of each layout, by its place.
@@ -156,7 +166,8 @@ impl Tables {
                 first.get_or_insert(place);
             }
         }
-        Some(Tables { base_ns, stride, records_at, layouts, templates, threads, of_layouts, number })
+        let layout_hashes = layouts.iter().map(Layout::hash).collect();
+        Some(Tables { base_ns, stride, records_at, layouts, layout_hashes, templates, threads, of_layouts, number })
     }
 
     pub(super) fn stride(&self) -> usize {
@@ -240,10 +251,16 @@ pub struct PackedTemplate<'a> {
     /// Where [`PackedRecord::short`] belongs.
     pub short: Option<u16>,
     layout: &'a Layout,
+    hash: u64,
     place: u16,
 }
 
 impl PackedTemplate<'_> {
+    /// A number that differs where templates have other parts left out.
+    pub fn layout(&self) -> u64 {
+        self.hash
+    }
+
     /// Place of its layout, below [`Packed::layouts`]: templates of one layout have the same parts left out.
     pub fn layout_place(&self) -> usize {
         self.place.into()
@@ -277,14 +294,13 @@ pub struct PackedThread<'a> {
     pub bytes: &'a [u8],
     length: usize,
     layout: &'a Layout,
+    hash: u64,
 }
 
 impl PackedThread<'_> {
-    /// Where the ranges stand, as a number that differs where they do.
+    /// A number that differs where they stand elsewhere.
     pub fn ranges(&self) -> u64 {
-        let numbers = self.layout.thread.iter().flat_map(|(at, length)| [*at, *length]);
-        numbers
-            .fold(self.length as u64, |all, n| (all.rotate_left(23) ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        self.hash
     }
 
     /// The same, as a record that says nothing else: its format, and zeros.
@@ -418,6 +434,7 @@ impl<'a> Packed<'a> {
             long: offset(layout.long),
             short: offset(layout.short),
             layout,
+            hash: self.layout_hash(entry),
             place: entry.layout,
         })
     }
@@ -434,7 +451,12 @@ impl<'a> Packed<'a> {
             bytes,
             length: template.len(),
             layout,
+            hash: self.layout_hash(entry),
         })
+    }
+
+    fn layout_hash(&self, entry: &Entry) -> u64 {
+        self.tables.layout_hashes.get(usize::from(entry.layout)).copied().unwrap_or(0)
     }
 
     fn entry(&self, entry: &Entry) -> Option<(&'a Layout, &'a [u8])> {

@@ -120,11 +120,9 @@ impl Take for Count<'_> {
 
     #[inline(always)]
     fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames) -> io::Result<()> {
-        // Nobody asks how many jobs waited when one came: it is not to be taken out of the record.
-        let plain = Step { value: None, ..*step };
         match kind {
-            StepKind::Submit => self.0.submit(&plain, names),
-            StepKind::Commit => self.0.commit(&plain, names),
+            StepKind::Submit => self.0.submit(step, names),
+            StepKind::Commit => self.0.commit(step, names),
             StepKind::Complete => self.0.complete(step, names),
         }
         Ok(())
