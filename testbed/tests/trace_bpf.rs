@@ -199,7 +199,7 @@ fn a_job_that_is_put_in_by_hand_passes_the_same_programs_as_any_other() {
     recorded.capture.prove().unwrap();
     let put_in = |recorded: &mut Recorded, ring: &str, device: &str, error| {
         recorded.events.clear();
-        let job = MadeJob { ring: ring.into(), device: device.into(), error };
+        let job = MadeJob { ring: ring.into(), device: device.into(), error, is_end_missed: false };
         let seqno = recorded.capture.put_in(&job).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
         recorded.drain();
         let key = Some(JobKey::Fence { context: MADE_CONTEXT, seqno });
@@ -230,6 +230,50 @@ fn a_job_that_is_put_in_by_hand_passes_the_same_programs_as_any_other() {
     let out = Command::new(common::gpuscope()).args(["doctor"]).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("a job put in as a test came through"), "{}: {said}", kernel());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn an_end_that_the_kernel_passes_over_is_told_by_its_fence_once_jobs_are_remembered() {
+    let mut recorded = Recorded::open(1 << 20, &Settings::default()).unwrap();
+    let put_in = |recorded: &mut Recorded, ring: &str, error| {
+        recorded.events.clear();
+        let job = MadeJob { ring: ring.into(), device: "0000:aa:00.0".into(), error, is_end_missed: true };
+        let seqno = recorded.capture.put_in(&job).unwrap();
+        recorded.drain();
+        let key = Some(JobKey::Fence { context: MADE_CONTEXT, seqno });
+        let of_it = recorded.events.iter().filter(|event| event.key == key);
+        of_it.map(|event| (event.kind, event.value)).collect::<Vec<_>>()
+    };
+    let ends = |told: &[(EventKind, Option<i64>)]| {
+        told.iter().filter(|(kind, _)| *kind == EventKind::Complete).map(|(_, value)| *value).collect::<Vec<_>>()
+    };
+    // The second program of ends, which no job that is put in comes to, tells of it otherwise.
+    assert_eq!(put_in(&mut recorded, "gfx", 0).len(), 2, "{}: nothing is remembered", kernel());
+    recorded.capture.set(&Settings { totals: true, ..Settings::default() }).unwrap();
+    for error in [0_i32, -5] {
+        let told = put_in(&mut recorded, "gfx", error);
+        assert_eq!((told.len(), ends(&told)), (3, vec![Some(i64::from(error))]), "{}: {told:?}", kernel());
+    }
+    let (totals, rings) = recorded.capture.take_totals().unwrap();
+    let ring = rings.iter().find(|ring| ring.ring == "gfx").unwrap_or_else(|| panic!("{}: {rings:?}", kernel()));
+    assert_eq!((ring.done, ring.waiting, ring.in_flight), (2, 0, 0), "{}: {ring:?}", kernel());
+    assert_eq!(totals.iter().map(|total| total.jobs).collect::<Vec<_>>(), [2, 2, 2], "{}: {totals:?}", kernel());
+    // A job that is told late, one that was too quick, and one that is left out.
+    let mut settings = Settings { totals: true, ..Settings::default() };
+    settings.sampling.slower_than_ns = Some(1);
+    recorded.capture.set(&settings).unwrap();
+    assert_eq!(put_in(&mut recorded, "gfx", 0).len(), 3, "{}", kernel());
+    settings.sampling.slower_than_ns = Some(60_000_000_000);
+    recorded.capture.set(&settings).unwrap();
+    assert_eq!(put_in(&mut recorded, "gfx", 0).len(), 0, "{}: quick", kernel());
+    settings.sampling.slower_than_ns = None;
+    settings.sampling.share = 0.0;
+    recorded.capture.set(&settings).unwrap();
+    assert_eq!(put_in(&mut recorded, "gfx", 0).len(), 0, "{}: left out", kernel());
+    let dropped = recorded.capture.dropped().unwrap();
+    assert_eq!(dropped.sampled_out, 6, "{}: {dropped:?}", kernel());
+    assert_eq!((dropped.missed, dropped.table_full), (0, 0), "{}: {dropped:?}", kernel());
 }
 
 /// What `as_nobody` runs as another user: says how far it came.

@@ -53,28 +53,26 @@ fn main() {
 
 type Measure = fn(&Path) -> Result<f64, String>;
 
-const CASES: [(&str, Measure); 10] = [
-    ("gpuscope nothing", |_| ours(None).map(|(ns, ..)| ns)),
+const CASES: [(&str, Measure); 13] = [
+    ("gpuscope nothing", |_| at_levels(None, 1, false).map(|(ns, ..)| ns)),
     ("gpuscope recorded", |_| {
-        let (ns, records, causes) = ours(Some(JobRules::default()))?;
+        let (ns, records, causes) = ours(&JobRules::default(), false)?;
+        expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
+    }),
+    ("gpuscope recorded, with fences", |_| {
+        let (ns, records, causes) = ours(&JobRules::default(), true)?;
         expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
     }),
     ("gpuscope recorded, whole jobs", |_| {
         // Each job is remembered until its end, since a list says which are recorded.
         let lists = vec![(JobSubject::Pid(std::process::id()), true)];
-        let (ns, records, causes) = ours(Some(JobRules { lists, ..JobRules::default() }))?;
+        let (ns, records, causes) = ours(&JobRules { lists, ..JobRules::default() }, false)?;
         expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
     }),
-    ("gpuscope filtered out", |_| {
-        let lists = vec![(JobSubject::Pid(std::process::id()), false)];
-        let (ns, records, causes) = ours(Some(JobRules { lists, ..JobRules::default() }))?;
-        expect("records and counts", (records, causes), (0, [0, 0, CALLS, 0, 0, 0, 0, 0])).map(|()| ns)
-    }),
-    ("gpuscope aggregated", |_| {
-        let rules = JobRules { totals: true, records: false, ..JobRules::default() };
-        let (ns, records, causes) = ours(Some(rules))?;
-        expect("records and counts", (records, causes), (0, [0; 8])).map(|()| ns)
-    }),
+    ("gpuscope filtered out", |_| filtered_out(false)),
+    ("gpuscope filtered out, with fences", |_| filtered_out(true)),
+    ("gpuscope aggregated", |_| aggregated(false)),
+    ("gpuscope aggregated, with fences", |_| aggregated(true)),
     ("trace-cmd record", |dir| trace_cmd(dir, &[])),
     ("trace-cmd filtered out", |dir| trace_cmd(dir, &["-f", "id == 9999"])),
     ("perf record", |dir| perf(dir, &[])),
@@ -114,21 +112,33 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> 
     if found == expected { Ok(()) } else { Err(format!("{what}: {found:?} and not {expected:?}")) }
 }
 
-/// A round under our programs, at one level and at two: of three events so many pass both. What they count must not differ.
-fn ours(rules: Option<JobRules>) -> Result<(f64, u64, [u64; 8]), String> {
-    let (ns, records, causes) = at_levels(rules.clone(), 1)?;
-    if rules.is_none() {
+fn filtered_out(fences: bool) -> Result<f64, String> {
+    let lists = vec![(JobSubject::Pid(std::process::id()), false)];
+    let (ns, records, causes) = ours(&JobRules { lists, ..JobRules::default() }, fences)?;
+    expect("records and counts", (records, causes), (0, [0, 0, CALLS, 0, 0, 0, 0, 0])).map(|()| ns)
+}
+
+fn aggregated(fences: bool) -> Result<f64, String> {
+    let rules = JobRules { totals: true, records: false, ..JobRules::default() };
+    let (ns, records, causes) = ours(&rules, fences)?;
+    expect("records and counts", (records, causes), (0, [0; 8])).map(|()| ns)
+}
+
+/// A round under our programs, at one level and at two, as far as events pass both. What they count must not differ.
+fn ours(rules: &JobRules, fences: bool) -> Result<(f64, u64, [u64; 8]), String> {
+    let share = f64::from(JobsCost::events_with_two_levels(rules)) / 3.0;
+    let (ns, records, causes) = at_levels(Some(rules.clone()), 1, fences)?;
+    if share == 0.0 {
         return Ok((ns, records, causes));
     }
-    let (both, again, causes_again) = at_levels(rules, 2)?;
+    let (both, again, causes_again) = at_levels(Some(rules.clone()), 2, fences)?;
     expect("records and counts at two levels", (again, causes_again), (records, causes))?;
-    let share = f64::from(JobsCost::events_with_two_levels()) / 3.0;
     Ok((both * share + ns * (1.0 - share), records, causes))
 }
 
 /// The calls of the loop alone are counted.
-fn at_levels(rules: Option<JobRules>, levels: u32) -> Result<(f64, u64, [u64; 8]), String> {
-    let mut cost = JobsCost::open(OBJECT, RING, rules, levels).map_err(|error| error.to_string())?;
+fn at_levels(rules: Option<JobRules>, levels: u32, fences: bool) -> Result<(f64, u64, [u64; 8]), String> {
+    let mut cost = JobsCost::open(OBJECT, RING, rules, levels, fences).map_err(|error| error.to_string())?;
     let (_, before) = cost.counts().map_err(|error| error.to_string())?;
     let ns = loop_ns();
     let (records, mut causes) = cost.counts().map_err(|error| error.to_string())?;

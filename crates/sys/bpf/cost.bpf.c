@@ -3,13 +3,15 @@
  * What the programs of jobs.bpf.c cost an event, on a machine without a GPU: their own bodies, called for a job that is made up, on a
  * tracepoint that every system call passes (sys_enter). For benches/events.rs alone; no program of gpuscope loads it.
  *
- * Three calls are one job: it is queued, runs and is done. So rules, tables and records are what a real job makes of them. What is left out
- * is what a real job adds: its structures come from other processors' caches here and there, and dma_fence_signaled fires for its fences.
+ * Three calls are one job: it is queued, runs and is done. So rules, tables and records are what a real job makes of them. Where each call
+ * returns (sys_exit), one of the job's three fences signals, the finished one behind its end. What is left out is what a real job adds: its
+ * structures come from other processors' caches here and there.
  */
 #include "jobs.h"
 /* Not the programs themselves. */
 #undef PROGRAM
 #define PROGRAM(program, type)
+#define COST
 #include "jobs.bpf.c"
 
 /*
@@ -20,15 +22,24 @@ const volatile u64 call_of_queue = 0;
 const volatile u64 call_of_run = 0;
 const volatile u64 call_of_done = 0;
 
-/* A job with all that hangs on it. crates/sys/src/bpf/jobs/cost.rs knows the places. */
-struct made_up {
-	u64 s_fence;		/* of the job: to context */
-	u64 scheduler;		/* to name */
+/* As struct dma_fence ends (include/linux/dma-fence.h). */
+struct made_up_fence {
 	u64 context;
 	u64 seqno;
-	u64 parent;		/* to context */
+	u64 flags;
+	u32 refcount;
+	int error;
+};
+
+/* A job with all that hangs on it. crates/sys/src/bpf/jobs/cost.rs knows the places. */
+struct made_up {
+	u64 scheduler;		/* of the job: to name */
+	u64 s_fence;		/* to finished */
+	struct made_up_fence finished;
+	u64 parent;		/* to hardware */
 	u64 client;
-	u64 error;
+	struct made_up_fence hardware;
+	struct made_up_fence scheduled;
 	u64 name;		/* to name_text */
 	u64 device;		/* to device_name */
 	u64 device_name;	/* to device_text */
@@ -38,6 +49,8 @@ struct made_up {
 	/* Read from here, an address is a number to the verifier, as a tracepoint's arguments are. */
 	u64 address;
 	u64 entity;		/* to queue_length */
+	u64 fences[3];		/* by event, of the fence that signals behind it */
+	u64 signals;		/* which one does when the call returns */
 };
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
@@ -50,13 +63,18 @@ struct {
 INLINE void make_up(struct made_up *job)
 {
 	job->entity = (u64)&job->queue_length;
-	job->s_fence = (u64)&job->context;
-	job->parent = (u64)&job->context;
+	job->s_fence = (u64)&job->finished;
+	job->parent = (u64)&job->hardware;
 	job->scheduler = (u64)&job->name;
 	job->name = (u64)job->name_text;
 	job->device = (u64)&job->device_name;
 	job->device_name = (u64)job->device_text;
-	job->context = 77;
+	job->hardware.context = 75;
+	job->scheduled.context = 76;
+	job->finished.context = 77;
+	job->fences[0] = (u64)&job->hardware;
+	job->fences[1] = (u64)&job->scheduled;
+	job->fences[2] = (u64)&job->finished;
 	job->address = (u64)job;
 }
 
@@ -86,17 +104,41 @@ int cost(u64 *args)
 	of[1] = *(volatile u64 *)&job->entity;
 	if (call == call_of_queue) {
 		if (!level)
-			job->seqno++;
+			job->finished.seqno++;
+		job->signals = job->fences[0];
 		if (!(r->flags & NOTED << QUEUE) || !is_handled(mine, QUEUE, of[0]))
 			record_queue(of, r, mine);
 	} else if (call == call_of_run) {
+		job->signals = job->fences[1];
 		if (!(r->flags & NOTED << RUN) || !is_handled(mine, RUN, of[0]))
 			record_run(of, r, mine);
 	} else {
+		job->signals = job->fences[2];
 		of[0] = *(volatile u64 *)&job->s_fence;
 		if (!(r->flags & NOTED << DONE) || !is_handled(mine, DONE, of[0]))
 			record_done(of, r, mine);
 	}
+	return 0;
+}
+
+/* sys_exit */
+SEC("raw_tp/cost_of_fence")
+int cost_of_fence(u64 *args)
+{
+	struct made_up *job;
+	u32 zero = 0;
+	u64 fence;
+
+	(void)args;
+	job = bpf_map_lookup_elem(&made_up, &zero);
+	if (!job)
+		return 0;
+	fence = *(volatile u64 *)&job->signals;
+	if (!fence)
+		return 0;
+	job->signals = 0;
+	/* From here on as in fence_error. */
+	see_fence(fence);
 	return 0;
 }
 

@@ -277,32 +277,19 @@ INLINE void submit_end(u32 flags, const struct rules *r, struct counts *mine, u1
  * drm_sched_start of 7.2 may be called with an error for jobs whose fence, made again after a reset, ended without. No driver does both;
  * fence_error would tell of it.
  */
-INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
+INLINE void record_end(const struct rules *r, struct counts *mine, struct kept *found, u64 s_fence, const struct job *key, int has_signalled)
 {
-	u64 s_fence = args[0], parent, at_ns;
-	struct kept *found = 0;
+	u32 flags = r->flags;
 	int error = 0;
-	struct job key;
-	u32 flags;
+	u64 parent, at_ns = bpf_ktime_get_ns();
 
-	flags = r->flags;
-	fill_job(&key, s_fence);
-	if (r->flags & TRACK) {
-		found = find_kept(&key);
-		if (is_left_out(r, mine, found)) {
-			if (found)
-				forget(found, word_of(&key));
-			return;
-		}
-	}
-	at_ns = bpf_ktime_get_ns();
 	if (r->flags & TRACK) {
 		flags = flags_of(found);
 		if (found && flags & TOTALS)
 			total_done(r, mine, found, at_ns);
 		if (flags & SILENT) {
 			if (found)
-				forget(found, word_of(&key));
+				forget(found, word_of(key));
 			return;
 		}
 	}
@@ -314,19 +301,37 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 		READ(&error, s_fence, places.finished_error);
 	if (found) {
 		/* One that may yet turn out to have failed is told of. */
-		int is_quick = flags & SLOW_ONLY && at_ns - found->queued_ns < found->slow_ns && !error && parent;
+		int is_quick = flags & SLOW_ONLY && at_ns - found->queued_ns < found->slow_ns && !error && (parent || has_signalled);
 
 		if (is_quick)
 			count(mine, QUICK, events_of(found) + 1);
 		else if (flags & SLOW_ONLY)
 			submit_kept(r, mine, found);
-		forget(found, word_of(&key));
+		forget(found, word_of(key));
 		if (is_quick)
 			return;
 	}
-	if (r->flags & TRACK && (error || !parent))
-		bpf_map_update_elem(&failing, &key, &flags, 0);
-	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
+	if (r->flags & TRACK && !has_signalled && (error || !parent))
+		bpf_map_update_elem(&failing, key, &flags, 0);
+	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, key, error);
+}
+
+INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
+{
+	u64 s_fence = args[0];
+	struct kept *found = 0;
+	struct job key;
+
+	fill_job(&key, s_fence);
+	if (r->flags & TRACK) {
+		found = find_kept(&key);
+		if (is_left_out(r, mine, found)) {
+			if (found)
+				forget(found, word_of(&key));
+			return;
+		}
+	}
+	record_end(r, mine, found, s_fence, &key, 0);
 }
 PROGRAM(done, DONE)
 
@@ -398,49 +403,81 @@ INLINE void record_unschedulable(u64 *args, const struct rules *r, struct counts
 PROGRAM(unschedulable, UNSCHEDULABLE)
 
 /*
- * dma_fence_signaled, of every fence: one that ended with an error. For a job it is the only place that tells of every error on every
- * kernel, also of jobs that never ran because their entity was killed (drm_sched_entity_kill_jobs_work), which are never done. Under rules
- * only fences of jobs that are kept are told of; others may be no job's.
+ * A job's finished fence has signalled, and the job is still in `kept`: the kernel passed over its end (PROGRAM, jobs.h), which is told here
+ * instead. This program is not passed over: fences signal under their lock, with interrupts off (dma_fence_signal,
+ * drivers/dma-buf/dma-fence.c), and it signals none itself. The fences of jobs that are not done end with an error (drm_sched_entity_kill).
  */
-INLINE void record_fence_error(u64 *args, const struct rules *r, struct counts *mine)
+INLINE void record_missed_end(u64 fence, const struct rules *r, struct counts *mine, struct kept *found, const struct job *key)
 {
-	u64 fence = args[0], at_ns;
-	struct job key;
-	u32 flags;
-	int error;
-
-	READ(&error, fence, places.error);
-	if (!error)
-		return;
-	flags = r->flags;
-	at_ns = bpf_ktime_get_ns();
-	read_fence(&key, fence, places.context, places.seqno);
-	if (flags & TRACK) {
-		struct kept *found = find_kept(&key);
-
-		if (found) {
-			u32 cause = found->cause;
-
-			flags = found->flags;
-			if (cause == KEPT && flags & TOTALS)
-				total_done(r, mine, found, at_ns);
-			if (cause == KEPT && flags & SLOW_ONLY)
-				submit_kept(r, mine, found);
-			forget(found, word_of(&key));
-			if (cause != KEPT)
-				return;
-		} else {
-			u32 *of = bpf_map_lookup_elem(&failing, &key);
-
-			if (!of)
-				return;
-			flags = *of;
-			bpf_map_delete_elem(&failing, &key);
-		}
-	}
-	submit_end(flags, r, mine, FENCE_ERROR, at_ns, &key, error);
+	count(mine, RECOVERED, 1);
+	if (is_left_out(r, mine, found))
+		forget(found, word_of(key));
+	else
+		record_end(r, mine, found, fence - (places.finished_context - places.context), key, 1);
 }
-PROGRAM(fence_error, FENCE_ERROR)
+
+/* For a job this is the only place that tells of every error on every kernel, also of jobs that never ran because their entity was killed
+ * (drm_sched_entity_kill_jobs_work), which are never done. Under rules only fences of jobs that are kept are told of; others may be no job's. */
+INLINE void record_fence_error(const struct signalled *with, const struct rules *r, struct counts *mine, struct kept *found)
+{
+	u64 at_ns = bpf_ktime_get_ns();
+	u32 flags = r->flags;
+
+	if (found) {
+		u32 cause = found->cause;
+
+		flags = found->flags;
+		if (cause == KEPT && flags & TOTALS)
+			total_done(r, mine, found, at_ns);
+		if (cause == KEPT && flags & SLOW_ONLY)
+			submit_kept(r, mine, found);
+		forget(found, word_of(&with->job));
+		if (cause != KEPT)
+			return;
+	} else if (flags & TRACK) {
+		u32 *of = bpf_map_lookup_elem(&failing, &with->job);
+
+		if (!of)
+			return;
+		flags = *of;
+		bpf_map_delete_elem(&failing, &with->job);
+	}
+	submit_end(flags, r, mine, FENCE_ERROR, at_ns, &with->job, with->error);
+}
+
+/* dma_fence_signaled, of every fence of the machine: three a job, so what concerns nobody is to be known soon. */
+INLINE void see_fence(u64 fence)
+{
+	const struct rules *r = rules_in_force();
+	struct signalled with;
+	struct kept *found = 0;
+	struct counts *mine;
+
+	if (!r)
+		return;
+	read_signalled(&with, fence);
+	/* A scheduler counts in 32 bits. */
+	if (r->flags & TRACK && !(with.job.fence_seqno >> 32))
+		found = find_kept(&with.job);
+	if (!with.error && !found)
+		return;
+	mine = my_counts();
+	if (!mine || (r->flags & NOTED << FENCE_ERROR && is_handled(mine, FENCE_ERROR, fence)))
+		return;
+	if (with.error)
+		record_fence_error(&with, r, mine, found);
+	else if (found)
+		record_missed_end(fence, r, mine, found, &with.job);
+}
+
+#ifndef COST
+SEC("raw_tp/fence_error")
+int fence_error(u64 *args)
+{
+	see_fence(args[0]);
+	return 0;
+}
+#endif
 
 /*
  * sched_process_fork: a child of a process on a list is on it too. Once it is there it is a process like any other: it stays when its

@@ -3,7 +3,10 @@
 mod cost;
 mod ends;
 mod kept;
+mod levels;
 mod made;
+mod places;
+mod programs;
 mod rules;
 mod totals;
 
@@ -13,13 +16,14 @@ pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
 pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
 
 use super::error::BpfError;
-use super::object::{Aligned, Attached, Loaded, Measuring, Programs, Tracepoints, member_places};
+use super::object::{Aligned, Attached, Loaded, Measuring, Tracepoints};
 use super::ring::Ring;
 use crate::{Roots, monotonic_ns};
 use ends::Ends;
 use kept::LeftOut;
+use levels::Levels;
+use places::Places;
 use rules::InForce;
-use std::thread::{self, JoinHandle};
 use totals::Busy;
 
 /// Compiled from `jobs.bpf.c` by `cargo xtask bpf`.
@@ -28,78 +32,8 @@ pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/j
 /// What the kernel is to call programs and maps, for those who list them.
 const NAME: [u8; 16] = *b"gpuscope_jobs\0\0\0";
 
-/// Where the scheduler's types are, when it is a module.
-const MODULE: &str = "gpu_sched";
-
-/// One place in the order of `places` in `jobs.bpf.c`: structures and members to go through, and whether a job says anything without.
-struct Place {
-    path: &'static [(&'static str, &'static str)],
-    is_needed: bool,
-}
-
-const fn needed(path: &'static [(&'static str, &'static str)]) -> Place {
-    Place { path, is_needed: true }
-}
-
-const fn optional(path: &'static [(&'static str, &'static str)]) -> Place {
-    Place { path, is_needed: false }
-}
-
-/// Source: include/drm/gpu_scheduler.h, include/linux/dma-fence.h, include/drm/spsc_queue.h, include/linux/device.h.
-const PLACES: [Place; 16] = [
-    needed(&[("drm_sched_job", "s_fence")]),
-    needed(&[("drm_sched_job", "sched")]),
-    needed(&[("drm_sched_fence", "finished"), ("dma_fence", "context")]),
-    needed(&[("drm_sched_fence", "finished"), ("dma_fence", "seqno")]),
-    optional(&[("drm_sched_fence", "finished"), ("dma_fence", "error")]),
-    optional(&[("drm_sched_fence", "parent")]),
-    optional(&[("drm_sched_fence", "drm_client_id")]),
-    needed(&[("dma_fence", "context")]),
-    needed(&[("dma_fence", "seqno")]),
-    optional(&[("dma_fence", "error")]),
-    needed(&[("drm_gpu_scheduler", "name")]),
-    needed(&[("drm_gpu_scheduler", "dev")]),
-    needed(&[("device", "kobj"), ("kobject", "name")]),
-    optional(&[("drm_sched_entity", "job_queue"), ("spsc_queue", "job_count")]),
-    needed(&[("task_struct", "pid")]),
-    needed(&[("task_struct", "tgid")]),
-];
-
-/// `ABSENT` in `jobs.bpf.c`.
-const ABSENT: u16 = u16::MAX;
-
-/// Which of [`PLACES`] decide over fields that a kernel may lack.
-const FINISHED_ERROR: usize = 4;
-const CLIENT: usize = 6;
-const ERROR: usize = 9;
-const QUEUE_LENGTH: usize = 13;
-
-/// Programs, the tracepoint they are for since Linux 6.17, the one before, and whether there is no trace without it.
-///
-/// In the order in which they are attached, from a job's end to its beginning. They begin at one moment all the same, when the last is
-/// attached: were a job's end heard before its beginning, or its beginning alone, it would look as if it had been lost.
-const PROGRAMS: [(&str, &[&str], bool); 6] = [
-    (FENCE_ERROR, &["dma_fence_signaled"], false),
-    ("done", &["drm_sched_job_done", "drm_sched_process_job"], true),
-    ("run", &["drm_sched_job_run", "drm_run_job"], true),
-    ("unschedulable", &["drm_sched_job_unschedulable", "drm_sched_job_wait_dep"], false),
-    ("add_dep", &["drm_sched_job_add_dep"], false),
-    ("queue", &["drm_sched_job_queue", "drm_sched_job"], true),
-];
-
-const FENCE_ERROR: &str = "fence_error";
-
-/// The number of its records' layout.
-const FENCE_ERROR_TYPE: u16 = 6;
-
-/// So many places for records that are known again, as a power of two.
-const RECENT_BITS: u32 = 12;
-
 /// Length of what stands in front of a record: `struct head` in `jobs.bpf.c`.
 const HEAD: usize = 16;
-
-/// Length of `struct dependency` in `jobs.bpf.c` behind its head.
-const DEPENDENCY: usize = 40;
 
 /// So many processors are counted for where the kernel does not say how many there may be: the most that it is built for (NR_CPUS_RANGE_END,
 /// arch/x86/Kconfig).
@@ -140,10 +74,10 @@ pub struct JobsRead {
 #[derive(Debug)]
 pub struct Jobs {
     fields: JobFields,
-    places: [u16; PLACES.len()],
+    places: Places,
     programs: Tracepoints,
     ring: Ring,
-    recent: Recent,
+    levels: Levels,
     ends: Ends,
     left_out: LeftOut,
     /// Gives up jobs of which no end is seen.
@@ -154,12 +88,6 @@ pub struct Jobs {
     given_up: u64,
     /// So many jobs were put in by hand.
     made: u64,
-    /// Of the first level.
-    attached: Vec<Attached>,
-    /// Of the later ones.
-    later: Vec<Attached>,
-    /// One more, on its way.
-    attaching: Option<JoinHandle<Result<Option<Attached>, BpfError>>>,
     followers: Vec<Attached>,
     checked_ns: u64,
     busy: Busy,
@@ -167,9 +95,6 @@ pub struct Jobs {
     /// As long as it is to be known what the programs take.
     measuring: Option<Measuring>,
 }
-
-/// How many programs may follow one another on a tracepoint.
-const LEVELS: usize = 4;
 
 /// So often it is asked, while records are read, whether the programs on the tracepoints are enough.
 const CHECK_NS: u64 = 20_000_000;
@@ -213,41 +138,29 @@ impl Jobs {
             [("ring", ring_size(ring_bytes, rustix::param::page_size())), ("counts", possible_processors(roots))];
         // First what costs little: a process without rights learns it here on most machines.
         let programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
-        let places = places(roots)?;
+        let places = Places::find(roots)?;
         let ring = Ring::new(programs.map("ring")?)
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
-        let has = |at: usize| places.get(at).is_some_and(|place| *place != ABSENT);
-        let fields = JobFields {
-            client: has(CLIENT),
-            queue_length: has(QUEUE_LENGTH),
-            error: has(ERROR) && has(FINISHED_ERROR),
-        };
+        let mut in_force = InForce::default();
+        let levels = Levels::attach(roots, &programs, &places, &mut in_force, rules.is_of_jobs())?;
         let mut jobs = Jobs {
-            fields,
+            fields: places.fields(),
             places,
             programs,
             ring,
-            recent: Recent::default(),
+            levels,
             ends: Ends::default(),
             left_out: LeftOut::default(),
             give_up: None,
             free_total: None,
             given_up: 0,
             made: 0,
-            attached: Vec::new(),
-            later: Vec::new(),
-            attaching: None,
             followers: Vec::new(),
             checked_ns: 0,
             busy: Busy::since(monotonic_ns()),
-            in_force: InForce::default(),
+            in_force,
             measuring: None,
         };
-        jobs.attached = attach_all(&jobs.programs.with_constants(&jobs.constants(0))?, |_| true)?;
-        let later = needed_twice(roots);
-        jobs.in_force.expect_more(&jobs.programs, types(later))?;
-        let programs = jobs.programs.with_constants(&jobs.constants(1))?;
-        jobs.later = attach_all(&programs, |program| later.contains(&program))?;
         jobs.set_rules(rules)?;
         Ok(jobs)
     }
@@ -258,7 +171,10 @@ impl Jobs {
     /// [`BpfError::Io`], with E2BIG for more than 8192 entries of lists; the rules before stay in force, unless [`Jobs::rules`] tells these: then
     /// what belonged to the rules before could not be taken away.
     pub fn set_rules(&mut self, rules: JobRules) -> Result<(), BpfError> {
-        self.in_force.set(&self.programs, rules)
+        self.in_force.set(&self.programs, rules)?;
+        // Another time, if not now: one program too many costs time alone.
+        let _ = self.levels.leave_ends_to_fences(&self.programs, &mut self.in_force);
+        Ok(())
     }
 
     /// The rules in force.
@@ -282,7 +198,7 @@ impl Jobs {
     /// [`BpfError`] when the kernel refuses.
     pub fn follow_children(&mut self) -> Result<(), BpfError> {
         if self.followers.is_empty() {
-            let programs = self.programs.with_constants(&self.constants(0))?;
+            let programs = self.programs.with_constants(&self.places.constants(0))?;
             for (program, tracepoint) in FOLLOWERS {
                 let attached = programs.attach(program, &[tracepoint])?;
                 let missing = || BpfError::NoTracepoint { name: format!("sched:{tracepoint}") };
@@ -305,16 +221,13 @@ impl Jobs {
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
     pub fn take_totals(&mut self) -> Result<(Vec<JobTotal>, Vec<RingTotal>), BpfError> {
-        if self.free_total.is_none() {
-            self.free_total = Some(self.programs.with_constants(&self.constants(0))?.load("free_total")?);
-        }
+        let free = loaded(&mut self.free_total, "free_total", &self.programs, &self.places)?;
         let rings = self.busy.rings(&self.programs)?;
         let over = self.in_force.window;
         self.in_force.window = over.wrapping_add(1);
         self.in_force.write(&self.programs)?;
         // Programs that had read the rules before add to the old window still.
         self.in_force.wait_for_readers();
-        let Some(free) = &self.free_total else { return Ok((Vec::new(), rings)) };
         Ok((totals::take(&self.programs, self.in_force.window, free)?, rings))
     }
 
@@ -355,10 +268,7 @@ impl Jobs {
         if jobs.is_empty() {
             return Ok(());
         }
-        if self.give_up.is_none() {
-            self.give_up = Some(self.programs.with_constants(&self.constants(0))?.load("give_up")?);
-        }
-        let Some(program) = &self.give_up else { return Ok(()) };
+        let program = loaded(&mut self.give_up, "give_up", &self.programs, &self.places)?;
         for (place, word, _) in jobs {
             program.run(&[u64::from(*place), *word, before_ns])?;
         }
@@ -382,12 +292,6 @@ impl Jobs {
         self.in_force.is_tracking()
     }
 
-    /// The programs' constants.
-    fn constants(&self, level: u32) -> [(&'static str, Vec<u8>); 2] {
-        let places = self.places.iter().flat_map(|place| place.to_ne_bytes()).collect();
-        [("places", places), ("level", level.to_ne_bytes().to_vec())]
-    }
-
     /// Which fields this kernel fills.
     pub fn fields(&self) -> JobFields {
         self.fields
@@ -399,7 +303,7 @@ impl Jobs {
         if began_ns.saturating_sub(self.checked_ns) >= CHECK_NS {
             self.checked_ns = began_ns;
             // Another time, if not now: what is missed is counted.
-            let _ = self.reinforce();
+            let _ = self.levels.reinforce(&self.programs, &self.places, &mut self.in_force);
             let _ = self.in_force.settle(&self.programs, began_ns);
         }
         let mut records = 0;
@@ -407,10 +311,10 @@ impl Jobs {
             records += 1;
             each(record);
         };
-        let (recent, ends) = (&mut self.recent, &mut self.ends);
+        let (levels, ends) = (&mut self.levels, &mut self.ends);
         let progress = self.ring.read(|bytes| {
             let Some((record, is_later)) = record(bytes) else { return };
-            if recent.is_new(record.data, is_later) {
+            if levels.is_new(record.data, is_later) {
                 ends.record(record, &mut give);
             }
         });
@@ -422,41 +326,6 @@ impl Jobs {
         let complete_at_ns =
             complete_at_ns.map(|at_ns| self.ends.oldest_ns().map_or(at_ns, |oldest| oldest.min(at_ns)));
         JobsRead { records, complete_at_ns }
-    }
-
-    /// Where the kernel has passed a program over, those of it that there are are not enough: those who hold the processor while one is inside
-    /// of the first may be preempted in the next. One more at a time, beside this: loading takes milliseconds, in which the ring must be
-    /// read. The kernel calls them in the order in which they were attached. Kernels before 7.0 hardly ever come here.
-    fn reinforce(&mut self) -> Result<(), BpfError> {
-        if self.attaching.as_ref().is_some_and(|loading| !loading.is_finished()) {
-            return Ok(());
-        }
-        // It panics nowhere; were it to, it would be as if it had not been tried.
-        if let Some(Ok(more)) = self.attaching.take().map(JoinHandle::join) {
-            self.later.extend(more?);
-        }
-        for of in &self.attached {
-            let program = of.name();
-            let level = 1 + self.later.iter().filter(|of| of.name() == program).count();
-            if program == FENCE_ERROR || level >= LEVELS || of.counted()?.misses == 0 {
-                continue;
-            }
-            let Some((program, tracepoints, _)) = PROGRAMS.iter().find(|(name, ..)| *name == program) else { continue };
-            let programs = self.programs.with_constants(&self.constants(level as u32))?;
-            self.in_force.expect_more(&self.programs, types(&[program]))?;
-            let load = move || programs.attach(program, tracepoints);
-            let loading = thread::Builder::new().name("load".into()).spawn(load);
-            self.attaching =
-                Some(loading.map_err(|source| BpfError::Io { call: "beginning a thread".into(), source })?);
-            return Ok(());
-        }
-        Ok(())
-    }
-
-    /// How often programs of the first level were passed over; that for errors left out, which is called for every fence.
-    fn count_misses(&self) -> Result<u64, BpfError> {
-        let of_jobs = self.attached.iter().filter(|program| program.name() != FENCE_ERROR);
-        of_jobs.map(|program| Ok(program.counted()?.misses)).sum()
     }
 
     /// From now on, or no longer, the kernel measures the time that its programs take: all programs of the machine, at some twenty nanoseconds
@@ -477,8 +346,7 @@ impl Jobs {
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
     pub fn spent_ns(&self) -> Result<u64, BpfError> {
-        let all = self.attached.iter().chain(&self.later).chain(&self.followers);
-        all.map(|program| Ok(program.counted()?.time_ns)).sum()
+        self.levels.all().chain(&self.followers).map(|program| Ok(program.counted()?.time_ns)).sum()
     }
 
     /// Events since the beginning that were not recorded.
@@ -486,7 +354,7 @@ impl Jobs {
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
     pub fn lost(&mut self) -> Result<JobsLost, BpfError> {
-        let misses = self.count_misses()?;
+        let misses = self.levels.misses()?;
         // `events` of `struct counts`, of all processors.
         let mut sums = [0_u64; 8];
         let add = |_: &[u8], value: &[u8]| {
@@ -498,7 +366,7 @@ impl Jobs {
         // `enum cause`.
         let of = |cause: u32| sums.get(cause as usize).copied().unwrap_or(0);
         // Taken back where it was not counted, for a moment.
-        let recovered = (of(6).wrapping_sub(self.recent.twice) as i64).max(0) as u64;
+        let recovered = (of(6).wrapping_sub(self.levels.twice()) as i64).max(0) as u64;
         Ok(JobsLost {
             ring_full: of(1),
             filtered: of(rules::FILTERED),
@@ -511,87 +379,16 @@ impl Jobs {
     }
 }
 
-/// Whether tasks may be preempted within a tracepoint's programs: from Linux 7.0 on (`__DECLARE_TRACE`, include/linux/tracepoint.h, holds RCU's
-/// fast SRCU lock instead of switching preemption off). Before, only an interrupt can come in between, and what interrupts tell are ends. Of
-/// these a task may tell, too, with interrupts on: of a job whose hardware fence had signalled before anybody waited for it
-/// (drm_sched_run_job_work calls drm_sched_job_done). That a fence signalled is told under its lock, with interrupts off. A release that cannot
-/// be read counts as a new one: that costs time alone.
-fn is_preempted_in_tracepoints(roots: &Roots) -> bool {
-    let release = crate::read_text(roots.proc("sys/kernel/osrelease")).unwrap_or_default();
-    let major = release.split('.').next().and_then(|major| major.trim().parse::<u32>().ok());
-    major.is_none_or(|major| major >= 7)
-}
-
-/// A bit for the type of the records that each of these programs writes.
-fn types(programs: &[&str]) -> u32 {
-    let bit = |program: &&str| match *program {
-        "queue" => 1 << 1,
-        "run" => 1 << 2,
-        "done" => 1 << 3,
-        "add_dep" => 1 << 4,
-        "unschedulable" => 1 << 5,
-        FENCE_ERROR => 1 << FENCE_ERROR_TYPE,
-        _ => 0,
-    };
-    programs.iter().map(bit).fold(0, |all, bit| all | bit)
-}
-
-/// Programs that are loaded twice from the beginning.
-fn needed_twice(roots: &Roots) -> &'static [&'static str] {
-    const ALL: [&str; 6] = [FENCE_ERROR, "done", "run", "unschedulable", "add_dep", "queue"];
-    if is_preempted_in_tracepoints(roots) { &ALL } else { &["done"] }
-}
-
-/// Loads and attaches those programs that are wanted.
-fn attach_all(programs: &Programs, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Attached>, BpfError> {
-    let mut all = Vec::new();
-    for (program, tracepoints, is_needed) in PROGRAMS.into_iter().filter(|(program, ..)| is_wanted(program)) {
-        match programs.attach(program, tracepoints)? {
-            Some(attached) => all.push(attached),
-            None if is_needed => {
-                return Err(BpfError::NoTracepoint { name: format!("gpu_scheduler:{}", tracepoints.join(" or ")) });
-            }
-            None => {}
-        }
-    }
-    Ok(all)
-}
-
-/// What was recorded last, to know it again when a program of a later level records the same.
-#[derive(Debug)]
-struct Recent {
-    /// By the upper bits of a record's hash, the last four of each. Between the two, a task may have been away for milliseconds, and thousands of others recorded.
-    hashes: Vec<[u64; 4]>,
-    /// How often that was the case.
-    twice: u64,
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Recent { hashes: vec![[0; 4]; 1 << RECENT_BITS], twice: 0 }
-    }
-}
-
-impl Recent {
-    /// Whether a record tells what was not told before. A later level's record comes soon after that of the one before: its room is
-    /// reserved later, by the same task.
-    fn is_new(&mut self, data: &[u8], is_later: bool) -> bool {
-        // Type and thread, job, and of a dependency (the only records of that length) the other job; what follows may have changed
-        // between the two.
-        let words = data.chunks_exact(8).take(if data.len() == DEPENDENCY { 5 } else { 3 });
-        let hash = words.fold(0, |hash: u64, word| {
-            let word = word.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-            (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
-        });
-        let Some(last) = self.hashes.get_mut((hash >> (64 - RECENT_BITS)) as usize) else { return true };
-        if is_later && last.contains(&hash) {
-            self.twice += u64::from(!data.starts_with(&FENCE_ERROR_TYPE.to_ne_bytes()));
-            return false;
-        }
-        last.rotate_right(1);
-        let [newest, ..] = last;
-        *newest = hash;
-        true
+/// A program that is run from here, loaded when it is first asked for.
+fn loaded<'a>(
+    slot: &'a mut Option<Loaded>,
+    name: &'static str,
+    programs: &Tracepoints,
+    places: &Places,
+) -> Result<&'a Loaded, BpfError> {
+    match slot {
+        Some(loaded) => Ok(loaded),
+        none => Ok(none.insert(programs.with_constants(&places.constants(0))?.load(name)?)),
     }
 }
 
@@ -622,40 +419,6 @@ fn processors(possible: &str) -> Option<u32> {
 fn ring_size(bytes: usize, page: usize) -> u32 {
     let most = 1 << 30;
     u32::try_from(bytes.clamp(page, most).next_power_of_two()).unwrap_or(most as u32)
-}
-
-/// Where the members are on this kernel.
-fn places(roots: &Roots) -> Result<[u16; PLACES.len()], BpfError> {
-    let wanted: Vec<(&str, &str)> = PLACES.iter().flat_map(|place| place.path).copied().collect();
-    let found = member_places(roots, MODULE, &wanted)?;
-    let mut steps = wanted.iter().zip(found);
-    let mut places = [ABSENT; PLACES.len()];
-    let mut is_loaded = false;
-    for (place, of) in places.iter_mut().zip(&PLACES) {
-        let mut sum = Some(0_u32);
-        for ((structure, member), found) in steps.by_ref().take(of.path.len()) {
-            is_loaded |= found.is_some() && *structure == "drm_sched_job";
-            if found.is_none() && of.is_needed {
-                return Err(lacking(roots, is_loaded, structure, member));
-            }
-            sum = sum.zip(found).map(|(sum, step)| sum.saturating_add(step));
-        }
-        *place = sum.and_then(|sum| u16::try_from(sum).ok()).unwrap_or(ABSENT);
-    }
-    Ok(places)
-}
-
-/// Why a member is not found.
-fn lacking(roots: &Roots, is_loaded: bool, structure: &str, member: &str) -> BpfError {
-    if is_loaded {
-        let what = format!("this kernel's structures lack a field that is read: {structure}.{member}");
-        BpfError::Unsupported { what }
-    } else if roots.sys(format!("module/{MODULE}")).exists() {
-        let path = roots.sys(format!("kernel/btf/{MODULE}"));
-        BpfError::NoBtf { path }
-    } else {
-        BpfError::NoTracepoint { name: "gpu_scheduler:drm_sched_job_queue".into() }
-    }
 }
 
 #[cfg(test)]
@@ -691,23 +454,6 @@ mod tests {
             let found = record(&bytes[..length]);
             assert_eq!(found.is_some(), length >= 20, "{length}");
         }
-    }
-
-    #[test]
-    fn what_two_programs_recorded_is_told_once() {
-        let data = |kind: u64, job: u64, rest: u64| [kind, job, 1, rest].iter().flat_map(|w| w.to_ne_bytes()).collect();
-        let mut recent = Recent::default();
-        let is_new = |recent: &mut Recent, data: Vec<u8>, is_later| recent.is_new(&data, is_later);
-        assert!(is_new(&mut recent, data(1, 7, 0), false));
-        assert!(is_new(&mut recent, data(1, 8, 0), true), "another job");
-        assert!(is_new(&mut recent, data(2, 7, 0), true), "another event of it");
-        assert!(!is_new(&mut recent, data(1, 7, 5), true), "the first's, with a longer queue");
-        assert!(is_new(&mut recent, data(1, 7, 0), false), "the first programs do not repeat themselves");
-        assert_eq!(recent.twice, 1);
-        let dependency = |on: u64| [4, 7, 1, on, 1].iter().flat_map(|w: &u64| w.to_ne_bytes()).collect::<Vec<u8>>();
-        assert!(recent.is_new(&dependency(20), false));
-        assert!(recent.is_new(&dependency(21), true), "on another job");
-        assert!(!recent.is_new(&dependency(21), true));
     }
 
     #[test]

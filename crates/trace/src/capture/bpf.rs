@@ -196,7 +196,8 @@ impl BpfCapture {
     /// # Errors
     /// [`CaptureError::Failed`] that says what came of it.
     pub fn prove(&mut self) -> Result<(), CaptureError> {
-        let seqno = self.put_in(&MadeJob { ring: "test".into(), device: "test".into(), error: 0 })?;
+        let seqno =
+            self.put_in(&MadeJob { ring: "test".into(), device: "test".into(), error: 0, is_end_missed: false })?;
         let key = Some(JobKey::Fence { context: MADE_CONTEXT, seqno });
         let mut decoder = Decoder::new();
         for format in &self.formats {

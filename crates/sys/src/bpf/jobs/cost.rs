@@ -3,20 +3,23 @@
 use super::super::error::BpfError;
 use super::super::object::{Attached, Tracepoints};
 use super::super::ring::Ring;
+use super::levels::Twice;
+use super::places::{ABSENT, Places};
+use super::programs::{PROGRAMS, Program};
 use super::rules::{InForce, JobRules};
-use super::{ABSENT, NAME, PLACES, needed_twice, possible_processors, ring_size};
+use super::{NAME, possible_processors, ring_size};
 use crate::Roots;
 
 /// Length of `struct made_up` in `cost.bpf.c`, and where its texts stand.
-const MADE_UP: usize = 160;
-const NAME_AT: usize = 88;
-const DEVICE_AT: usize = 112;
+const MADE_UP: usize = 264;
+const NAME_AT: usize = 160;
+const DEVICE_AT: usize = 184;
 
-/// Where `struct made_up` has what [`PLACES`] names, each from the start of what points to it.
-const MADE_UP_PLACES: [u16; PLACES.len()] = [0, 8, 0, 8, 32, 16, 24, 0, 8, 32, 0, 8, 0, 0, ABSENT, ABSENT];
+/// Where `struct made_up` has what [`Places`] names, each from the start of what points to it.
+const MADE_UP_PLACES: Places = Places([8, 0, 0, 8, 28, 32, 40, 0, 8, 28, 0, 8, 0, 0, ABSENT, ABSENT]);
 
 /// The programs that record jobs, called where a thread asks for its parent, its group and its session (`raw_syscalls:sys_enter`): the three
-/// stand for a job's queue, run and end. They end with this.
+/// stand for a job's queue, run and end. Where each returns, one of the job's fences signals. They end with this.
 #[derive(Debug)]
 pub struct JobsCost {
     programs: Tracepoints,
@@ -25,35 +28,41 @@ pub struct JobsCost {
 }
 
 impl JobsCost {
-    /// Attaches the programs under these rules, at so many levels; without rules, one that does
-    /// nothing. The object is what `cargo xtask bpf` makes of `cost.bpf.c`.
+    /// Attaches the programs under these rules, at so many levels, with or without that of fences; without rules, one that does nothing. The object
+    /// is what `cargo xtask bpf` makes of `cost.bpf.c`.
     ///
     /// # Errors
     /// As [`Jobs::open`](super::Jobs::open).
-    pub fn open(object: &[u8], ring_bytes: usize, rules: Option<JobRules>, levels: u32) -> Result<JobsCost, BpfError> {
+    pub fn open(
+        object: &[u8],
+        ring_bytes: usize,
+        rules: Option<JobRules>,
+        levels: u32,
+        fences: bool,
+    ) -> Result<JobsCost, BpfError> {
         let sizes = [
             ("ring", ring_size(ring_bytes, rustix::param::page_size())),
             ("counts", possible_processors(&Roots::host())),
         ];
         let programs = Tracepoints::new(object, &sizes, NAME)?;
         let at_level = |level: u32| {
-            let places = MADE_UP_PLACES.iter().flat_map(|place| place.to_ne_bytes()).collect();
+            let [places, level] = MADE_UP_PLACES.constants(level);
             programs.with_constants(&[
-                ("places", places),
-                ("level", level.to_ne_bytes().to_vec()),
+                places,
+                level,
                 ("call_of_queue", libc::SYS_getppid.to_ne_bytes().to_vec()),
                 ("call_of_run", libc::SYS_getpgid.to_ne_bytes().to_vec()),
                 ("call_of_done", libc::SYS_getsid.to_ne_bytes().to_vec()),
             ])
         };
-        let attach = |level, program| {
-            let missing = || BpfError::NoTracepoint { name: "raw_syscalls:sys_enter".into() };
-            at_level(level)?.attach(program, &["sys_enter"])?.ok_or_else(missing)
+        let attach = |level, program, tracepoint| {
+            let missing = || BpfError::NoTracepoint { name: format!("raw_syscalls:{tracepoint}") };
+            at_level(level)?.attach(program, &[tracepoint])?.ok_or_else(missing)
         };
         let ring = Ring::new(programs.map("ring")?)
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
         let Some(rules) = rules else {
-            let attached = vec![attach(0, "nothing")?];
+            let attached = vec![attach(0, "nothing", "sys_enter")?];
             return Ok(JobsCost { programs, ring, _attached: attached });
         };
         let mut job = [0; MADE_UP];
@@ -64,7 +73,11 @@ impl JobsCost {
         }
         let failed = |e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e);
         programs.map("made_up")?.insert(&0_u32.to_ne_bytes(), &job).map_err(failed)?;
-        let attached = (0..levels).map(|level| attach(level, "cost")).collect::<Result<_, _>>()?;
+        let mut attached =
+            (0..levels).map(|level| attach(level, "cost", "sys_enter")).collect::<Result<Vec<_>, _>>()?;
+        if fences {
+            attached.push(attach(0, "cost_of_fence", "sys_exit")?);
+        }
         let mut in_force = InForce::default();
         if levels > 1 {
             in_force.expect_more(&programs, u32::MAX >> 24)?;
@@ -73,10 +86,12 @@ impl JobsCost {
         Ok(JobsCost { programs, ring, _attached: attached })
     }
 
-    /// How many events of three pass programs of two levels, when [`Jobs`](super::Jobs) begins.
-    pub fn events_with_two_levels() -> u32 {
-        let twice = needed_twice(&Roots::host());
-        ["queue", "run", "done"].iter().filter(|program| twice.contains(program)).count() as u32
+    /// How many events of three pass programs of two levels, when [`Jobs`](super::Jobs) begins under these rules.
+    pub fn events_with_two_levels(rules: &JobRules) -> u32 {
+        let twice = Twice::on(&Roots::host());
+        let is_event = |program: &&Program| ["queue", "run", "done"].contains(&program.name);
+        let twice_of_them = PROGRAMS.iter().filter(is_event).filter(|of| twice.is(of, rules.is_of_jobs()));
+        twice_of_them.count() as u32
     }
 
     /// Empties the ring: records that there were, and events by cause, in the order of `enum cause` in `jobs.h`.

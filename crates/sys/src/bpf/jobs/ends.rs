@@ -4,10 +4,10 @@
 //! that one comes, and told with its error; where none comes, it is told without one, as not known: that a job has not failed is nothing that
 //! a missing record proves.
 
-use super::{FENCE_ERROR_TYPE, JobRecord};
+use super::JobRecord;
+use super::programs::{DONE, FENCE_ERROR};
 
-/// Numbers of records' layouts.
-const DONE: u16 = 3;
+/// The number of the records' layout.
 const ENDED: u16 = 7;
 
 /// Length of `struct done` behind its head, and where its job and its error are: `struct common` is in front.
@@ -46,7 +46,7 @@ impl End {
 
     /// A record of DONE, with this error.
     fn with_error(mut self, error: i32) -> End {
-        self.put(0, &DONE.to_ne_bytes());
+        self.put(0, &DONE.record.to_ne_bytes());
         self.put(ERROR, &error.to_ne_bytes());
         self
     }
@@ -81,7 +81,7 @@ impl Ends {
             return;
         }
         if !self.held.is_empty()
-            && record.data.starts_with(&FENCE_ERROR_TYPE.to_ne_bytes())
+            && record.data.starts_with(&FENCE_ERROR.record.to_ne_bytes())
             && let Some(of) = End::of(&record)
         {
             let is_its = |end: &End| end.data.get(JOB..ERROR) == of.data.get(JOB..ERROR);
@@ -109,6 +109,9 @@ impl Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DONE: u16 = super::DONE.record;
+    const FENCE_ERROR: u16 = super::FENCE_ERROR.record;
 
     /// `struct common`, `struct job`, error and padding.
     fn data(kind: u16, job: u64, error: i32) -> Vec<u8> {
@@ -138,17 +141,17 @@ mod tests {
 
     #[test]
     fn an_end_has_the_error_that_its_fence_tells_of() {
-        let records = [(10, data(ENDED, 1, 0)), (11, data(DONE, 2, 0)), (12, data(FENCE_ERROR_TYPE, 1, -5))];
-        let expected = [(DONE, 2, 0, 11), (DONE, 1, -5, 10), (FENCE_ERROR_TYPE, 1, -5, 12)];
+        let records = [(10, data(ENDED, 1, 0)), (11, data(DONE, 2, 0)), (12, data(FENCE_ERROR, 1, -5))];
+        let expected = [(DONE, 2, 0, 11), (DONE, 1, -5, 10), (FENCE_ERROR, 1, -5, 12)];
         assert_eq!(told(&mut Ends::default(), &records, 13), expected);
     }
 
     #[test]
     fn an_end_without_an_error_stays_not_known() {
         let mut ends = Ends::default();
-        let other = data(FENCE_ERROR_TYPE, 9, -125);
+        let other = data(FENCE_ERROR, 9, -125);
         let records = [(10, data(ENDED, 1, 0)), (12, other)];
-        assert_eq!(told(&mut ends, &records, 10 + PATIENCE_NS), [(FENCE_ERROR_TYPE, 9, -125, 12)]);
+        assert_eq!(told(&mut ends, &records, 10 + PATIENCE_NS), [(FENCE_ERROR, 9, -125, 12)]);
         assert_eq!(ends.oldest_ns(), Some(10));
         assert_eq!(told(&mut ends, &[], 11 + PATIENCE_NS), [(ENDED, 1, 0, 10)]);
         assert_eq!(ends.oldest_ns(), None);

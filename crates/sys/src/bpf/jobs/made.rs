@@ -4,7 +4,8 @@
 //! member where this kernel has it, in a table whose memory is the kernel's, and the programs that stand on the tracepoints are run with
 //! its address. They cannot tell it from a job of a driver.
 
-use super::{ABSENT, Jobs, PLACES};
+use super::Jobs;
+use super::places::{ABSENT, Places};
 use crate::bpf::BpfError;
 
 /// A job to put in.
@@ -16,6 +17,8 @@ pub struct MadeJob {
     pub device: String,
     /// What the hardware's fence ends with: 0, or a negative error number.
     pub error: i32,
+    /// Whether the kernel passes over its end, so that its fence alone tells of that.
+    pub is_end_missed: bool,
 }
 
 /// The context of their fences. The kernel gives these numbers out one after the other, from 1 on (`dma_fence_context_counter`).
@@ -41,7 +44,7 @@ const DEVICE_NAME: usize = RING_NAME + 24;
 const _: () = assert!(DEVICE_NAME + 32 <= LENGTH);
 
 /// The structures of a job at an address, and none where a member lies beyond the room for its structure.
-fn made(places: &[u16; PLACES.len()], at: u64, seqno: u64, job: &MadeJob) -> Option<Vec<u8>> {
+fn made(places: &Places, at: u64, seqno: u64, job: &MadeJob) -> Option<Vec<u8>> {
     let [
         job_fence,
         job_scheduler,
@@ -59,7 +62,7 @@ fn made(places: &[u16; PLACES.len()], at: u64, seqno: u64, job: &MadeJob) -> Opt
         queue_length,
         _,
         _,
-    ] = *places;
+    ] = places.0;
     let mut bytes = vec![0; LENGTH];
     let mut put = |structure: usize, place: u16, value: &[u8]| {
         let place = usize::from(place);
@@ -96,7 +99,7 @@ fn made(places: &[u16; PLACES.len()], at: u64, seqno: u64, job: &MadeJob) -> Opt
 }
 
 impl Jobs {
-    /// Puts a job in: it is queued, run and done, for the programs that stand on the tracepoints. The submitter is this process; its fence has
+    /// Puts a job in: it is queued, runs, is done, and its fence signals, for the programs that stand on the tracepoints. The submitter is this process; its fence has
     /// the context [`MADE_CONTEXT`] and a seqno of its own, which is returned.
     ///
     /// # Errors
@@ -104,7 +107,7 @@ impl Jobs {
     pub fn put_in(&mut self, job: &MadeJob) -> Result<u64, BpfError> {
         let table = self.programs.map("made")?;
         let key = 0_u32.to_ne_bytes();
-        self.programs.with_constants(&self.constants(0))?.load("find_made")?.run(&[0, 0])?;
+        self.programs.with_constants(&self.places.constants(0))?.load("find_made")?.run(&[0, 0])?;
         let mut at = 0;
         let read = |_: &[u8], value: &[u8]| at = value.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
         table.each(read).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
@@ -115,12 +118,16 @@ impl Jobs {
         table.insert(&key, &bytes).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
         let address = |structure: usize| at.wrapping_add(structure as u64);
         self.forget_ring(address(SCHEDULER))?;
+        let Places([_, _, finished_context, _, _, _, _, context, ..]) = &self.places;
+        let finished = address(FENCE).wrapping_add(u64::from(*finished_context)).wrapping_sub(u64::from(*context));
         for (program, arguments) in [
             ("queue", [address(JOB), address(ENTITY)]),
             ("run", [address(JOB), address(ENTITY)]),
             ("done", [address(FENCE), 0]),
+            ("fence_error", [finished, 0]),
         ] {
-            if let Some(attached) = self.attached.iter().find(|attached| attached.name() == program) {
+            let is_missed = job.is_end_missed && program == "done";
+            if let Some(attached) = self.levels.first(program).filter(|_| !is_missed) {
                 attached.run(&arguments)?;
             }
         }
@@ -165,13 +172,13 @@ mod tests {
     }
 
     /// Places of no kernel, each another: 16 apart.
-    fn places() -> [u16; PLACES.len()] {
-        std::array::from_fn(|place| 16 * (place as u16 + 1))
+    fn places() -> Places {
+        Places(std::array::from_fn(|place| 16 * (place as u16 + 1)))
     }
 
     #[test]
     fn all_that_the_programs_read_is_where_they_look() {
-        let job = MadeJob { ring: "gfx".into(), device: "0000:03:00.0".into(), error: -5 };
+        let job = MadeJob { ring: "gfx".into(), device: "0000:03:00.0".into(), error: -5, is_end_missed: false };
         let at = 0xffff_8880_1234_0000;
         let memory = Memory { at, bytes: made(&places(), at, 7, &job).unwrap() };
         let place = |number: u64| 16 * (number + 1);
@@ -187,9 +194,9 @@ mod tests {
     #[test]
     fn names_are_cut_and_members_that_are_absent_are_left_out() {
         let mut places = places();
-        places[6] = ABSENT;
+        places.0[6] = ABSENT;
         let long = "n".repeat(99);
-        let job = MadeJob { ring: long.clone(), device: long, error: 0 };
+        let job = MadeJob { ring: long.clone(), device: long, error: 0, is_end_missed: false };
         let memory = Memory { at: 0, bytes: made(&places, 0, 1, &job).unwrap() };
         assert_eq!(memory.text(RING_NAME as u64).len(), 23);
         assert_eq!(memory.text(DEVICE_NAME as u64).len(), 31);
@@ -199,8 +206,8 @@ mod tests {
     fn synthetic_places_beyond_the_room_are_refused() {
         for place in [2041, 2048, 60_000] {
             let mut places = places();
-            places[0] = place;
-            let job = MadeJob { ring: String::new(), device: String::new(), error: 0 };
+            places.0[0] = place;
+            let job = MadeJob { ring: String::new(), device: String::new(), error: 0, is_end_missed: false };
             assert_eq!(made(&places, 0, 1, &job), None, "{place}");
         }
     }

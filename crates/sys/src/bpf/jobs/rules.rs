@@ -93,6 +93,15 @@ impl Default for JobRules {
     }
 }
 
+impl JobRules {
+    /// Whether they are about jobs, so that each job must be remembered to its end: any but what kinds of records are wanted.
+    pub(super) fn is_of_jobs(&self) -> bool {
+        let is_sampling = self.sample < ALL_JOBS || self.is_sample_to_change || !self.ring_samples.is_empty();
+        let is_some = self.limit.is_some() || self.slow_ns.is_some();
+        !self.lists.is_empty() || is_sampling || is_some || self.totals || !self.records
+    }
+}
+
 // `enum cause`, `enum subject` and the flags of `struct rules`.
 pub(super) const FILTERED: u32 = 2;
 pub(super) const SAMPLED_OUT: u32 = 3;
@@ -298,6 +307,12 @@ impl InForce {
         Ok(())
     }
 
+    /// No programs follow others any more on the tracepoints of these types of records.
+    pub(super) fn expect_no_more(&mut self, maps: &Tracepoints, types: u32) -> Result<(), BpfError> {
+        self.noted &= !types;
+        self.write(maps)
+    }
+
     /// Whether jobs are remembered.
     pub(super) fn is_tracking(&self) -> bool {
         self.tracking_since_ns.is_some()
@@ -320,13 +335,10 @@ impl InForce {
             rules.lists.iter().filter(|(_, is)| *is == allowed).fold(0, |bits, (of, _)| bits | 1 << number(of))
         };
         let (allow, mut deny): (u32, u32) = (bits(true), bits(false));
-        let is_sampling = rules.sample < ALL_JOBS || rules.is_sample_to_change || !rules.ring_samples.is_empty();
         if !rules.ring_samples.is_empty() {
             deny |= 1 << RING_SAMPLE;
         }
-        let has_rules = allow | deny != 0 || is_sampling || rules.limit.is_some();
-        if self.tracking_since_ns.is_none() && (has_rules || rules.slow_ns.is_some() || rules.totals || !rules.records)
-        {
+        if self.tracking_since_ns.is_none() && rules.is_of_jobs() {
             self.tracking_since_ns = Some(now_ns);
             self.are_earlier_recorded = self.active.is_some();
         }
