@@ -78,6 +78,19 @@ INLINE void make_up(struct made_up *job)
 	job->address = (u64)job;
 }
 
+/* PROGRAM, jobs.h */
+#define as_in_program(program, type)                                                                                                       \
+	do {                                                                                                                               \
+		if (level && is_noted(mine, type, of[0]))                                                                                  \
+			return 0;                                                                                                          \
+		r = rules_in_force();                                                                                                      \
+		if (!r)                                                                                                                    \
+			return 0;                                                                                                          \
+		if (r->flags & NOTED << (type))                                                                                            \
+			leave_note(mine, type, of[0]);                                                                                     \
+		record_##program(of, r, mine);                                                                                             \
+	} while (0)
+
 SEC("raw_tp/cost")
 int cost(u64 *args)
 {
@@ -95,28 +108,23 @@ int cost(u64 *args)
 		return 0;
 	if (!job->address)
 		make_up(job);
-	/* From here on as in PROGRAM, jobs.h. */
-	r = rules_in_force();
 	mine = my_counts();
-	if (!r || !mine)
+	if (!mine)
 		return 0;
 	of[0] = *(volatile u64 *)&job->address;
 	of[1] = *(volatile u64 *)&job->entity;
 	if (call == call_of_queue) {
 		if (!level)
 			job->finished.seqno++;
+		as_in_program(queue, QUEUE);
 		job->signals = job->fences[0];
-		if (!(r->flags & NOTED << QUEUE) || !is_handled(mine, QUEUE, of[0]))
-			record_queue(of, r, mine);
 	} else if (call == call_of_run) {
+		as_in_program(run, RUN);
 		job->signals = job->fences[1];
-		if (!(r->flags & NOTED << RUN) || !is_handled(mine, RUN, of[0]))
-			record_run(of, r, mine);
 	} else {
-		job->signals = job->fences[2];
 		of[0] = *(volatile u64 *)&job->s_fence;
-		if (!(r->flags & NOTED << DONE) || !is_handled(mine, DONE, of[0]))
-			record_done(of, r, mine);
+		as_in_program(done, DONE);
+		job->signals = job->fences[2];
 	}
 	return 0;
 }

@@ -74,14 +74,15 @@ INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u6
 /* drm_sched_entity_push_job: in the submitter's own system call. */
 INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 {
-	u64 job = args[0], entity = args[1], s_fence, at_ns;
+	u64 entity = args[1], at_ns;
 	struct on on = { .ring = RINGS };
 	struct queue *record;
+	struct of_job job;
 	struct job key;
 	u32 cause = KEPT;
 
-	s_fence = read_word(job, places.job_fence);
-	fill_job(&key, s_fence);
+	read_job(&job, args[0]);
+	fill_job(&key, job.s_fence);
 	if (r->flags & TRACK) {
 		/* The level before was here. */
 		if (level && find_kept(&key)) {
@@ -92,7 +93,7 @@ INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 	}
 	if (cause == KEPT) {
 		at_ns = bpf_ktime_get_ns();
-		on = ring_on(job, &key);
+		on = ring_on(job.scheduler, &key);
 	} else {
 		/* A clock costs more than all else here. */
 		at_ns = LEFT_OUT_NS;
@@ -100,7 +101,7 @@ INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 	if (r->flags & TRACK) {
 		if (cause == KEPT)
 			cause = decide_by_ring(r, &key, on.names, at_ns);
-		if (!track_queue(r, mine, cause, at_ns, &key, entity, s_fence, &on))
+		if (!track_queue(r, mine, cause, at_ns, &key, entity, job.s_fence, &on))
 			return;
 	}
 	if (!is_wanted(r->flags, r, mine, QUEUE))
@@ -108,7 +109,7 @@ INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 	record = r->flags & TRACK ? reserve_kept(mine, sizeof(*record)) : reserve(mine, sizeof(*record), QUEUE);
 	if (!record)
 		return;
-	fill_queue(record, at_ns, &key, entity, s_fence, on.names);
+	fill_queue(record, at_ns, &key, entity, job.s_fence, on.names);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 PROGRAM(queue, QUEUE)
@@ -186,7 +187,7 @@ INLINE void record_run(u64 *args, const struct rules *r, struct counts *mine)
 	record->job = key;
 	READ(&record->client_id, s_fence, places.client);
 	READ(&record->job_count, entity, places.queue_length);
-	fill_ring(record->name, record->dev, ring_on(job, &key).names);
+	fill_ring(record->name, record->dev, ring_on(read_word(job, places.job_scheduler), &key).names);
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
@@ -277,19 +278,32 @@ INLINE void submit_end(u32 flags, const struct rules *r, struct counts *mine, u1
  * drm_sched_start of 7.2 may be called with an error for jobs whose fence, made again after a reset, ended without. No driver does both;
  * fence_error would tell of it.
  */
-INLINE void record_end(const struct rules *r, struct counts *mine, struct kept *found, u64 s_fence, const struct job *key, int has_signalled)
+INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 {
-	u32 flags = r->flags;
+	u64 s_fence = args[0], parent, at_ns;
+	struct kept *found = 0;
 	int error = 0;
-	u64 parent, at_ns = bpf_ktime_get_ns();
+	struct job key;
+	u32 flags;
 
+	flags = r->flags;
+	fill_job(&key, s_fence);
+	if (r->flags & TRACK) {
+		found = find_kept(&key);
+		if (is_left_out(r, mine, found)) {
+			if (found)
+				forget(found, word_of(&key));
+			return;
+		}
+	}
+	at_ns = bpf_ktime_get_ns();
 	if (r->flags & TRACK) {
 		flags = flags_of(found);
 		if (found && flags & TOTALS)
 			total_done(r, mine, found, at_ns);
 		if (flags & SILENT) {
 			if (found)
-				forget(found, word_of(key));
+				forget(found, word_of(&key));
 			return;
 		}
 	}
@@ -301,37 +315,19 @@ INLINE void record_end(const struct rules *r, struct counts *mine, struct kept *
 		READ(&error, s_fence, places.finished_error);
 	if (found) {
 		/* One that may yet turn out to have failed is told of. */
-		int is_quick = flags & SLOW_ONLY && at_ns - found->queued_ns < found->slow_ns && !error && (parent || has_signalled);
+		int is_quick = flags & SLOW_ONLY && at_ns - found->queued_ns < found->slow_ns && !error && parent;
 
 		if (is_quick)
 			count(mine, QUICK, events_of(found) + 1);
 		else if (flags & SLOW_ONLY)
 			submit_kept(r, mine, found);
-		forget(found, word_of(key));
+		forget(found, word_of(&key));
 		if (is_quick)
 			return;
 	}
-	if (r->flags & TRACK && !has_signalled && (error || !parent))
-		bpf_map_update_elem(&failing, key, &flags, 0);
-	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, key, error);
-}
-
-INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
-{
-	u64 s_fence = args[0];
-	struct kept *found = 0;
-	struct job key;
-
-	fill_job(&key, s_fence);
-	if (r->flags & TRACK) {
-		found = find_kept(&key);
-		if (is_left_out(r, mine, found)) {
-			if (found)
-				forget(found, word_of(&key));
-			return;
-		}
-	}
-	record_end(r, mine, found, s_fence, &key, 0);
+	if (r->flags & TRACK && (error || !parent))
+		bpf_map_update_elem(&failing, &key, &flags, 0);
+	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
 }
 PROGRAM(done, DONE)
 
@@ -403,49 +399,64 @@ INLINE void record_unschedulable(u64 *args, const struct rules *r, struct counts
 PROGRAM(unschedulable, UNSCHEDULABLE)
 
 /*
- * A job's finished fence has signalled, and the job is still in `kept`: the kernel passed over its end (PROGRAM, jobs.h), which is told here
- * instead. This program is not passed over: fences signal under their lock, with interrupts off (dma_fence_signal,
- * drivers/dma-buf/dma-fence.c), and it signals none itself. The fences of jobs that are not done end with an error (drm_sched_entity_kill).
+ * A fence signalled with an error, or without one and its job is still in `kept`: then the kernel passed over that job's end (PROGRAM, jobs.h),
+ * which is told here instead.
+ *
+ * For a job this is the only place that tells of every error on every kernel, also of jobs that never ran because their entity was killed
+ * (drm_sched_entity_kill_jobs_work), which are never done. Under rules only fences of jobs that are kept are told of; others may be no job's.
  */
-INLINE void record_missed_end(u64 fence, const struct rules *r, struct counts *mine, struct kept *found, const struct job *key)
+INLINE void record_fence(u64 fence, const volatile struct signalled *with, const struct rules *r, struct counts *mine, struct kept *found)
 {
-	count(mine, RECOVERED, 1);
-	if (is_left_out(r, mine, found))
-		forget(found, word_of(key));
-	else
-		record_end(r, mine, found, fence - (places.finished_context - places.context), key, 1);
-}
-
-/* For a job this is the only place that tells of every error on every kernel, also of jobs that never ran because their entity was killed
- * (drm_sched_entity_kill_jobs_work), which are never done. Under rules only fences of jobs that are kept are told of; others may be no job's. */
-INLINE void record_fence_error(const struct signalled *with, const struct rules *r, struct counts *mine, struct kept *found)
-{
-	u64 at_ns = bpf_ktime_get_ns();
+	u64 at_ns = bpf_ktime_get_ns(), parent;
+	struct job key = { with->job.fence_context, with->job.fence_seqno };
 	u32 flags = r->flags;
+	int error;
 
+	/* As in record_done. These are read also where they are not asked for: the fewer ways through here, the sooner is the program verified. */
+	parent = read_word(fence - (places.finished_context - places.context), places.parent);
+	READ(&error, parent, places.error);
+	if (!with->error)
+		count(mine, RECOVERED, 1);
 	if (found) {
 		u32 cause = found->cause;
+		int is_told = cause == KEPT;
 
 		flags = found->flags;
+		if (cause != KEPT && !with->error)
+			leave_out(mine, cause);
 		if (cause == KEPT && flags & TOTALS)
 			total_done(r, mine, found, at_ns);
-		if (cause == KEPT && flags & SLOW_ONLY)
-			submit_kept(r, mine, found);
-		forget(found, word_of(&with->job));
-		if (cause != KEPT)
+		if (is_told && flags & SLOW_ONLY && !(flags & SILENT)) {
+			if (with->error || error || at_ns - found->queued_ns >= found->slow_ns) {
+				submit_kept(r, mine, found);
+			} else {
+				count(mine, QUICK, events_of(found) + 1);
+				is_told = 0;
+			}
+		}
+		forget(found, word_of(&key));
+		if (!is_told)
 			return;
 	} else if (flags & TRACK) {
-		u32 *of = bpf_map_lookup_elem(&failing, &with->job);
+		u32 *of = bpf_map_lookup_elem(&failing, &key);
 
 		if (!of)
 			return;
 		flags = *of;
-		bpf_map_delete_elem(&failing, &with->job);
+		bpf_map_delete_elem(&failing, &key);
 	}
-	submit_end(flags, r, mine, FENCE_ERROR, at_ns, &with->job, with->error);
+	if (with->error)
+		submit_end(flags, r, mine, FENCE_ERROR, at_ns, &key, with->error);
+	else
+		submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
 }
 
-/* dma_fence_signaled, of every fence of the machine: three a job, so what concerns nobody is to be known soon. */
+/*
+ * dma_fence_signaled, of every fence of the machine: three a job, so what concerns nobody is to be known soon. The kernel does not pass this
+ * program over: fences signal under their lock, with interrupts off (dma_fence_signal, drivers/dma-buf/dma-fence.c), and it signals none
+ * itself; and behind its end a job's finished fence signals in the same thread (drm_sched_job_done). A job that has no end has a fence that
+ * ends with an error.
+ */
 INLINE void see_fence(u64 fence)
 {
 	const struct rules *r = rules_in_force();
@@ -462,12 +473,11 @@ INLINE void see_fence(u64 fence)
 	if (!with.error && !found)
 		return;
 	mine = my_counts();
-	if (!mine || (r->flags & NOTED << FENCE_ERROR && is_handled(mine, FENCE_ERROR, fence)))
+	if (!mine || (level && is_noted(mine, FENCE_ERROR, fence)))
 		return;
-	if (with.error)
-		record_fence_error(&with, r, mine, found);
-	else if (found)
-		record_missed_end(fence, r, mine, found, &with.job);
+	if (r->flags & NOTED << FENCE_ERROR)
+		leave_note(mine, FENCE_ERROR, fence);
+	record_fence(fence, &with, r, mine, found);
 }
 
 #ifndef COST

@@ -74,7 +74,7 @@ INLINE void count(struct counts *mine, u32 cause, u64 events)
  * (tracepoints leave preemption on since Linux 7.0), the same event of another task or of the interrupt is passed over (`active` and
  * bpf_prog_inc_misses_counter in __bpf_trace_run, kernel/trace/bpf_trace.c). So those programs of which that is to be expected are loaded
  * several times, and follow one another on the tracepoint. Each leaves a note of the event that it handles (NOTED); one of a later level acts
- * if it does not find that.
+ * if it does not find that. For ends of jobs that are in `kept` none need follow: fence_error tells of them.
  *
  * What is passed over even so is the kernel's count of the first level's misses less RECOVERED. Should a task be preempted between two
  * levels, the note may be another's, and the later level record what the earlier one has recorded: `level` tells the reader where to
@@ -82,21 +82,24 @@ INLINE void count(struct counts *mine, u32 cause, u64 events)
  */
 const volatile u32 level = 0;
 
-INLINE int is_handled(struct counts *mine, u16 type, u64 subject)
+/* Pointers leave room for the thread above. */
+INLINE u64 note_of(u64 subject)
 {
-	/* Pointers leave room for the thread above. */
-	u64 event = subject ^ bpf_get_current_pid_tgid() << 40;
-	volatile u64 *note = &mine->handled[type];
+	return subject ^ bpf_get_current_pid_tgid() << 40;
+}
 
-	if (level) {
-		if (*note == event)
-			return 1;
-		/* Most fences have no error: what is passed over of them is nothing that was lost. */
-		if (type != FENCE_ERROR)
-			count(mine, RECOVERED, 1);
-	}
-	*note = event;
-	return 0;
+/* For later levels, which hardly ever have more to do than this. */
+INLINE int is_noted(const struct counts *mine, u16 type, u64 subject)
+{
+	return *(volatile u64 *)&mine->handled[type] == note_of(subject);
+}
+
+INLINE void leave_note(struct counts *mine, u16 type, u64 subject)
+{
+	/* Most fences have no error: what is passed over of them is nothing that was lost. */
+	if (level && type != FENCE_ERROR)
+		count(mine, RECOVERED, 1);
+	*(volatile u64 *)&mine->handled[type] = note_of(subject);
 }
 
 /*
@@ -115,11 +118,16 @@ INLINE void leave_out(struct counts *mine, u32 cause)
 	SEC("raw_tp/" #program)                                                                                                            \
 	int program(u64 *args)                                                                                                             \
 	{                                                                                                                                  \
-		const struct rules *r = rules_in_force();                                                                                  \
 		struct counts *mine = my_counts();                                                                                         \
+		const struct rules *r;                                                                                                     \
                                                                                                                                            \
-		if (!r || !mine || (r->flags & NOTED << (type) && is_handled(mine, type, args[0])))                                        \
+		if (!mine || (level && is_noted(mine, type, args[0])))                                                                     \
 			return 0;                                                                                                          \
+		r = rules_in_force();                                                                                                      \
+		if (!r)                                                                                                                    \
+			return 0;                                                                                                          \
+		if (r->flags & NOTED << (type))                                                                                            \
+			leave_note(mine, type, args[0]);                                                                                   \
 		record_##program(args, r, mine);                                                                                           \
 		return 0;                                                                                                                  \
 	}
@@ -278,6 +286,22 @@ INLINE void read_signalled(struct signalled *with, u64 fence)
 	} else {
 		READ(&with->error, fence, places.error);
 		read_fence(&with->job, fence, places.context, places.seqno);
+	}
+}
+
+/* What a job hangs on; on all kernels so far the two are neighbours. */
+struct of_job {
+	u64 scheduler;
+	u64 s_fence;
+};
+
+INLINE void read_job(struct of_job *of, u64 job)
+{
+	if (places.job_fence == places.job_scheduler + 8) {
+		bpf_probe_read_kernel(of, sizeof(*of), (const void *)(job + places.job_scheduler));
+	} else {
+		READ(&of->scheduler, job, places.job_scheduler);
+		READ(&of->s_fence, job, places.job_fence);
 	}
 }
 

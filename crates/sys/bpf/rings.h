@@ -120,9 +120,9 @@ struct on {
 	u32 ring;
 };
 
-INLINE struct on ring_on(u64 job, const struct job *key)
+INLINE struct on ring_on(u64 scheduler, const struct job *key)
 {
-	struct queue_on of = { .scheduler = read_word(job, places.job_scheduler), .context = key->fence_context };
+	struct queue_on of = { .scheduler = scheduler, .context = key->fence_context };
 	u64 asked = hint_of(&of), word;
 	u32 at = (of.context ^ of.scheduler >> 6) % HINTS;
 	struct hint *hint = bpf_map_lookup_elem(&hints, &at);

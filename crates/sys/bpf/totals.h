@@ -113,16 +113,18 @@ INLINE struct total_of_stages *totals_of(const struct rules *r, struct counts *m
 {
 	u64 word = word_of_total(r, job), mixed = word * 0x9e3779b97f4a7c15ull;
 	u32 first = mixed >> 58, second = (mixed >> 52) % TOTAL_SETS, at, way;
-	struct total_set *one = bpf_map_lookup_elem(&total_sets, &first);
-	struct total_set *two = bpf_map_lookup_elem(&total_sets, &second);
+	struct total_set *one = bpf_map_lookup_elem(&total_sets, &first), *two;
 
-	if (!one || !two)
+	if (!one)
 		return 0;
 	at = first;
 #pragma unroll
 	for (way = 0; way < WAYS; way++)
 		if (*(volatile u64 *)&one->key[way] == word)
 			goto found;
+	two = bpf_map_lookup_elem(&total_sets, &second);
+	if (!two)
+		return 0;
 	at = second;
 #pragma unroll
 	for (way = 0; way < WAYS; way++)
