@@ -630,7 +630,7 @@ fn totals_are_those_of_the_events() {
         for (at, _) in spans.iter() {
             depth = depth.max(spans.iter().filter(|(from, to)| from <= at && at < to).count() as u64);
         }
-        assert_eq!((ring.busy_ns, ring.done), (busy, spans.len() as u64), "{}: {ring:?}", kernel());
+        assert_eq!((ring.busy_ns, ring.done), (Some(busy), spans.len() as u64), "{}: {ring:?}", kernel());
         assert_eq!((ring.waiting, ring.in_flight, ring.peak_in_flight), (0, 0, depth), "{}", kernel());
         assert!(ring.peak_waiting >= 1);
     }

@@ -4,7 +4,7 @@ use crate::distribution::rank;
 use gpuscope_model::trace::{
     ProcessTotals, RingSample, RingTotals, Stage, StageTimes, Summary, TimesSample, TotalsSample, TotalsWindow,
 };
-use gpuscope_model::{GpuId, Text};
+use gpuscope_model::{GpuId, Reading, Reason, Text};
 use std::collections::BTreeMap;
 
 /// What happened between two samples of the same capture. Names of processes do not stand in it.
@@ -47,13 +47,19 @@ fn ring(then: Option<&RingSample>, now: &RingSample, span_ns: u64, times: StageT
             && times == StageTimes::default()
     });
     let peak = |peak: u64, depth: u64| if is_still { depth } else { peak.max(depth) };
-    let busy_ns = since(now.busy_ns, then.map(|of| of.busy_ns));
+    // One that was not there had no jobs.
+    let busy_then = then.map_or(Some(0), |of| of.busy_ns);
+    let busy_ratio = match now.busy_ns.zip(busy_then) {
+        _ if span_ns == 0 => Reading::absent(Reason::FirstSample, "the window has no length"),
+        // Both samples have their ring's time of a moment a little apart from their own.
+        Some((now, then)) => Reading::Value((now.saturating_sub(then) as f64 / span_ns as f64).min(1.0)),
+        None => Reading::absent(Reason::Failed, "jobs came or ended each time that the ring's busy time was read"),
+    };
     RingTotals {
         gpu: now.gpu.clone(),
         name: now.name.clone(),
         jobs: since(now.ended, then.map(|of| of.ended)),
-        // Both samples have their ring's time of a moment a little apart from their own.
-        busy_ratio: (span_ns > 0).then(|| (busy_ns as f64 / span_ns as f64).min(1.0)),
+        busy_ratio,
         queued: now.queued,
         on_hardware: now.on_hardware,
         peak_queued: peak(now.peak_queued, now.queued),
@@ -143,7 +149,16 @@ mod tests {
         [peak_queued, peak_on_hardware]: [u64; 2],
     ) -> RingSample {
         let gpu = Some(GpuId::new("0000:03:00.0"));
-        RingSample { gpu, name: name.into(), queued, on_hardware, peak_queued, peak_on_hardware, busy_ns: 0, ended: 0 }
+        RingSample {
+            gpu,
+            name: name.into(),
+            queued,
+            on_hardware,
+            peak_queued,
+            peak_on_hardware,
+            busy_ns: Some(0),
+            ended: 0,
+        }
     }
 
     fn times(pid: u32, stage: Stage, buckets: &[(u64, u64)], [min_ns, max_ns, sum_ns]: [u64; 3]) -> TimesSample {
@@ -157,14 +172,14 @@ mod tests {
     fn a_window_is_what_is_between_two_samples() {
         let before = TotalsSample {
             at_ns: SECOND,
-            rings: vec![RingSample { busy_ns: 100, ended: 7, ..ring("gfx", [0, 1], [1, 1]) }],
+            rings: vec![RingSample { busy_ns: Some(100), ended: 7, ..ring("gfx", [0, 1], [1, 1]) }],
             times: vec![times(5, Stage::Whole, &[(9, 7)], [9, 9, 63])],
         };
         let after = TotalsSample {
             at_ns: 3 * SECOND,
             rings: vec![
                 ring("sdma0", [0, 0], [2, 1]),
-                RingSample { busy_ns: 100 + SECOND / 2, ended: 17, ..ring("gfx", [3, 1], [4, 2]) },
+                RingSample { busy_ns: Some(100 + SECOND / 2), ended: 17, ..ring("gfx", [3, 1], [4, 2]) },
             ],
             times: vec![
                 times(5, Stage::Whole, &[(1023, 8)], [1000, 1023, 8100]),
@@ -175,7 +190,7 @@ mod tests {
         let window = totals_window(&before, &after);
         assert_eq!((window.from_ns, window.to_ns), (SECOND, 3 * SECOND));
         let [gfx, sdma] = window.rings.as_slice() else { panic!("{window:?}") };
-        assert_eq!((gfx.name.as_str(), gfx.jobs, gfx.busy_ratio), ("gfx", 10, Some(0.25)));
+        assert_eq!((gfx.name.as_str(), gfx.jobs, gfx.busy_ratio.get()), ("gfx", 10, Some(0.25)));
         assert_eq!((gfx.queued, gfx.on_hardware, gfx.peak_queued, gfx.peak_on_hardware), (3, 1, 4, 2));
         assert_eq!((sdma.jobs, sdma.peak_queued, sdma.times.whole), (0, 2, None));
         // Both processes' together: the ninth of ten is in the first bucket, the tenth in the second.
@@ -200,7 +215,23 @@ mod tests {
     fn a_window_without_length_has_no_rates() {
         let sample = TotalsSample { at_ns: 5, rings: vec![ring("gfx", [0, 0], [0, 0])], times: Vec::new() };
         let window = totals_window(&sample, &sample);
-        assert_eq!((window.rings[0].busy_ratio, window.per_second(3)), (None, None));
+        assert_eq!(window.rings[0].busy_ratio.why().map(|why| why.reason), Some(Reason::FirstSample));
+        assert_eq!(window.per_second(3), None);
+    }
+
+    #[test]
+    fn busy_time_that_could_not_be_read_at_either_end_is_not_known() {
+        let sample = |at_ns, busy_ns| {
+            let rings = vec![RingSample { busy_ns, ..ring("gfx", [1, 1], [1, 1]) }];
+            TotalsSample { at_ns, rings, times: Vec::new() }
+        };
+        for (then, now) in [(Some(5), None), (None, Some(5)), (None, None)] {
+            let window = totals_window(&sample(1, then), &sample(2 * SECOND, now));
+            let why = window.rings[0].busy_ratio.why().unwrap();
+            assert_eq!(why.reason, Reason::Failed, "{then:?} {now:?}");
+        }
+        let window = totals_window(&sample(0, Some(5)), &sample(SECOND, Some(5 + SECOND / 2)));
+        assert_eq!(window.rings[0].busy_ratio.get(), Some(0.5));
     }
 
     #[test]

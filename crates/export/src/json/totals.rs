@@ -2,7 +2,7 @@
 
 use super::live::Losses;
 use super::trace::{Times, times};
-use super::{each, line};
+use super::{Missing, each, line};
 use crate::time::Rfc3339;
 use crate::units::{percent, round4, seconds};
 use gpuscope_model::trace::{Dropped, ProcessTotals, RingTotals, StageTimes, TotalsWindow};
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 /// Those of the writer.
 pub fn trace_totals(w: &mut dyn Write, window: &TotalsWindow, dropped: &Dropped, wall: SystemTime) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Document<'a, R, P> {
+    struct Document<'a, R, P, U> {
         schema: &'static str,
         time: Rfc3339,
         monotonic_ns: u64,
@@ -24,8 +24,10 @@ pub fn trace_totals(w: &mut dyn Write, window: &TotalsWindow, dropped: &Dropped,
         dropped: Losses<'a>,
         rings: R,
         processes: P,
+        unavailable: U,
     }
     let rings: Vec<_> = window.rings.iter().map(|of| ring(of, window)).collect();
+    let unavailable: Vec<_> = window.rings.iter().filter_map(missing).collect();
     line(
         w,
         &Document {
@@ -36,8 +38,15 @@ pub fn trace_totals(w: &mut dyn Write, window: &TotalsWindow, dropped: &Dropped,
             dropped: Losses(dropped),
             rings,
             processes: each(&window.processes, process),
+            unavailable,
         },
     )
+}
+
+/// Why a ring's utilisation is null.
+fn missing(of: &RingTotals) -> Option<impl Serialize> {
+    let ring = of.gpu.as_ref().map_or_else(|| of.name.to_string(), |gpu| format!("{gpu}/{}", of.name));
+    Some(Missing::new(format!("rings[{ring}].utilisation_percent"), of.busy_ratio.why()?))
 }
 
 #[derive(Serialize)]
@@ -71,7 +80,7 @@ fn ring<'a>(of: &'a RingTotals, window: &TotalsWindow) -> impl Serialize + use<'
         ring: &of.name,
         jobs: of.jobs,
         jobs_per_second: window.per_second(of.jobs).map(round4),
-        utilisation_percent: of.busy_ratio.map(percent),
+        utilisation_percent: of.busy_ratio.get().map(percent),
         queued: of.queued,
         on_hardware: of.on_hardware,
         peak_queued: of.peak_queued,

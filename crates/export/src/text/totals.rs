@@ -2,6 +2,7 @@
 
 use super::trace::{gpu_heading, losses_in_words, time, two};
 use super::{Style, Tone, clean, dressed, paragraph};
+use gpuscope_model::Reason;
 use gpuscope_model::trace::{Dropped, StageTimes, TotalsWindow};
 use std::io::{self, Write};
 
@@ -41,12 +42,17 @@ fn write(w: &mut dyn Write, window: &TotalsWindow, dropped: &Dropped, style: Sty
             w,
             "  {name:<11}{:>9}{:>8}{:>11}{:>11}{:>14}{:>14}",
             window.per_second(ring.jobs).map_or("-".into(), |rate| format!("{rate:.1}")),
-            ring.busy_ratio.map_or("-".into(), |ratio| format!("{:.1}%", ratio * 100.0)),
+            ring.busy_ratio.get().map_or("-".into(), |ratio| format!("{:.1}%", ratio * 100.0)),
             format!("{}/{}", ring.queued, ring.peak_queued),
             format!("{}/{}", ring.on_hardware, ring.peak_on_hardware),
             two(&ring.times.queue, style),
             two(&ring.times.in_flight, style)
         )?;
+    }
+    // It is the same for all of them: one reason, and what the window has no length for is told by that.
+    let why = window.rings.iter().filter_map(|ring| ring.busy_ratio.why()).find(|why| why.reason == Reason::Failed);
+    if let Some(why) = why {
+        paragraph(w, style, "  ", 2, &format!("Not known where busy is -: {}.", why.detail))?;
     }
     if !window.processes.is_empty() {
         writeln!(w, "\n{}", style.paint(Tone::Heading, "who submitted"))?;
@@ -90,8 +96,8 @@ fn error(window: &TotalsWindow) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gpuscope_model::GpuId;
     use gpuscope_model::trace::{ProcessTotals, RingTotals, Summary};
+    use gpuscope_model::{GpuId, Reading};
 
     fn window() -> TotalsWindow {
         let of = |ns| Summary {
@@ -112,7 +118,7 @@ mod tests {
                 gpu: Some(GpuId::new("0000:03:00.0")),
                 name: "gfx_0.0.0".into(),
                 jobs: 500,
-                busy_ratio: Some(0.456),
+                busy_ratio: Reading::Value(0.456),
                 queued: 3,
                 on_hardware: 2,
                 peak_queued: 12,
@@ -141,6 +147,17 @@ who submitted
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         assert!(expected.lines().all(|line| line.chars().count() <= 80));
+    }
+
+    #[test]
+    fn that_busy_time_is_not_known_is_said() {
+        let mut of = window();
+        of.rings[0].busy_ratio = Reading::absent(Reason::Failed, "jobs came or ended");
+        let mut out = Vec::new();
+        trace_totals(&mut out, &of, &Dropped::default(), Style::default()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\n  Not known where busy is -: jobs came or ended.\n"), "{text}");
+        assert!(text.contains("250.0       -       3/12"), "{text}");
     }
 
     #[test]

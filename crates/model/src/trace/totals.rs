@@ -1,7 +1,7 @@
 //! What jobs took, added up in the kernel, and what that says of a stretch of time.
 
 use super::Summary;
-use crate::{GpuId, Text};
+use crate::{GpuId, Reading, Text};
 
 /// What the kernel has added up at a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,8 +29,8 @@ pub struct RingSample {
     pub peak_queued: u64,
     /// As above.
     pub peak_on_hardware: u64,
-    /// Time with a job handed over, since the capture began.
-    pub busy_ns: u64,
+    /// Time with a job handed over, since the capture began; none where that could not be read, which another time may be.
+    pub busy_ns: Option<u64>,
     /// Jobs that ended, since the capture began.
     pub ended: u64,
 }
@@ -93,8 +93,8 @@ pub struct RingTotals {
     pub name: Text,
     /// Jobs that ended.
     pub jobs: u64,
-    /// Share of the window with a job handed over, 0 to 1; none of a window without length.
-    pub busy_ratio: Option<f64>,
+    /// Share of the window with a job handed over, 0 to 1.
+    pub busy_ratio: Reading<f64>,
     /// Jobs in the scheduler's queue at its end.
     pub queued: u64,
     /// Jobs with the hardware or its firmware at its end.

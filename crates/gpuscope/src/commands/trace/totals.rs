@@ -208,8 +208,8 @@ mod tests {
     use crate::args::Keep;
     use gpuscope_analysis::totals_window;
     use gpuscope_export::json;
-    use gpuscope_model::GpuId;
     use gpuscope_model::trace::{Dropped, RingSample, Stage, TimesSample, TotalsSample};
+    use gpuscope_model::{GpuId, Reading, Reason};
     use serde_json::Value;
     use std::time::{Duration, SystemTime};
 
@@ -256,7 +256,7 @@ mod tests {
             on_hardware: 2,
             peak_queued: 3,
             peak_on_hardware: 4,
-            busy_ns: 500_000_000,
+            busy_ns: Some(500_000_000),
             ended: 9,
         };
         let times = TimesSample {
@@ -279,7 +279,8 @@ mod tests {
         // And one of which little is known.
         window.to_ns = window.from_ns;
         window.processes[0].comm = Some("game".into());
-        (window.rings[0].gpu, window.rings[0].busy_ratio) = (None, None);
+        window.rings[0].gpu = None;
+        window.rings[0].busy_ratio = Reading::absent(Reason::Failed, "it could not be read");
         json::trace_totals(&mut lines, &window, &Dropped::default(), wall).unwrap();
         let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/trace_totals.schema.json");
         let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
@@ -297,5 +298,9 @@ mod tests {
         assert_eq!((&first["rings"][0]["utilisation_percent"], &first["window_s"]), (&50.0.into(), &1.0.into()));
         assert_eq!((&first["processes"][0]["comm"], &second["processes"][0]["comm"]), (&Value::Null, &"game".into()));
         assert!(second["rings"][0]["jobs_per_second"].is_null() && second["rings"][0]["utilisation_percent"].is_null());
+        assert_eq!(first["unavailable"], Value::Array(Vec::new()));
+        let missing = &second["unavailable"][0];
+        assert_eq!(missing["metric"], "rings[gfx].utilisation_percent", "{missing}");
+        assert_eq!((&missing["reason"], &missing["detail"]), (&"failed".into(), &"it could not be read".into()));
     }
 }

@@ -60,8 +60,8 @@ pub struct RingTotal {
     pub peak_waiting: u64,
     /// The most that ran at once since the window began.
     pub peak_in_flight: u64,
-    /// Time with a job in flight since the beginning, to the moment at which this was read.
-    pub busy_ns: u64,
+    /// Time with a job in flight since the beginning, to the moment at which this was read. None where jobs came or ended at every try to read it.
+    pub busy_ns: Option<u64>,
     /// Jobs that were done since the beginning.
     pub done: u64,
 }
@@ -129,7 +129,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Busy {
     since_ns: u64,
-    /// By ring's number.
+    /// By ring's number: it grows, whatever two processors' clocks say.
     last_ns: HashMap<u32, u64>,
 }
 
@@ -166,18 +166,21 @@ impl Busy {
                     std::thread::sleep(PAUSE);
                 }
             }
-            let last_ns = self.last_ns.entry(*number).or_insert(0);
-            // What was added since the last time is told the next time.
-            of.busy_ns = if is_whole { of.busy_ns.max(*last_ns) } else { *last_ns };
-            *last_ns = of.busy_ns;
+            of.busy_ns = of.busy_ns.filter(|_| is_whole).map(|busy_ns| self.at_least_as_before(*number, busy_ns));
         }
         Ok(found.into_iter().map(|(_, ring)| ring).collect())
+    }
+
+    fn at_least_as_before(&mut self, ring: u32, busy_ns: u64) -> u64 {
+        let last_ns = self.last_ns.entry(ring).or_insert(0);
+        *last_ns = busy_ns.max(*last_ns);
+        *last_ns
     }
 
     /// Read between a job's coming or going and the time that is taken off or added for it, a ring is busy by the machine's whole time. So is
     /// one whose job came after `now_ns`.
     fn is_whole(&self, ring: &RingTotal, now_ns: u64) -> bool {
-        ring.busy_ns <= now_ns.saturating_sub(self.since_ns)
+        ring.busy_ns.is_some_and(|busy_ns| busy_ns <= now_ns.saturating_sub(self.since_ns))
     }
 }
 
@@ -243,7 +246,7 @@ fn ring(state: &[u8], now_ns: u64) -> Option<RingTotal> {
         in_flight: in_flight.into(),
         peak_waiting: word(state, 8)?,
         peak_in_flight: word(state, 16)?,
-        busy_ns: word(state, 24)?.wrapping_add(until_now),
+        busy_ns: Some(word(state, 24)?.wrapping_add(until_now)),
         done: word(state, 32)?,
     })
 }
@@ -293,14 +296,25 @@ mod tests {
     fn a_busy_ring_is_busy_until_now() {
         // Busy from 100 on, for now.
         let found = ring(&state(1, 100_u64.wrapping_neg()), 150).unwrap();
-        assert_eq!((found.device.as_str(), found.ring.as_str(), found.busy_ns), ("0000:03:00.0", "gfx", 50));
+        assert_eq!((found.device.as_str(), found.ring.as_str(), found.busy_ns), ("0000:03:00.0", "gfx", Some(50)));
         assert_eq!(
             (found.waiting, found.in_flight, found.peak_waiting, found.peak_in_flight, found.done),
             (2, 1, 5, 3, 9)
         );
-        assert_eq!(ring(&state(0, 70), 150).unwrap().busy_ns, 70);
+        assert_eq!(ring(&state(0, 70), 150).unwrap().busy_ns, Some(70));
         assert!(ring(&state(0, 70)[..30], 0).is_none());
         assert!(ring(&[0; 112], 0).is_none(), "a number that no ring has");
+    }
+
+    #[test]
+    fn a_busy_time_of_more_than_there_was_is_none() {
+        let mut busy = Busy::since(100);
+        let at = |now_ns, busy_ns| ring(&state(0, busy_ns), now_ns).unwrap();
+        assert!(busy.is_whole(&at(150, 50), 150));
+        assert!(!busy.is_whole(&at(150, 51), 150));
+        assert!(!busy.is_whole(&RingTotal { busy_ns: None, ..at(150, 50) }, 150));
+        assert_eq!([7, 5, 9].map(|busy_ns| busy.at_least_as_before(3, busy_ns)), [7, 7, 9]);
+        assert_eq!(busy.at_least_as_before(4, 1), 1, "another ring");
     }
 
     #[test]
