@@ -13,7 +13,7 @@ const NONE: Slot = Slot::MAX;
 /// Homes of an empty list, as a power of two.
 const LEAST_BITS: u32 = 6;
 /// And of the longest.
-const MOST_BITS: u32 = 10;
+const MOST_BITS: u32 = 13;
 
 /// Places of a context.
 const LEAST_PLACES: usize = 16;
