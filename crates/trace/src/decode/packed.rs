@@ -26,6 +26,11 @@ pub(super) struct Resolved {
     places: FxHashMap<Box<[u8]>, (u64, Place)>,
     /// Threads of all frames in the same way: by their format and what it says of them.
     threads: FxHashMap<u16, Threads>,
+    /// How many threads those are.
+    threads_known: usize,
+    /// Templates and threads that were looked at, and records that were given.
+    looked_at: u64,
+    given: u64,
 }
 
 /// Threads, as records of one format tell of them.
@@ -36,7 +41,12 @@ struct Threads {
     known: FxHashMap<Box<[u8]>, Thread>,
 }
 
-/// Templates, and threads of a format, that are remembered. Where there are more, all are forgotten: those that are still there come again.
+/// Templates and threads that are looked at for each record, at most, and as many ahead. Frames that are given in turns may push each other
+/// out of what is remembered: then records are decoded one by one.
+const LOOKS: u64 = 16;
+const LOOKS_AHEAD: u64 = 1 << 20;
+
+/// Templates, and threads, that are remembered. Where there are more, all are forgotten: those that are still there come again.
 const MOST_KNOWN: usize = 1 << 16;
 
 impl Resolved {
@@ -44,7 +54,12 @@ impl Resolved {
     pub(super) fn forget(&mut self) {
         self.frames.clear();
         self.places.clear();
+        self.forget_threads();
+    }
+
+    fn forget_threads(&mut self) {
         self.threads.clear();
+        self.threads_known = 0;
     }
 }
 
@@ -124,7 +139,20 @@ impl Decoder {
         }
         let known =
             self.packed.frames.get_mut(at).and_then(Option::take).filter(|frame| frame.number == packed.number());
-        let frame = known.unwrap_or_else(|| Box::new(self.resolve(packed)));
+        let (looked_at, given) = (self.packed.looked_at, self.packed.given);
+        self.packed.given = given.saturating_add(records.count() as u64);
+        let frame = match known {
+            Some(frame) => frame,
+            None if looked_at > given.saturating_mul(LOOKS).saturating_add(LOOKS_AHEAD) => {
+                let mut rest = records;
+                while rest.count() > 0 {
+                    self.decode_unpacked(packed, rest, sink);
+                    rest.next();
+                }
+                return;
+            }
+            None => Box::new(self.resolve(packed)),
+        };
         let mut rest = records;
         loop {
             let here = rest;
@@ -160,17 +188,24 @@ impl Decoder {
 
     #[cold]
     fn resolve(&mut self, packed: Packed<'_>) -> Frame {
+        let plans = &self.plans;
         let plan = |data: &[u8]| {
             let id = u16::from_ne_bytes(*data.first_chunk()?);
-            self.plans.get(usize::from(id))?.as_ref()
+            plans.get(usize::from(id))?.as_ref()
         };
         let seen = &mut self.seen;
         // What is asked of a layout has one answer for all of its templates, as long as they are of one format.
         let mut layouts: Vec<Option<([u8; 2], Option<Shape<'_>>)>> = vec![None; packed.layouts()];
-        let known = &mut self.packed.places;
-        if known.len() >= MOST_KNOWN {
-            known.clear();
+        let resolved = &mut self.packed;
+        let looks = packed.templates().saturating_add(packed.threads());
+        resolved.looked_at = resolved.looked_at.saturating_add(looks as u64);
+        if resolved.places.len() >= MOST_KNOWN {
+            resolved.places.clear();
         }
+        if resolved.threads_known >= MOST_KNOWN {
+            resolved.forget_threads();
+        }
+        let known = &mut resolved.places;
         let places = (0..packed.templates()).map(|at| {
             let template = packed.template(at)?;
             if let Some((layout, place)) = known.get(template.data)
@@ -192,16 +227,21 @@ impl Decoder {
         let mut data = UnpackedData::default();
         let threads = (0..packed.threads()).map(|at| {
             let Some(thread) = packed.thread(at) else { return Thread::default() };
-            let of = self.packed.threads.entry(thread.format).or_default();
-            if of.ranges != thread.ranges() || of.known.len() >= MOST_KNOWN {
+            let Some(of_format) = plans.get(usize::from(thread.format)).and_then(Option::as_ref) else {
+                return Thread::default();
+            };
+            let of = resolved.threads.entry(thread.format).or_default();
+            if of.ranges != thread.ranges() {
+                resolved.threads_known = resolved.threads_known.saturating_sub(of.known.len());
                 *of = Threads { ranges: thread.ranges(), known: FxHashMap::default() };
             }
             if let Some(known) = of.known.get(thread.bytes) {
                 return *known;
             }
             let bytes = thread.unpack(&mut data);
-            let found = bytes.and_then(|bytes| plan(bytes)?.thread(bytes, seen)).unwrap_or_default();
+            let found = bytes.and_then(|bytes| of_format.thread(bytes, seen)).unwrap_or_default();
             of.known.insert(thread.bytes.into(), found);
+            resolved.threads_known = resolved.threads_known.saturating_add(1);
             found
         });
         Frame { number: packed.number(), places, threads: threads.collect() }

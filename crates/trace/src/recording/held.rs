@@ -5,6 +5,7 @@ use super::packed::{Packed, PackedRecords, Tables};
 use super::scan::{Blocks, Frame};
 use crate::RawRecord;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Takes records in order of time.
 pub(super) trait Give {
@@ -19,9 +20,10 @@ pub(super) struct Held {
     frames: VecDeque<HeldFrame>,
     /// Number of the first one.
     first: u32,
-    /// Packed ones so far.
-    packed: u64,
 }
+
+/// Packed frames so far, of all readers: who keeps what one says is never to take another for it.
+static PACKED: AtomicU64 = AtomicU64::new(0);
 
 /// One of them.
 #[derive(Debug)]
@@ -37,10 +39,7 @@ impl Held {
     pub(super) fn add(&mut self, blocks: &Blocks, frame: &Frame, length: usize) -> Option<u32> {
         let payload = blocks.from(frame.block, frame.start).get(..length).unwrap_or_default();
         let tables = match Kind::of(frame.head.kind) {
-            Some(Kind::Packed) => {
-                self.packed = self.packed.wrapping_add(1);
-                Some(Box::new(Tables::parse(payload, self.packed)?))
-            }
+            Some(Kind::Packed) => Some(Box::new(Tables::parse(payload, PACKED.fetch_add(1, Ordering::Relaxed))?)),
             _ => None,
         };
         let number = self.first.wrapping_add(self.frames.len() as u32);

@@ -98,7 +98,9 @@ impl Waiting {
         sink: &mut impl Give,
     ) -> u64 {
         let Some(number) = self.held.add(blocks, frame, length) else {
-            self.malformed = self.malformed.saturating_add(u64::from(frame.head.count));
+            if cut.is_none() {
+                self.malformed = self.malformed.saturating_add(u64::from(frame.head.count));
+            }
             return 0;
         };
         // Looked at while it is added to what waits: it is not moved for that.

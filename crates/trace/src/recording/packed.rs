@@ -342,7 +342,8 @@ impl Slot {
             short: u32::from_ne_bytes(*short),
             after_ns: i32::from_le_bytes(*after_ns),
             thread: u16::from_le_bytes(*thread),
-            template: u16::from_le_bytes(*template),
+            // From 1, so that zeros are no record: a file system may leave them where the end of a file was to be.
+            template: u16::from_le_bytes(*template).wrapping_sub(1),
             cpu: u16::from_le_bytes(*cpu),
             small: u16::from_le_bytes(*small),
         })
@@ -358,6 +359,11 @@ pub struct PackedRecords<'a> {
 }
 
 impl<'a> PackedRecords<'a> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.bytes.len() / self.stride.max(1)
+    }
+
     /// Of records in order of time, those that are not outside of these two.
     pub(super) fn within(mut self, from_ns: u64, to_ns: u64) -> PackedRecords<'a> {
         let mut rest = self;

@@ -16,6 +16,10 @@ const OF_THREAD: [&str; 5] = ["common_pid", "comm", "tgid", "uid", "cgroup"];
 /// Entries of a table: they are counted in 16 bits.
 const MOST_ENTRIES: usize = u16::MAX as usize;
 
+/// Bytes of records up to which room is made behind each of them. Where there are more, a frame of its own begins with one that needs it:
+/// a bound on a file's size knows of no more than the record that comes.
+const FEW_BYTES: usize = 2 << 10;
+
 /// Packs records.
 #[derive(Debug, Default)]
 pub(super) struct Packer {
@@ -220,6 +224,11 @@ impl Open {
         }
         let after_ns = record.at_ns.wrapping_sub(self.base_ns).cast_signed();
         let Ok(after_ns) = i32::try_from(after_ns) else { return Taken::Full };
+        let more = layout.more();
+        let needed = SLOT + 8 * more;
+        if needed > self.stride && self.slots.len() > FEW_BYTES {
+            return Taken::Full;
+        }
         let layout_at = match self.layouts.iter().position(|of| *of == id) {
             Some(at) => at,
             None if self.layouts.len() < MOST_ENTRIES => {
@@ -234,9 +243,8 @@ impl Open {
         ) else {
             return Taken::Full;
         };
-        let more = layout.more();
-        if SLOT + 8 * more > self.stride {
-            self.widen(SLOT + 8 * more);
+        if needed > self.stride {
+            self.widen(needed);
         }
         let slots = &mut self.slots;
         let end = slots.len().saturating_add(self.stride);
@@ -247,7 +255,7 @@ impl Open {
         let [a, b, c, d] = after_ns.to_le_bytes();
         let [e, f, g, h] = parts.short;
         times.copy_from_slice(&[a, b, c, d, e, f, g, h]);
-        let numbers = [thread, template, record.cpu, parts.small]
+        let numbers = [thread, template.wrapping_add(1), record.cpu, parts.small]
             .into_iter()
             .fold(0_u64, |all, n| all >> 16 | u64::from(n) << 48);
         rest.copy_from_slice(&numbers.to_le_bytes());

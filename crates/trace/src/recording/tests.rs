@@ -280,6 +280,24 @@ fn cut_off_at_200_places_of_a_larger_file_the_part_before_is_kept() {
 }
 
 #[test]
+fn zeros_where_the_end_was_to_be_are_no_records() {
+    let (bytes, _) = many(&done());
+    let all_frames = frames(&bytes);
+    let packed = |head: &Head| head.kind == Kind::Packed as u8 && head.count > 30;
+    let last = all_frames.iter().rev().find(|(_, head)| packed(head)).unwrap();
+    // What was written of a frame when the power went, and as many zeros as were to come.
+    for part in [HEAD + 16, HEAD + 70, HEAD + 170, HEAD + 400, HEAD + 411] {
+        let mut cut = bytes[..last.0 + part].to_vec();
+        let whole: usize = all_frames.iter().map(|(at, head)| whole_records(&cut, *at, head)).sum();
+        cut.resize(last.0 + HEAD + last.1.length as usize - 1, 0);
+        let (given, summary) = read(&cut).unwrap();
+        // The last one may be whole with zeros for its end.
+        assert!((whole..=whole + 1).contains(&given.len()), "{} of {whole} at {part}: {summary:?}", given.len());
+        assert_eq!((summary.malformed, summary.damage.places), (0, 0), "{part}");
+    }
+}
+
+#[test]
 fn a_wrong_byte_costs_the_frame_that_it_is_in_and_is_counted() {
     let (bytes, all) = many(&done());
     let all_frames = frames(&bytes);

@@ -113,7 +113,8 @@ impl Levels {
 
     /// Once jobs are remembered, a fence tells of an end that was passed over: no program need follow that of ends.
     pub(super) fn leave_ends_to_fences(&mut self, maps: &Tracepoints, in_force: &mut InForce) -> Result<(), BpfError> {
-        if !in_force.is_tracking() || !are_fences_seen(&self.first) {
+        // One that is still being loaded would meet notes of ends that are told by then; this is asked again once it is there.
+        if !in_force.is_tracking() || !are_fences_seen(&self.first) || self.attaching.is_some() {
             return Ok(());
         }
         let before = self.later.len();
