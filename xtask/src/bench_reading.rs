@@ -32,7 +32,7 @@ pub(crate) fn run(gpuscope: &Path) -> Result<Vec<String>> {
     );
     let mut over = Vec::new();
     for (layout, what) in [
-        ("ring", "recording, as the BPF ring gives records"),
+        ("bpf", "recording, as our BPF programs give records"),
         ("cpus", "recording, as tracefs gives records"),
         ("dat", "trace.dat of 16 processors"),
     ] {

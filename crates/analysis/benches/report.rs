@@ -42,6 +42,8 @@ struct Jobs {
     chance: Chance,
     coming: BinaryHeap<Reverse<Moment>>,
     done_ns: Vec<VecDeque<u64>>,
+    /// By thread. A context is one thread's and of one ring, as a `drm_sched_entity` is.
+    seqnos: Vec<u64>,
     left: u64,
 }
 
@@ -52,15 +54,21 @@ impl Jobs {
             chance: Chance(0x9e37_79b9_7f4a_7c15),
             coming: BinaryHeap::new(),
             done_ns: vec![VecDeque::new(); rings as usize],
+            seqnos: vec![0; THREADS as usize],
             left: jobs,
         };
-        (0..rings).for_each(|ring| all.submission(1_000_000_000_000, ring, 1));
+        (0..rings).for_each(|ring| all.submission(1_000_000_000_000, ring));
         all
     }
 
-    fn submission(&mut self, after_ns: u64, ring: u32, seqno: u64) {
+    fn submission(&mut self, after_ns: u64, ring: u32) {
         let at_ns = after_ns + 10_000 + self.chance.below(180_000);
-        let thread = self.chance.below(THREADS) as u32;
+        let rings = (GPUS.len() * RINGS.len()) as u64;
+        let threads = (THREADS - u64::from(ring)).div_ceil(rings);
+        let thread = ring + (rings * self.chance.below(threads)) as u32;
+        let seqno = &mut self.seqnos[thread as usize];
+        *seqno += 1;
+        let seqno = *seqno;
         self.coming.push(Reverse(Moment { at_ns, kind: Reverse(EventKind::Submit), ring, seqno, thread }));
     }
 
@@ -87,7 +95,7 @@ impl Jobs {
                 self.left = self.left.saturating_sub(1);
                 if self.left > 0 {
                     let next_ns = if done_ns > at_ns + 5_000_000 { done_ns } else { at_ns };
-                    self.submission(next_ns, ring, seqno + 1);
+                    self.submission(next_ns, ring);
                 }
             }
             batch.push(Record {
@@ -132,7 +140,7 @@ fn count_steps(report: &mut Report, names: &TraceNames, batch: &[Record]) {
         let thread = u32::from(of.thread);
         let by_worker = Step {
             at_ns: FROM_NS + (u64::from(of.turn) << 32) + u64::from(of.at),
-            context: 100 + u64::from(of.ring) * 3,
+            context: 100 + u64::from(thread) * 3,
             seqno: of.seqno,
             ring: Some(RingId(of.ring.into())),
             cpu: of.cpu,
@@ -167,7 +175,7 @@ fn count_events(report: &mut Report, names: &TraceNames, batch: &[Record]) {
             pid: if is_submission { 2000 + thread / 4 * 4 } else { 60 },
             comm: NameId(if is_submission { thread } else { 0 }),
             ring: (!is_end).then_some(RingId(of.ring.into())),
-            key: Some(JobKey::Fence { context: 100 + u64::from(of.ring) * 3, seqno: of.seqno }),
+            key: Some(JobKey::Fence { context: 100 + u64::from(thread) * 3, seqno: of.seqno }),
             other: None,
             client: (!is_end).then_some(u64::from(thread) / 4 + 1),
             value: (!is_end).then_some(of.queued.into()),
