@@ -6,8 +6,8 @@ use crate::{EventFormat, RawRecord, retold};
 use fences::Fences;
 use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
 use memo::{Memo, Recent, Short};
-use packed::Resolved;
 pub use packed::StepSink;
+use packed::{Resolved, Thread};
 use quick::{
     BPF_DONE, BPF_QUEUE, BPF_RUN, CommsByArrays, FENCE, Kind, Numbers, Quick, RingText, RingsByArrays, RingsByTails,
     Shape, TRACEFS_JOB,
@@ -327,12 +327,7 @@ impl Plan {
             Some(field) => field.get(data).map(Some),
             None => Some(None),
         };
-        let tid = number(self.tid)?.unwrap_or(0) as u32;
-        let task = seen.task(tid);
-        let comm = match self.comm {
-            Some(words) => seen.text(words.get(data)?),
-            None => task.comm,
-        };
+        let Thread { tid, pid, comm } = self.thread(data, seen)?;
         let mut ring = self.ring(data, record.id()?, seen)?;
         let key = match self.key {
             KeyPlan::None => None,
@@ -391,7 +386,7 @@ impl Plan {
             family: self.family,
             cpu: record.cpu,
             tid,
-            pid: number(self.pid)?.map_or(task.pid, |pid| pid as u32),
+            pid,
             comm,
             ring,
             key,

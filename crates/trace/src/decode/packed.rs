@@ -1,6 +1,6 @@
 //! Packed records: what a frame's records have in common is decoded once, and of each record there are a few numbers left to take.
 
-use super::{Decoder, KeyPlan, Plan, RingPlan, Seen};
+use super::{Decoder, KeyPlan, Plan, Seen};
 use crate::record::Number;
 use crate::recording::{Packed, PackedRecord, PackedRecords, PackedTemplate, UnpackedData};
 use gpuscope_model::trace::{Event, EventKind, Family, NameId, RingId, Step, StepKind, TraceNames};
@@ -124,10 +124,10 @@ impl Value {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Thread {
-    tid: u32,
-    pid: u32,
-    comm: NameId,
+pub(super) struct Thread {
+    pub(super) tid: u32,
+    pub(super) pid: u32,
+    pub(super) comm: NameId,
 }
 
 impl Decoder {
@@ -260,16 +260,7 @@ struct Shape<'a> {
 impl Shape<'_> {
     /// What a template's records have in common.
     fn place(&self, data: &[u8], seen: &mut Seen) -> Option<Place> {
-        let ring = match self.plan.ring {
-            RingPlan::Named(name) => {
-                let gpu = match self.plan.gpu {
-                    Some(gpu) => gpu.get(data)?,
-                    None => &[],
-                };
-                Some(seen.ring(gpu, name.get(data)?))
-            }
-            _ => None,
-        };
+        let ring = self.plan.ring(data, u16::from_ne_bytes(*data.first_chunk()?), seen)?;
         let client = self.plan.client;
         Some(Place {
             context: self.context.get(data)?,
@@ -311,8 +302,8 @@ impl Plan {
         Some(Shape { plan: self, kind, context, value })
     }
 
-    /// Who a thread is, by a record of which nothing else is known.
-    fn thread(&self, data: &[u8], seen: &mut Seen) -> Option<Thread> {
+    /// Who a record says that its thread is. It may be a record that says nothing else.
+    pub(super) fn thread(&self, data: &[u8], seen: &mut Seen) -> Option<Thread> {
         let number = |field: Option<Number>| match field {
             Some(field) => field.get(data).map(Some),
             None => Some(None),
