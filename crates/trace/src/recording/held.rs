@@ -90,6 +90,11 @@ impl HeldFrame {
         }
     }
 
+    /// Of so many packed records, the time of the last one, if they are in order of time and none is before that moment.
+    pub(super) fn last_in_order(&self, bytes: &[u8], count: usize, from_ns: u64) -> Option<u64> {
+        self.tables.as_ref()?.last_in_order(bytes, count, from_ns)
+    }
+
     /// Gives the records from `start` to `end` that are not later than that; they are in order of time. Says how many they are, and where
     /// the first stands that is later.
     pub(super) fn give(

@@ -127,6 +127,10 @@ impl Waiting {
         let (mut count, mut behind) = (0_u32, 0_u64);
         let mut row = Row { frame: of.number, start: end - rest.len(), end: 0, count: 0, last_ns: 0 };
         let mut last_ns = self.rows_last_ns.max(self.until_ns.saturating_add(1));
+        if let Some(last_ns) = of.frame.last_in_order(rest, of.most as usize, last_ns) {
+            self.push_row(Row { end, count: of.most as usize, last_ns, ..row });
+            return of.most;
+        }
         // Where the row began, in records.
         let mut begun = 0;
         while count < of.most {

@@ -113,6 +113,26 @@ impl Tables {
         self.base_ns.wrapping_add_signed(slot.after_ns.into())
     }
 
+    /// Of so many records that fill these bytes, the time of the last one, if they are in order of time, none of them before that moment, and
+    /// refer to what is there: as they nearly always are, and looked at without a choice in between.
+    pub(in super::super) fn last_in_order(&self, bytes: &[u8], count: usize, from_ns: u64) -> Option<u64> {
+        if count == 0 || count.checked_mul(self.stride) != Some(bytes.len()) {
+            return None;
+        }
+        let (mut are_in_order, mut last_after_ns, mut last) = (true, i32::MIN, None);
+        for record in bytes.chunks_exact(self.stride) {
+            let slot = Slot::parse(record)?;
+            are_in_order &= slot.after_ns >= last_after_ns;
+            are_in_order &= usize::from(slot.template) < self.templates.len();
+            are_in_order &= usize::from(slot.thread) < self.threads.len();
+            last_after_ns = slot.after_ns;
+            last = Some(slot);
+        }
+        let (first_ns, last_ns) = (self.at_ns(&Slot::parse(bytes)?), self.at_ns(&last?));
+        // A frame is no longer than the numbers reach: where they went around, its records are looked at one by one.
+        (are_in_order && first_ns >= from_ns && last_ns >= first_ns).then_some(last_ns)
+    }
+
     /// The time of the record that stands here, and how far it is to the next one. None where it refers to what is not there.
     #[inline(always)]
     pub(in super::super) fn time_and_length(&self, bytes: &[u8]) -> Option<(u64, usize)> {
