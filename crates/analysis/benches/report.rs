@@ -7,7 +7,9 @@
 #![expect(clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
 use gpuscope_analysis::{Report, Subject};
-use gpuscope_model::trace::{Dropped, Event, EventKind, Family, JobKey, NameId, RingId, Step, TraceNames};
+use gpuscope_model::trace::{
+    Dropped, EventKind, NameId, RingId, StepKind, StepRef, StepTemplate, StepThread, StepValue, TraceNames,
+};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -106,7 +108,6 @@ impl Jobs {
                     EventKind::Commit => 1,
                     _ => 2,
                 },
-                ring: ring as u16,
                 seqno,
                 thread: thread as u16,
                 cpu: (seqno % 16) as u16,
@@ -124,7 +125,6 @@ struct Record {
     seqno: u64,
     at: u32,
     queued: u32,
-    ring: u16,
     thread: u16,
     cpu: u16,
     kind: u8,
@@ -133,54 +133,57 @@ struct Record {
 
 const _: () = assert!(size_of::<Record>() == 24);
 
-/// By itself in a profile, whatever the compiler makes of the rest.
-#[inline(never)]
-fn count_steps(report: &mut Report, names: &TraceNames, batch: &[Record]) {
-    for of in batch {
-        let thread = u32::from(of.thread);
-        let by_worker = Step {
-            at_ns: FROM_NS + (u64::from(of.turn) << 32) + u64::from(of.at),
-            context: 100 + u64::from(thread) * 3,
-            seqno: of.seqno,
-            ring: Some(RingId(of.ring.into())),
-            cpu: of.cpu,
-            tid: 2000 + thread,
-            pid: 2000 + thread / 4 * 4,
-            comm: NameId(thread),
-            client: Some(u64::from(thread) / 4 + 1),
-            value: Some(of.queued.into()),
+/// What steps have in common, as a decoder has it: by thread and kind, and by thread.
+struct Common {
+    templates: Vec<[StepTemplate; 3]>,
+    /// The first is a worker of the kernel.
+    threads: Vec<StepThread>,
+}
+
+impl Common {
+    fn new() -> Common {
+        let rings = (GPUS.len() * RINGS.len()) as u64;
+        let templates = |thread: u64| {
+            let (context, client) = (100 + thread * 3, Some(thread / 4 + 1));
+            let ring = Some(RingId((thread % rings) as u32));
+            [
+                StepTemplate::new(StepKind::Submit, context, client, ring, StepValue::Unsigned),
+                StepTemplate::new(StepKind::Commit, context, client, ring, StepValue::Unsigned),
+                StepTemplate::new(StepKind::Complete, context, None, None, StepValue::None),
+            ]
         };
-        let by_kernel = Step { tid: 60, pid: 60, comm: NameId(0), ..by_worker };
-        match of.kind {
-            0 => report.submit(&by_worker, names),
-            1 => report.commit(&by_kernel, names),
-            _ => report.complete(&Step { ring: None, client: None, value: None, ..by_kernel }, names),
+        let thread = |of: u32| match of {
+            0 => StepThread { tid: 60, pid: 60, comm: NameId(0) },
+            of => StepThread { tid: 2000 + of, pid: 2000 + of / 4 * 4, comm: NameId(of) },
+        };
+        Common { templates: (0..THREADS).map(templates).collect(), threads: (0..THREADS as u32).map(thread).collect() }
+    }
+
+    #[inline(always)]
+    fn step(&self, record: &Record) -> StepRef<'_> {
+        let thread = usize::from(record.thread);
+        StepRef {
+            at_ns: FROM_NS + (u64::from(record.turn) << 32) + u64::from(record.at),
+            seqno: record.seqno,
+            cpu: record.cpu,
+            short: record.queued,
+            of: &self.templates[thread][usize::from(record.kind)],
+            thread: &self.threads[thread * usize::from(record.kind == 0)],
         }
     }
 }
 
+/// By itself in a profile, whatever the compiler makes of the rest.
+#[inline(never)]
+fn count_steps(report: &mut Report, common: &Common, names: &TraceNames, batch: &[Record]) {
+    report.steps(&mut batch.iter().map(|record| common.step(record)), names);
+}
+
 /// The same as events.
 #[inline(never)]
-fn count_events(report: &mut Report, names: &TraceNames, batch: &[Record]) {
-    for of in batch {
-        let kind = [EventKind::Submit, EventKind::Commit, EventKind::Complete][usize::from(of.kind)];
-        let (is_submission, is_end) = (of.kind == 0, of.kind == 2);
-        let thread = u32::from(of.thread);
-        let event = Event {
-            at_ns: FROM_NS + (u64::from(of.turn) << 32) + u64::from(of.at),
-            kind,
-            family: Family::DrmSched,
-            cpu: of.cpu,
-            tid: if is_submission { 2000 + thread } else { 60 },
-            pid: if is_submission { 2000 + thread / 4 * 4 } else { 60 },
-            comm: NameId(if is_submission { thread } else { 0 }),
-            ring: (!is_end).then_some(RingId(of.ring.into())),
-            key: Some(JobKey::Fence { context: 100 + u64::from(thread) * 3, seqno: of.seqno }),
-            other: None,
-            client: (!is_end).then_some(u64::from(thread) / 4 + 1),
-            value: (!is_end).then_some(of.queued.into()),
-        };
-        report.count(&event, names);
+fn count_events(report: &mut Report, common: &Common, names: &TraceNames, batch: &[Record]) {
+    for record in batch {
+        report.count(&common.step(record).event(), names);
     }
 }
 
@@ -198,6 +201,7 @@ fn main() {
         RINGS.iter().for_each(|ring| assert!(names.ring(Some(gpu), ring).0 < 24));
     }
     (0..THREADS).for_each(|thread| assert_eq!(names.text(&format!("worker-{thread}")).0, thread as u32 + 1));
+    let common = Common::new();
     let mut report = Report::new(Subject { slowest: 10, ..Subject::default() });
     let (mut all, mut batch, mut events) = (Jobs::new(jobs), Vec::with_capacity(BATCH), 0_u64);
     let mut counting = 0.0;
@@ -207,7 +211,7 @@ fn main() {
             break;
         }
         let from = cpu_seconds();
-        count(&mut report, &names, &batch);
+        count(&mut report, &common, &names, &batch);
         counting += cpu_seconds() - from;
         events += batch.len() as u64;
     }

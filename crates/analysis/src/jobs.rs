@@ -4,14 +4,16 @@ mod ended;
 mod homes;
 mod live;
 mod lost;
+mod plain;
 mod ring;
 mod steps;
 mod table;
 
 pub(crate) use ended::{Ended, PlainJob, Times};
 use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, RingId, Step};
-use live::{Live, is};
+use live::{Live, Whole, WholeMut, is};
 use lost::Suspects;
+use plain::{AllAsked, Waiting};
 use ring::RingState;
 use rustc_hash::FxHashMap;
 use table::{Key, Slot, Table};
@@ -20,18 +22,29 @@ use table::{Key, Slot, Table};
 const ECHOES: [Family; 4] = [Family::Xe, Family::Amdgpu, Family::V3d, Family::Msm];
 
 /// Puts the events of jobs together. Feed it events in order of time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Jobs {
     live: Table,
     /// By the lower halves of their numbers: keys of live jobs of which the upper halves are not 0.
     wide: FxHashMap<(u32, u32), JobKey>,
     /// The scheduler's events are in the trace: others that tell of its jobs do not count.
     has_scheduler: bool,
-    /// By processor: the thread that handed over the scheduler's last job there.
+    /// What steps are asked.
+    asked: &'static AllAsked,
+    /// By processor, from 1: the thread that handed over the scheduler's last job there. The first is nobody's.
     handing_over: Vec<u32>,
     rings: Vec<RingState>,
     suspects: Suspects,
     unmatched_ends: u64,
+    /// What was handed over until then may have waited for a job of which only the end was seen. 0 if there was none.
+    doubtful_until_ns: u64,
+    waiting: Waiting,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Jobs::new()
+    }
 }
 
 /// What a ring did so far.
@@ -48,7 +61,29 @@ pub struct JobCounts {
 impl Jobs {
     /// Nothing is in flight.
     pub fn new() -> Self {
-        Jobs::default()
+        Jobs {
+            live: Table::default(),
+            wide: FxHashMap::default(),
+            has_scheduler: false,
+            asked: plain::asked(false),
+            handing_over: Vec::new(),
+            rings: Vec::new(),
+            suspects: Suspects::default(),
+            unmatched_ends: 0,
+            doubtful_until_ns: 0,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Whether a job handed over at that moment waited for no job but those that were seen.
+    #[inline(always)]
+    fn is_sure(&self, run_ns: u64) -> bool {
+        run_ns >= self.doubtful_until_ns
+    }
+
+    /// Looks again at what concerns all steps: no job is plain while jobs may have ended unseen.
+    fn choose_asked(&mut self) {
+        self.asked = plain::asked(self.has_scheduler && self.suspects.is_empty());
     }
 
     /// Takes an event, and gives the job that it ends, if it ends one.
@@ -60,6 +95,7 @@ impl Jobs {
     /// The same, for those who do not want to know everything of every job.
     #[inline]
     pub(crate) fn take(&mut self, event: &Event, ended: &mut impl FnMut(Ended<'_>)) {
+        self.give_all_waiting(ended);
         if event.family != Family::DrmSched && self.is_told_otherwise(event) {
             return;
         }
@@ -68,7 +104,7 @@ impl Jobs {
                 self.find_scheduler();
             }
             if event.kind == EventKind::Commit {
-                self.note_hand_over(event.cpu, event.tid);
+                self.note_hand_over(usize::from(event.cpu).wrapping_add(1), event.tid);
             }
         }
         let step = || Step::of(event);
@@ -96,34 +132,32 @@ impl Jobs {
             }
             EventKind::Retired => {
                 if let Some(took_ns) = event.value.and_then(|ns| u64::try_from(ns).ok())
-                    && let Some(live) = self.live_mut(key)
+                    && let Some(mut live) = self.live_mut(key)
                 {
-                    live.start_ns = event.at_ns.saturating_sub(took_ns);
-                    live.set(is::STARTED);
+                    live.started(event.at_ns.saturating_sub(took_ns));
                     self.complete(key, event.at_ns, event.family, None, ended);
                 }
             }
             EventKind::Start => {
-                if let Some(live) = self.live_mut(key)
-                    && !live.is(is::STARTED)
+                if let Some(mut of) = self.live_mut(key)
+                    && !of.live.is(is::STARTED)
                 {
-                    live.start_ns = event.at_ns;
-                    live.set(is::STARTED);
+                    of.started(event.at_ns);
                 }
             }
             EventKind::Dependency => {
-                if let Some(live) = self.live_mut(key) {
-                    live.dependencies = live.dependencies.saturating_add(1);
+                if let Some(mut live) = self.live_mut(key) {
+                    live.depend();
                 }
             }
             EventKind::Blocked => {
-                if let Some(live) = self.live_mut(key) {
+                if let Some(mut live) = self.live_mut(key) {
                     live.block(event.other);
                 }
             }
             EventKind::Error if event.family == Family::DrmSched => self.fence_error(event, key, ended),
             EventKind::Error => {
-                if let Some(live) = self.live_mut(key) {
+                if let Some(mut live) = self.live_mut(key) {
                     live.fail(event.value.unwrap_or(0));
                 }
             }
@@ -139,7 +173,7 @@ impl Jobs {
             }
             // A driver makes its own fence as it hands over the scheduler's job.
             EventKind::SubmitCommit if event.family == Family::DmaFence => {
-                self.handing_over.get(usize::from(event.cpu)) == Some(&event.tid)
+                self.handing_over.get(usize::from(event.cpu).wrapping_add(1)) == Some(&event.tid)
             }
             _ => false,
         }
@@ -149,6 +183,7 @@ impl Jobs {
     #[cold]
     fn find_scheduler(&mut self) {
         self.has_scheduler = true;
+        self.choose_asked();
         let of_echoes: Vec<(Slot, Key, Option<RingId>)> = self
             .live
             .iter()
@@ -170,21 +205,21 @@ impl Jobs {
         self.live
             .iter_mut()
             .filter(|live| live.ring().is_some_and(|ring| forgotten.contains(&ring)))
-            .for_each(Live::leave_order);
+            .for_each(Live::forget);
     }
 
-    /// The thread that hands over the scheduler's job on this processor.
+    /// The thread that hands over the scheduler's job on the processor of this place.
     #[inline(always)]
-    fn note_hand_over(&mut self, cpu: u16, tid: u32) {
-        match self.handing_over.get_mut(usize::from(cpu)) {
+    fn note_hand_over(&mut self, place: usize, tid: u32) {
+        match self.handing_over.get_mut(place) {
             Some(thread) => *thread = tid,
-            None => self.note_first_hand_over(cpu, tid),
+            None => self.note_first_hand_over(place, tid),
         }
     }
 
     #[cold]
-    fn note_first_hand_over(&mut self, cpu: u16, tid: u32) {
-        self.handing_over.resize(usize::from(cpu), u32::MAX);
+    fn note_first_hand_over(&mut self, place: usize, tid: u32) {
+        self.handing_over.resize(place, u32::MAX);
         self.handing_over.push(tid);
     }
 
@@ -233,18 +268,20 @@ impl Jobs {
 
     /// The same, as [`Jobs::take`] does.
     pub(crate) fn take_end(&mut self, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) {
+        self.give_all_waiting(ended);
         for ring in &mut self.rings {
-            ring.finish(at_ns);
+            let first = ring.first_running().and_then(|first| self.live.get(first));
+            ring.add_busy(first.map(|live| live.run_ns), at_ns);
         }
         let live = std::mem::take(&mut self.live);
-        let mut rest: Vec<&Live> = live.iter().map(|(_, live)| live).collect();
-        rest.sort_unstable_by_key(|live| (live.begun_ns(), live.key().job_key()));
-        rest.into_iter().for_each(|live| ended(live.in_flight()));
+        let mut rest: Vec<Whole<'_>> = live.all().collect();
+        rest.sort_unstable_by_key(|of| (of.live.begun_ns(), of.live.key().job_key()));
+        rest.into_iter().for_each(|of| ended(of.in_flight()));
     }
 
     /// Jobs in flight: what was submitted or handed over and has not ended.
     pub fn in_flight(&self) -> impl Iterator<Item = Job> {
-        self.live.iter().map(|(_, live)| live.in_flight().job())
+        self.live.all().map(|of| of.in_flight().job())
     }
 
     /// What a ring did so far.
@@ -257,9 +294,9 @@ impl Jobs {
         self.unmatched_ends
     }
 
-    fn live_mut(&mut self, key: &Key) -> Option<&mut Live> {
+    fn live_mut(&mut self, key: &Key) -> Option<WholeMut<'_>> {
         let slot = self.live.find(key)?;
-        self.live.get_mut(slot)
+        self.live.whole_mut(slot)
     }
 
     /// Puts in a job whose key is not there, with what the event says.
@@ -267,7 +304,14 @@ impl Jobs {
         if let Some(low) = key.low_of_wide() {
             self.wide.insert(low, key.job_key());
         }
-        self.live.insert(key, step, family)
+        let slot = self.live.insert(key, step, family);
+        for (before, now) in self.live.take_moved() {
+            if let Some(ring) = self.live.get(now).and_then(Live::ring).and_then(|of| self.rings.get_mut(of.0 as usize))
+            {
+                ring.moved(before, now);
+            }
+        }
+        slot
     }
 
     /// Forgets a key; its slot stays until it is freed.

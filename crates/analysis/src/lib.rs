@@ -1,10 +1,10 @@
 //! What events say together. Pure functions over what was read: no I/O, no clock.
 //!
 //! [`Jobs`] puts the events of jobs together as they come, in order of time, and gives each [`Job`](gpuscope_model::trace::Job) once it
-//! has ended. [`Report`] counts and sums over jobs and events; the [`Step`](gpuscope_model::trace::Step)s of the DRM scheduler's jobs, nearly all events of a trace, it
-//! takes as they are. Memory is bounded by what is in flight, and by what
-//! [`Distribution`]s keep, which is bounded as well. [`History`] keeps a stretch of a trace, of which [`Explainer`] tells why jobs were late.
-//! [`StuckJobs`] tells the jobs that do not end, while they do not.
+//! has ended. [`Report`] counts and sums over jobs and events; the steps of the DRM scheduler's jobs
+//! ([`StepRef`](gpuscope_model::trace::StepRef)), nearly all events of a trace, it takes as they are. Memory is bounded by what is in
+//! flight, and by what [`Distribution`]s keep, which is bounded as well. [`History`] keeps a stretch of a trace, of which [`Explainer`]
+//! tells why jobs were late. [`StuckJobs`] tells the jobs that do not end, while they do not.
 #![forbid(unsafe_code)]
 
 mod compare;
@@ -13,6 +13,8 @@ mod ioctls;
 mod jobs;
 mod lanes;
 mod late;
+#[cfg(test)]
+mod owned_step;
 mod recent;
 mod report;
 mod stuck;

@@ -8,7 +8,7 @@ use crate::jobs::{Ended, PlainJob, Times};
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
     ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
-    NameId, ProcessReport, RingId, RingReport, Step, TraceNames, TraceReport, WaitReport,
+    NameId, ProcessReport, RingId, RingReport, StepRef, StepTemplate, TraceNames, TraceReport, WaitReport,
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
 use people::{MOST_CONTEXTS, MOST_PROCESSES, People};
@@ -148,34 +148,24 @@ impl Report {
         self.take(event, names, |_| {});
     }
 
-    /// Takes a submission, in order of time: the same as [`Report::count`] of such an event, without making one.
+    /// Takes steps, in order of time: the same as [`Report::count`] of their events, without making any.
     #[inline(always)]
-    pub fn submit(&mut self, step: &Step, names: &TraceNames) {
-        let (jobs, totals) = self.begin_step(EventKind::Submit, step.at_ns, names);
-        jobs.take_submission(step, &mut |job: Ended<'_>| totals.job(job));
-    }
-
-    /// Takes a hand-over, as [`Report::submit`] does a submission.
-    #[inline(always)]
-    pub fn commit(&mut self, step: &Step, names: &TraceNames) {
-        let (jobs, totals) = self.begin_step(EventKind::Commit, step.at_ns, names);
-        jobs.take_hand_over(step, &mut |job: Ended<'_>| totals.job(job));
-    }
-
-    /// Takes an end, as [`Report::submit`] does a submission.
-    #[inline(always)]
-    pub fn complete(&mut self, step: &Step, names: &TraceNames) {
-        let (jobs, totals) = self.begin_step(EventKind::Complete, step.at_ns, names);
-        jobs.take_completion(step, &mut |job: Ended<'_>| totals.job(job));
-    }
-
-    #[inline(always)]
-    fn begin_step(&mut self, kind: EventKind, at_ns: u64, names: &TraceNames) -> (&mut Jobs, &mut Totals) {
+    pub fn steps<'s>(&mut self, steps: &mut impl Iterator<Item = StepRef<'s>>, names: &TraceNames) {
         while self.totals.rings.len() < names.rings().len() {
             self.add_ring(names);
         }
-        self.totals.count(Family::DrmSched, kind, at_ns);
-        (&mut self.jobs, &mut self.totals)
+        let (jobs, totals) = (&mut self.jobs, &mut self.totals);
+        if !totals.plain.is_empty() {
+            totals.add_plain();
+        }
+        let taken = jobs.take_steps(steps, &mut |job: Ended<'_>| totals.job_of_steps(job));
+        totals.from_ns = totals.from_ns.min(taken.from_ns);
+        totals.to_ns = totals.to_ns.max(taken.to_ns);
+        for (shape, steps) in taken.of_shapes.into_iter().enumerate() {
+            if let Some(kind) = StepTemplate::kind_of(shape) {
+                totals.count(Family::DrmSched, kind.of_event(), steps);
+            }
+        }
     }
 
     #[inline]
@@ -184,7 +174,9 @@ impl Report {
             self.add_ring(names);
         }
         let totals = &mut self.totals;
-        totals.count(event.family, event.kind, event.at_ns);
+        totals.from_ns = totals.from_ns.min(event.at_ns);
+        totals.to_ns = totals.to_ns.max(event.at_ns);
+        totals.count(event.family, event.kind, 1);
         if matches!(
             event.kind,
             EventKind::WaitBegin | EventKind::WaitEnd | EventKind::Error | EventKind::IoctlEnter | EventKind::IoctlExit
@@ -229,6 +221,7 @@ impl Report {
     pub fn lost(&mut self, mut ended: impl FnMut(&Job)) {
         let totals = &mut self.totals;
         totals.ioctls.lost();
+        self.jobs.give_all_waiting(&mut |job: Ended<'_>| totals.job(job));
         self.jobs.take_loss(&mut |job: Ended<'_>| {
             totals.job(job);
             ended(&job.job());
@@ -250,6 +243,7 @@ impl Report {
     ) -> TraceReport {
         let totals = &mut self.totals;
         totals.to_ns = totals.to_ns.max(to_ns.unwrap_or(0));
+        self.jobs.give_all_waiting(&mut |job: Ended<'_>| totals.job(job));
         self.jobs.take_end(totals.to_ns, &mut |job: Ended<'_>| {
             totals.job(job);
             ended(&job.job());
@@ -493,16 +487,12 @@ fn tell_unknown(rings: &[RingReport], subject: &Subject, unavailable: &mut Vec<U
 }
 
 impl Totals {
-    /// Counts an event.
+    /// Counts so many events.
     #[inline(always)]
-    fn count(&mut self, family: Family, kind: EventKind, at_ns: u64) {
-        if at_ns < self.from_ns {
-            self.from_ns = at_ns;
-        }
-        self.to_ns = self.to_ns.max(at_ns);
+    fn count(&mut self, family: Family, kind: EventKind, events: u64) {
         let of_family = self.events.get_mut(family as usize);
-        if let Some(n) = of_family.and_then(|events| events.get_mut(kind as usize)) {
-            *n = n.wrapping_add(1);
+        if let Some(n) = of_family.and_then(|of| of.get_mut(kind as usize)) {
+            *n = n.wrapping_add(events);
         }
     }
 
@@ -535,12 +525,27 @@ impl Totals {
         }
     }
 
+    /// Adds a job that comes among others, when nothing waits to be added.
+    #[inline(always)]
+    fn job_of_steps(&mut self, job: Ended<'_>) {
+        match job.plain() {
+            Some(plain) => self.add_plain_job(&plain),
+            None => self.other_job(job),
+        }
+        self.look_for_slow(job);
+    }
+
     #[inline(always)]
     fn job(&mut self, job: Ended<'_>) {
         match job.plain() {
             Some(plain) => self.take_plain(plain),
             None => self.other_job(job),
         }
+        self.look_for_slow(job);
+    }
+
+    #[inline(always)]
+    fn look_for_slow(&mut self, job: Ended<'_>) {
         if let Some(total_ns) = job.total_ns()
             && total_ns >= self.least_slow_ns
         {

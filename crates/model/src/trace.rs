@@ -9,6 +9,7 @@ mod lanes;
 mod late;
 mod recent;
 mod report;
+mod step;
 mod stuck;
 mod totals;
 
@@ -21,6 +22,7 @@ pub use report::{
     ContextReport, ErrorReport, ExecKind, FamilyReport, FaultReport, Job, JobStatus, Note, ProcessReport, RingReport,
     Summary, TraceReport, WaitReport,
 };
+pub use step::{Step, StepKind, StepRef, StepTemplate, StepThread, StepValue};
 pub use stuck::{Behind, HeldUp, StuckJob};
 pub use totals::{ProcessTotals, RingSample, RingTotals, Stage, StageTimes, TimesSample, TotalsSample, TotalsWindow};
 
@@ -261,74 +263,6 @@ pub struct Event {
     /// A number that [`EventKind`] gives a meaning: an error, an ioctl, a frequency; of submit and commit the jobs in the queue. None
     /// where the record has none: a [`EventKind::Complete`] without it does not say whether the job failed.
     pub value: Option<i64>,
-}
-
-/// One moment of one job that its whole fence names, as the DRM scheduler tells it: what nearly all events of a trace are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Step {
-    /// CLOCK_MONOTONIC, in nanoseconds.
-    pub at_ns: u64,
-    /// Context of the fence.
-    pub context: u64,
-    /// Its number there.
-    pub seqno: u64,
-    /// The ring, where it is named.
-    pub ring: Option<RingId>,
-    /// As in [`Event`].
-    pub cpu: u16,
-    /// See there.
-    pub tid: u32,
-    /// See there.
-    pub pid: u32,
-    /// See there.
-    pub comm: NameId,
-    /// See there.
-    pub client: Option<u64>,
-    /// See there.
-    pub value: Option<i64>,
-}
-
-/// What a [`Step`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepKind {
-    /// [`EventKind::Submit`].
-    Submit,
-    /// [`EventKind::Commit`].
-    Commit,
-    /// [`EventKind::Complete`].
-    Complete,
-}
-
-impl Step {
-    /// What an event says, but for its key.
-    #[inline(always)]
-    pub fn of(event: &Event) -> Step {
-        let Event { at_ns, ring, cpu, tid, pid, comm, client, value, .. } = *event;
-        Step { at_ns, context: 0, seqno: 0, ring, cpu, tid, pid, comm, client, value }
-    }
-
-    /// The event that it is.
-    #[inline(always)]
-    pub fn event(&self, kind: StepKind) -> Event {
-        Event {
-            at_ns: self.at_ns,
-            kind: match kind {
-                StepKind::Submit => EventKind::Submit,
-                StepKind::Commit => EventKind::Commit,
-                StepKind::Complete => EventKind::Complete,
-            },
-            family: Family::DrmSched,
-            cpu: self.cpu,
-            tid: self.tid,
-            pid: self.pid,
-            comm: self.comm,
-            ring: self.ring,
-            key: Some(JobKey::Fence { context: self.context, seqno: self.seqno }),
-            other: None,
-            client: self.client,
-            value: self.value,
-        }
-    }
 }
 
 /// A queue of one GPU, in which jobs run in order unless seen otherwise.

@@ -8,13 +8,13 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may end at once")]
 
-use gpuscope_model::trace::{Event, EventKind, JobKey, Step, StepKind, TraceNames};
+use gpuscope_model::trace::{Event, EventKind, JobKey, TraceNames};
 use gpuscope_sys::Roots;
 use gpuscope_trace::capture::Backend;
 use gpuscope_trace::recording::{
     CreateOptions, Header, Item, ItemSink, Packed, PackedRecords, Recording, RecordingFile,
 };
-use gpuscope_trace::{Decoder, EventFormat, RawRecord, RecordSink, StepSink};
+use gpuscope_trace::{Decoder, EventFormat, RawRecord, RecordSink, StepSink, Steps};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
@@ -497,8 +497,8 @@ impl ItemSink for Reader {
 
 impl StepSink for Sums {
     #[inline(always)]
-    fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames) {
-        self.event(&step.event(kind), names);
+    fn steps(&mut self, steps: &mut Steps<'_>, names: &TraceNames) {
+        steps.for_each(|step| self.event(&step.event(), names));
     }
 
     #[inline(always)]

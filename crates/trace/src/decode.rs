@@ -4,10 +4,10 @@ use crate::families::{self, Key, RingFields, Spec};
 use crate::record::{Number, Words, until_zero};
 use crate::{EventFormat, RawRecord, retold};
 use fences::Fences;
-use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, TraceNames};
+use gpuscope_model::trace::{Event, EventKind, Family, JobKey, NameId, RingId, StepThread, TraceNames};
 use memo::{Memo, Recent, Short};
-pub use packed::StepSink;
-use packed::{Resolved, Thread};
+use packed::Resolved;
+pub use packed::{StepSink, Steps};
 use quick::{
     BPF_DONE, BPF_QUEUE, BPF_RUN, CommsByArrays, FENCE, Kind, Numbers, Quick, RingText, RingsByArrays, RingsByTails,
     Shape, TRACEFS_JOB,
@@ -327,7 +327,7 @@ impl Plan {
             Some(field) => field.get(data).map(Some),
             None => Some(None),
         };
-        let Thread { tid, pid, comm } = self.thread(data, seen)?;
+        let StepThread { tid, pid, comm } = self.thread(data, seen)?;
         let mut ring = self.ring(data, record.id()?, seen)?;
         let key = match self.key {
             KeyPlan::None => None,

@@ -24,7 +24,7 @@ pub mod recording;
 mod retold;
 mod tracefs;
 
-pub use decode::{Decoder, StepSink};
+pub use decode::{Decoder, StepSink, Steps};
 pub use devices::device_names;
 pub use families::{by_default, ioctl_name};
 pub use format::{EventFormat, Field, FieldKind, FormatError};

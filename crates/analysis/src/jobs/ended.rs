@@ -1,15 +1,15 @@
 //! Jobs that ended, as much of them as those want to know who are told.
 
-use super::live::{Live, NO_RING, is};
+use super::live::{NO_RING, Whole, is};
 use super::table::Key;
 use gpuscope_model::trace::{ExecKind, Job, JobStatus, NameId, RingId};
 
 /// A job that ended, or that has not when the trace does. Made a [`Job`] for those who want one: most are only counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended<'a> {
-    pub(super) live: &'a Live,
-    /// Those of the job.
-    pub(super) flags: u8,
+    pub(super) of: Whole<'a>,
+    /// The job's bits.
+    pub(super) seen: u32,
     /// Its start was recorded, or else inferred, if this means anything.
     pub(super) start_ns: u64,
     pub(super) is_inferred: bool,
@@ -99,18 +99,18 @@ impl Ended<'_> {
         if !self.is(is::SUBMITTED | is::HANDED_OVER) {
             return None;
         }
-        let live = self.live;
+        let live = self.of.live;
         let [word, _] = live.words;
         Some(PlainJob {
             word,
-            kind: live.kind,
+            kind: live.kind.into(),
             ring: live.ring,
             submit_ns: live.submit_ns,
             run_ns: live.run_ns,
             start_ns: self.start_ns,
             done_ns: self.done_ns,
             process: self.process(),
-            comm: live.comm,
+            comm: live.thread.comm,
             is_told,
             has_started: self.is(is::STARTED) | self.is_inferred,
             is_measured: self.is(is::STARTED),
@@ -120,19 +120,19 @@ impl Ended<'_> {
     /// From submission to end, where both were seen.
     #[inline(always)]
     pub(crate) fn total_ns(&self) -> Option<u64> {
-        let total_ns = self.done_ns.saturating_sub(self.live.submit_ns);
+        let total_ns = self.done_ns.saturating_sub(self.of.live.submit_ns);
         (self.is(is::SUBMITTED) && self.is_done).then_some(total_ns)
     }
 
     #[inline(always)]
-    fn is(&self, flags: u8) -> bool {
-        self.flags & flags == flags
+    fn is(&self, bits: u32) -> bool {
+        self.seen & bits == bits
     }
 
     /// Its times, without a choice on the way to each.
     #[inline(always)]
     pub(crate) fn times(&self) -> Times {
-        let live = self.live;
+        let live = self.of.live;
         let has_started = self.is(is::STARTED) | self.is_inferred;
         let (was_submitted, was_handed_over) = (self.is(is::SUBMITTED), self.is(is::HANDED_OVER));
         Times {
@@ -149,27 +149,27 @@ impl Ended<'_> {
 
     /// All of it.
     pub(crate) fn job(&self) -> Job {
-        let live = self.live;
+        let live = self.of.live;
         Job {
             key: live.key().job_key(),
             ring: self.ring(),
-            client: self.is(is::OF_CLIENT).then_some(live.client),
-            pid: live.pid,
-            tid: live.tid,
-            comm: live.comm,
+            client: self.of.client(),
+            pid: live.thread.pid,
+            tid: live.thread.tid,
+            comm: live.thread.comm,
             submit_ns: self.submit_ns(),
             run_ns: self.run_ns(),
             start_ns: self.start(),
             done_ns: self.done_ns(),
-            dependencies: live.dependencies,
-            blocked_by: self.is(is::BLOCKED).then_some(live.blocked_by),
+            dependencies: self.of.dependencies(),
+            blocked_by: self.of.blocked_by(),
             status: self.status,
         }
     }
 
     #[inline]
     pub(crate) fn ring(&self) -> Option<RingId> {
-        self.live.ring()
+        self.of.live.ring()
     }
 
     #[inline]
@@ -178,11 +178,11 @@ impl Ended<'_> {
     }
 
     fn submit_ns(&self) -> Option<u64> {
-        self.is(is::SUBMITTED).then_some(self.live.submit_ns)
+        self.is(is::SUBMITTED).then_some(self.of.live.submit_ns)
     }
 
     fn run_ns(&self) -> Option<u64> {
-        self.is(is::HANDED_OVER).then_some(self.live.run_ns)
+        self.is(is::HANDED_OVER).then_some(self.of.live.run_ns)
     }
 
     pub(crate) fn done_ns(&self) -> Option<u64> {
@@ -192,7 +192,7 @@ impl Ended<'_> {
     /// Context of its fence, where its key is one.
     #[inline]
     pub(crate) fn context(&self) -> Option<u64> {
-        Key::context_of(self.live.words, self.live.kind)
+        Key::context_of(self.of.live.words, self.of.live.kind.into())
     }
 
     /// Its submission was seen.
@@ -221,11 +221,11 @@ impl Ended<'_> {
     /// The process that submitted it, or the thread where the process is not known.
     #[inline]
     pub(crate) fn process(&self) -> u32 {
-        if self.live.pid == 0 { self.live.tid } else { self.live.pid }
+        if self.of.live.thread.pid == 0 { self.of.live.thread.tid } else { self.of.live.thread.pid }
     }
 
     #[inline]
     pub(crate) fn comm(&self) -> NameId {
-        self.live.comm
+        self.of.live.thread.comm
     }
 }

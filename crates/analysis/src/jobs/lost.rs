@@ -1,6 +1,7 @@
 //! Jobs whose end was lost: told as such as soon as that is known, so that they neither stay for ever nor keep a ring busy.
 
 use super::live::is;
+use super::ring::RingState;
 use super::table::Slot;
 use super::{Ended, Jobs, Key, ring_mut};
 use gpuscope_model::trace::{Job, JobKey, RingId};
@@ -34,6 +35,7 @@ impl Jobs {
 
     /// The same, as [`Jobs::take`] does.
     pub(crate) fn take_loss(&mut self, ended: &mut impl FnMut(Ended<'_>)) {
+        self.give_all_waiting(ended);
         for ring in &mut self.rings {
             ring.suspect_all();
         }
@@ -53,13 +55,14 @@ impl Jobs {
                 self.suspects.strays.entry(ring).or_default().push(key);
             }
         }
+        self.choose_asked();
     }
 
     /// A job has ended: those that must have been handed over before it, and were so unseen, are lost.
     #[cold]
     pub(super) fn end_suspects(&mut self, slot: Slot, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(live) = self.live.get(slot).filter(|live| live.is(is::IN_ORDER)) else { return };
-        let (key, order) = (live.key().job_key(), live.order);
+        let key = live.key().job_key();
         let Some(ring) = live.ring() else { return };
         let mut gone = Vec::new();
         if let JobKey::Fence { context, seqno } = key
@@ -77,11 +80,13 @@ impl Jobs {
             live.is_some_and(|live| !live.is(is::HANDED_OVER) && live.ring() == Some(ring))
         });
         // What overtakes a job that was with the hardware when records were lost tells that it has ended, as in the ring's order.
-        if self.rings.get(ring.0 as usize).is_some_and(|ring| !ring.is_suspect(order))
+        let is_later = |ring: &RingState| ring.place_of(slot).is_some_and(|place| !ring.is_suspect(place));
+        if self.rings.get(ring.0 as usize).is_some_and(is_later)
             && let Some(strays) = self.suspects.strays.remove(&ring)
         {
             gone.extend(strays);
         }
+        self.choose_asked();
         // In the order in which they were submitted.
         gone.sort_unstable();
         for key in gone {
@@ -94,19 +99,21 @@ impl Jobs {
     /// Ends a job that has ended unseen some time ago: it counts for nothing but itself.
     pub(super) fn end_as_lost(&mut self, slot: Slot, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(live) = self.live.get(slot) else { return };
-        if let Some(ring) = ring_mut(&mut self.rings, live.ring()) {
-            ring.depth = ring.depth.saturating_sub(u64::from(live.is(is::SUBMITTED)));
-            if live.is(is::HANDED_OVER) {
-                ring.leave();
-                // When it ended is not known: until the last end that was seen there was work.
-                ring.rest(ring.last_done_ns);
+        if !live.is(is::FORGOTTEN)
+            && let Some(ring) = ring_mut(&mut self.rings, live.ring())
+        {
+            if live.is(is::SUBMITTED) {
+                ring.left();
             }
-            if live.is(is::IN_ORDER) {
-                ring.end(live.order);
+            if live.is(is::HANDED_OVER) {
+                let first = ring.first_running().and_then(|first| self.live.get(first));
+                ring.lose(slot, live.is(is::IN_ORDER), first.map(|live| live.run_ns));
             }
         }
-        ended(live.lost());
         let key = live.key();
+        if let Some(of) = self.live.whole(slot) {
+            ended(of.lost());
+        }
         self.unlink(&key);
         self.live.free(slot);
     }

@@ -2,6 +2,7 @@
 
 use super::ring::MOST_OVERTAKEN;
 use super::*;
+use crate::owned_step::OwnedStep;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[derive(Clone)]
@@ -10,7 +11,8 @@ struct One {
     job: Job,
     order: Option<u64>,
     beside: bool,
-    ends_before: u64,
+    /// Its ring has forgotten it.
+    forgotten: bool,
     family: Family,
 }
 
@@ -38,6 +40,7 @@ struct Plain {
     in_queue: BTreeSet<(u64, u64)>,
     strays: BTreeMap<RingId, Vec<u64>>,
     unmatched_ends: u64,
+    doubtful_until_ns: u64,
     ended: Vec<Job>,
 }
 
@@ -84,7 +87,7 @@ impl Plain {
                         self.live
                             .iter_mut()
                             .filter(|one| one.job.ring == gone.job.ring)
-                            .for_each(|one| one.order = None);
+                            .for_each(|one| (one.order, one.forgotten) = (None, true));
                     }
                 }
             }
@@ -143,7 +146,7 @@ impl Plain {
             status: JobStatus::InFlight,
         };
         let family = event.family;
-        self.live.push(One { id: self.ids, job, order: None, beside: false, ends_before: 0, family });
+        self.live.push(One { id: self.ids, job, order: None, beside: false, forgotten: false, family });
         self.live.len() - 1
     }
 
@@ -181,8 +184,9 @@ impl Plain {
         let at = found.unwrap_or_else(|| self.begin(event, key));
         let before = self.live[at].job.ring;
         let ring = event.ring.or(before);
-        if ring != before && self.live[at].job.submit_ns.is_some() {
-            if let Some(before) = self.ring(before) {
+        let was_forgotten = std::mem::take(&mut self.live[at].forgotten);
+        if (ring != before || was_forgotten) && self.live[at].job.submit_ns.is_some() {
+            if let Some(before) = self.ring(before).filter(|_| !was_forgotten) {
                 before.depth = before.depth.saturating_sub(1);
             }
             self.deeper(ring);
@@ -197,9 +201,8 @@ impl Plain {
             ring.next += 1;
             ring.next - 1
         });
-        let ends_before = self.unmatched_ends;
         let one = &mut self.live[at];
-        (one.job.ring, one.job.run_ns, one.order, one.ends_before) = (ring, Some(event.at_ns), order, ends_before);
+        (one.job.ring, one.job.run_ns, one.order) = (ring, Some(event.at_ns), order);
     }
 
     /// Marks it as ended in its ring's order, and gives those ahead of it.
@@ -213,7 +216,7 @@ impl Plain {
     fn lose(&mut self, id: u64) {
         let Some(at) = self.live.iter().position(|of| of.id == id) else { return };
         let mut one = self.live[at].clone();
-        if let Some(ring) = self.ring(one.job.ring) {
+        if let Some(ring) = self.ring(one.job.ring).filter(|_| !one.forgotten) {
             ring.depth = ring.depth.saturating_sub(u64::from(one.job.submit_ns.is_some()));
             if one.job.run_ns.is_some() {
                 ring.running = ring.running.saturating_sub(1);
@@ -230,7 +233,10 @@ impl Plain {
 
     fn complete(&mut self, event: &Event, key: JobKey, error: Option<i64>) {
         let Some(at) = self.at(key) else {
-            self.unmatched_ends += u64::from(event.family != Family::I915);
+            if event.family != Family::I915 {
+                self.unmatched_ends += 1;
+                self.doubtful_until_ns = self.doubtful_until_ns.max(event.at_ns + 1);
+            }
             return;
         };
         let id = self.live[at].id;
@@ -240,9 +246,15 @@ impl Plain {
         let one = self.live[place(self)].clone();
         if let Some(of) = one.job.ring {
             let ring = self.ring(Some(of)).unwrap();
-            ring.depth = ring.depth.saturating_sub(u64::from(one.job.submit_ns.is_some()));
             last_done_ns = ring.last_done_ns;
-            if one.job.run_ns.is_some() {
+            if one.forgotten {
+                if one.job.run_ns.is_some() {
+                    last_done_ns = ring.last_done_ns.replace(event.at_ns);
+                }
+            } else if one.job.run_ns.is_none() {
+                ring.depth = ring.depth.saturating_sub(u64::from(one.job.submit_ns.is_some()));
+            } else {
+                ring.depth = ring.depth.saturating_sub(u64::from(one.job.submit_ns.is_some()));
                 if let Some(order) = one.order {
                     self.pass(id, of, order);
                 }
@@ -264,7 +276,7 @@ impl Plain {
         if let (Some(ring), Some(run_ns), None) = (job.ring, job.run_ns, job.start_ns)
             && !self.rings[&ring].by_firmware
             && !one.beside
-            && one.ends_before == self.unmatched_ends
+            && run_ns >= self.doubtful_until_ns
         {
             let start_ns = last_done_ns.unwrap_or(0).max(run_ns).min(event.at_ns);
             job.start_ns = Some((start_ns, ExecKind::Inferred));
@@ -393,15 +405,13 @@ impl Shape {
 /// Gives an event as a step, where it can be one.
 fn give_step(jobs: &mut Jobs, event: &Event, mut ended: impl FnMut(&Job)) {
     let mut ended = |of: Ended<'_>| ended(&of.job());
-    let Some(JobKey::Fence { context, seqno }) = event.key.filter(|_| event.family == Family::DrmSched) else {
-        return jobs.take(event, &mut ended);
-    };
-    let step = Step { context, seqno, ..Step::of(event) };
-    match event.kind {
-        EventKind::Submit => jobs.take_submission(&step, &mut ended),
-        EventKind::Commit => jobs.take_hand_over(&step, &mut ended),
-        EventKind::Complete => jobs.take_completion(&step, &mut ended),
-        _ => jobs.take(event, &mut ended),
+    match OwnedStep::of(&Event { other: None, ..*event }) {
+        Some(step) => {
+            jobs.take_steps(&mut std::iter::once(step.step()), &mut ended);
+            // To be compared event by event.
+            jobs.give_all_waiting(&mut ended);
+        }
+        None => jobs.take(event, &mut ended),
     }
 }
 

@@ -5,37 +5,26 @@
 use super::live::is;
 use super::table::{Key, Slot};
 use super::{Ended, Jobs, ring_mut};
-use gpuscope_model::trace::{Family, RingId, Step};
-
-#[inline(always)]
-fn key_of(step: &Step) -> Key {
-    Key::fence(step.context, step.seqno)
-}
+use gpuscope_model::trace::{Family, RingId, Step, StepKind, StepRef};
 
 impl Jobs {
-    /// Takes a submission.
-    #[inline(always)]
-    pub(crate) fn take_submission(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
-        if !self.has_scheduler {
+    /// Takes a step that is not that of a plain job, or not yet known to be.
+    #[inline(never)]
+    pub(super) fn take_other_step(&mut self, step: StepRef<'_>, ended: &mut impl FnMut(Ended<'_>)) {
+        self.give_all_waiting(ended);
+        let (kind, step) = (step.of.kind(), step.step());
+        let key = Key::fence(step.context, step.seqno);
+        if !self.has_scheduler && kind != StepKind::Complete {
             self.find_scheduler();
         }
-        self.submit(&key_of(step), step, Family::DrmSched, ended);
-    }
-
-    /// Takes a hand-over.
-    #[inline(always)]
-    pub(crate) fn take_hand_over(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
-        if !self.has_scheduler {
-            self.find_scheduler();
+        match kind {
+            StepKind::Submit => self.submit(&key, &step, Family::DrmSched, ended),
+            StepKind::Commit => {
+                self.note_hand_over(usize::from(step.cpu).wrapping_add(1), step.tid);
+                self.commit(&key, &step, Family::DrmSched, ended);
+            }
+            StepKind::Complete => self.complete(&key, step.at_ns, Family::DrmSched, step.value, ended),
         }
-        self.note_hand_over(step.cpu, step.tid);
-        self.commit(&key_of(step), step, Family::DrmSched, ended);
-    }
-
-    /// Takes an end.
-    #[inline(always)]
-    pub(crate) fn take_completion(&mut self, step: &Step, ended: &mut impl FnMut(Ended<'_>)) {
-        self.complete(&key_of(step), step.at_ns, Family::DrmSched, step.value, ended);
     }
 
     #[inline(always)]
@@ -89,7 +78,9 @@ impl Jobs {
     /// Whether a job was submitted to this ring and not handed over.
     #[inline(always)]
     fn is_next(&self, slot: Slot, ring: Option<RingId>) -> bool {
-        self.live.get(slot).is_some_and(|live| live.is_queued() && (ring.is_none() || ring == live.ring()))
+        self.live
+            .get(slot)
+            .is_some_and(|live| live.is_queued() && !live.is(is::FORGOTTEN) && (ring.is_none() || ring == live.ring()))
     }
 
     /// A hand-over of a job that was not submitted, or handed over before, or submitted to another ring.
@@ -118,12 +109,13 @@ impl Jobs {
             Some(slot) => slot,
             None => self.insert(&key, &step, family),
         };
-        let Some(live) = self.live.get(slot) else { return };
+        let Some(live) = self.live.get_mut(slot) else { return };
         let ring = step.ring.or(live.ring());
-        if ring != live.ring() && live.is(is::SUBMITTED) {
+        let was_forgotten = live.remember();
+        if (ring != live.ring() || was_forgotten) && live.is(is::SUBMITTED) {
             // Its queue moved to another ring meanwhile.
-            if let Some(before) = ring_mut(&mut self.rings, live.ring()) {
-                before.depth = before.depth.saturating_sub(1);
+            if !was_forgotten && let Some(before) = ring_mut(&mut self.rings, live.ring()) {
+                before.left();
             }
             if let Some(now) = ring_mut(&mut self.rings, ring) {
                 now.submitted();
@@ -136,14 +128,10 @@ impl Jobs {
     fn hand_over(&mut self, slot: Slot, ring: Option<RingId>, at_ns: u64) {
         let Some(live) = self.live.get_mut(slot) else { return };
         live.set_ring(ring);
-        live.run_ns = at_ns;
-        live.ends_before = self.unmatched_ends as u32;
-        match ring_mut(&mut self.rings, ring) {
-            Some(ring) => {
-                live.order = ring.hand_over(slot, at_ns);
-                live.set(is::HANDED_OVER | is::IN_ORDER);
-            }
-            None => live.set(is::HANDED_OVER),
+        live.handed_over(at_ns);
+        if let Some(ring) = ring_mut(&mut self.rings, ring) {
+            ring.hand_over(slot);
+            live.set(is::IN_ORDER);
         }
     }
 
@@ -161,34 +149,31 @@ impl Jobs {
             // Of a request of i915 the fence has told the end, and it is retired at some time later.
             if family != Family::I915 {
                 self.unmatched_ends = self.unmatched_ends.saturating_add(1);
+                // Of one handed over at the same moment, too: which came first is not told.
+                self.doubtful_until_ns = self.doubtful_until_ns.max(at_ns.saturating_add(1));
             }
             return;
         };
         if self.suspects.is_empty()
             && error.unwrap_or(0) == 0
-            && let Some(live) = self.live.get(slot)
+            && let Some(of) = self.live.whole(slot)
+            && let live = of.live
             && live.is_plain()
             && let Some(ring) = self.rings.get_mut(live.ring_at())
-            && ring.end_first(live.order)
+            && ring.end_alone(slot)
         {
-            ring.depth = ring.depth.saturating_sub(1);
-            ring.leave();
-            ring.rest(at_ns);
-            let last_done_ns = std::mem::replace(&mut ring.last_done_ns, at_ns);
-            let is_inferred = (live.ends_before == self.unmatched_ends as u32) & !ring.by_firmware;
-            ended(live.done_plainly(
-                at_ns,
-                infer_start(live.run_ns, last_done_ns, at_ns),
-                is_inferred,
-                error.is_some(),
-            ));
+            let last_done_ns = ring.done(at_ns);
+            let start_ns = infer_start(live.run_ns, last_done_ns, at_ns);
+            ring.counts.busy_ns = ring.counts.busy_ns.saturating_add(at_ns.saturating_sub(start_ns));
+            let is_inferred = (live.run_ns >= self.doubtful_until_ns) & !ring.by_firmware;
+            ended(of.done_plainly(at_ns, start_ns, is_inferred, error.is_some()));
             self.live.free(slot);
             return;
         }
         self.complete_otherwise(slot, at_ns, error, ended);
     }
 
-    /// The end of a job of which not everything was seen, or that was not the first of its ring.
+    /// The end of a job of which not everything was seen, or that was not alone the first of its ring.
     #[inline(never)]
     fn complete_otherwise(&mut self, slot: Slot, at_ns: u64, error: Option<i64>, ended: &mut impl FnMut(Ended<'_>)) {
         if !self.suspects.is_empty() {
@@ -197,47 +182,51 @@ impl Jobs {
         let last_done_ns = self.leave(slot, at_ns, ended);
         let Some(live) = self.live.get(slot) else { return };
         // A job that nobody saw begin has ended meanwhile, perhaps on this ring: it may be the one that this one waited for.
-        let is_sure = live.ends_before == self.unmatched_ends as u32;
         let is_inferred = !live.is(is::STARTED)
-            && is_sure
+            && self.is_sure(live.run_ns)
             && live.is(is::HANDED_OVER)
             && !live.is(is::BESIDE)
             && live.ring().and_then(|ring| self.rings.get(ring.0 as usize)).is_some_and(|ring| !ring.by_firmware);
         let start_ns = is_inferred.then(|| infer_start(live.run_ns, last_done_ns, at_ns));
-        ended(live.done(at_ns, start_ns, error));
+        if let Some(of) = self.live.whole(slot) {
+            ended(of.done(at_ns, start_ns, error));
+        }
         self.live.free(slot);
     }
 
     /// Takes a job off its ring, and says when the job before it ended there, or 0.
     fn leave(&mut self, slot: Slot, at_ns: u64, ended: &mut impl FnMut(Ended<'_>)) -> u64 {
         let Some(live) = self.live.get(slot) else { return 0 };
-        let order = live.is(is::IN_ORDER).then_some(live.order);
         let Some(of) = live.ring() else { return 0 };
-        let (was_submitted, was_running) = (live.is(is::SUBMITTED), live.is(is::HANDED_OVER));
-        let Some(mut ring) = self.rings.get_mut(of.0 as usize) else { return 0 };
-        ring.depth = ring.depth.saturating_sub(u64::from(was_submitted));
+        let (is_in_order, was_running) = (live.is(is::IN_ORDER), live.is(is::HANDED_OVER));
+        let (was_submitted, is_forgotten) = (live.is(is::SUBMITTED), live.is(is::FORGOTTEN));
+        let Some(ring) = self.rings.get_mut(of.0 as usize) else { return 0 };
+        if was_submitted && !is_forgotten {
+            ring.left();
+        }
         if !was_running {
-            return ring.last_done_ns;
+            return ring.last_done_ns();
         }
-        if let Some(order) = order
-            && !ring.end_first(order)
-        {
-            self.leave_among_others(slot, of, order, ended);
-            let Some(same) = self.rings.get_mut(of.0 as usize) else { return 0 };
-            ring = same;
+        if is_forgotten {
+            return ring.done(at_ns);
         }
-        ring.leave();
-        ring.rest(at_ns);
-        std::mem::replace(&mut ring.last_done_ns, at_ns)
+        let first = ring.first_running().and_then(|first| self.live.get(first));
+        ring.add_busy(first.map(|live| live.run_ns), at_ns);
+        if !is_in_order {
+            ring.stray_left();
+        } else if !ring.end_first(slot) {
+            self.leave_among_others(slot, of, ended);
+        }
+        self.rings.get_mut(of.0 as usize).map_or(0, |ring| ring.done(at_ns))
     }
 
     /// The same, where others were handed over before and have not ended, or did so out of order.
     #[cold]
-    fn leave_among_others(&mut self, slot: Slot, of: RingId, order: u64, ended: &mut impl FnMut(Ended<'_>)) {
+    fn leave_among_others(&mut self, slot: Slot, of: RingId, ended: &mut impl FnMut(Ended<'_>)) {
         let Some(ring) = self.rings.get_mut(of.0 as usize) else { return };
         // Handed over before records were lost: its end was among them.
         let (lost, passed): (Vec<_>, Vec<_>) =
-            ring.end(order).into_iter().partition(|(order, _)| ring.is_suspect(*order));
+            ring.end(slot).into_iter().partition(|(order, _)| ring.is_suspect(*order));
         if !passed.is_empty() {
             ring.counts.out_of_order = ring.counts.out_of_order.saturating_add(1);
         }
@@ -265,6 +254,6 @@ impl Jobs {
 
 /// When the hardware began with a job, if it takes one after the other: an end before the hand-over was that of an earlier job.
 #[inline(always)]
-fn infer_start(run_ns: u64, last_done_ns: u64, at_ns: u64) -> u64 {
+pub(super) fn infer_start(run_ns: u64, last_done_ns: u64, at_ns: u64) -> u64 {
     last_done_ns.max(run_ns).min(at_ns)
 }

@@ -1,4 +1,4 @@
-//! Jobs in flight: each in a slot that stays where it is, found by its key.
+//! Jobs in flight: each in a slot, found by its key. It stays there, unless its context gets more slots.
 //!
 //! Three events of four look a job up. Those with a context and a seqno stand by these in [`Homes`], nearly all of them. The others are in
 //! a table of 32 bits of each key's hash and the numbers of slots, so that eight places share a line of the cache and nothing as large as
@@ -7,7 +7,7 @@
 
 use super::Step;
 use super::homes::Homes;
-use super::live::Live;
+use super::live::{Live, Rest, Whole, WholeMut};
 use gpuscope_model::trace::{Family, JobKey, RingId};
 
 /// Number of a slot.
@@ -20,7 +20,7 @@ pub(super) struct Key {
     pub(super) kind: u32,
 }
 
-const FENCE: u32 = 1;
+pub(super) const FENCE: u32 = 1;
 const ADDRESS: u32 = 2;
 const IN_RING: u32 = 3;
 const FENCE_LOW: u32 = 4;
@@ -100,7 +100,7 @@ impl Key {
     #[inline(always)]
     pub(super) fn is_of(&self, live: &Live) -> bool {
         let ([a, b], [c, d]) = (self.words, live.words);
-        (a ^ c) | (b ^ d) | u64::from(self.kind ^ live.kind) == 0
+        (a ^ c) | (b ^ d) | u64::from(self.kind ^ u32::from(live.kind)) == 0
     }
 }
 
@@ -128,18 +128,23 @@ const LEAST: usize = 64;
 /// A table of no more places is to be nearly empty: an eighth.
 const ROOMY: usize = 16 << 10;
 
-#[cold]
-fn new_slot(slots: &mut Vec<Live>) -> Slot {
-    slots.push(Live::none());
-    slots.len().saturating_sub(1) as Slot
-}
+/// The slot of no job: nothing is found there, and nothing fits there.
+pub(super) const NOBODY: Slot = 0;
+/// What is to be written nowhere is written there.
+pub(super) const NOWHERE: Slot = 1;
 
 /// Jobs by their keys.
 #[derive(Debug)]
 pub(super) struct Table {
-    slots: Vec<Live>,
+    /// After [`NOBODY`] and [`NOWHERE`] those of homes, and those of jobs in the table.
+    pub(super) slots: Vec<Live>,
+    /// Of each slot.
+    pub(super) rest: Vec<Rest>,
+    /// Free ones, but for those of homes.
     free: Vec<Slot>,
-    homes: Homes,
+    pub(super) homes: Homes,
+    /// Slots of which the jobs have moved to others.
+    moved: Vec<(Slot, Slot)>,
     /// A power of two of them. Few are taken as long as that costs little: where keys hardly ever meet, it is known ahead where one stands.
     places: Vec<Place>,
     /// Of the places.
@@ -149,9 +154,11 @@ pub(super) struct Table {
 impl Default for Table {
     fn default() -> Self {
         Table {
-            slots: Vec::new(),
+            slots: vec![Live::nobody(), Live::none()],
+            rest: vec![Rest::NONE; 2],
             free: Vec::new(),
             homes: Homes::default(),
+            moved: Vec::new(),
             places: vec![Place::default(); LEAST],
             taken: 0,
         }
@@ -169,42 +176,43 @@ impl Table {
     /// Puts in a job whose submission this is, if it is told at once that its key is not there, as it mostly is.
     #[inline(always)]
     pub(super) fn insert_new(&mut self, key: &Key, step: &Step, family: Family) -> bool {
-        if !key.is_fence() || key.is_wide() {
+        if !key.is_fence() || key.is_wide() || self.homes.has_elsewhere(key) {
             return false;
         }
-        let Some(place) = self.homes.take_new_place(key) else { return false };
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => new_slot(&mut self.slots),
-        };
-        *place = slot;
-        if let Some(live) = self.slots.get_mut(slot as usize) {
-            live.begin(key, step, family);
-            live.submitted(step);
+        let Some(slot) = self.homes.free_slot(key, &self.slots) else { return false };
+        if let Some(mut of) = self.slot_mut(slot) {
+            of.begin(key, step, family);
+            of.live.submitted(step);
         }
         true
     }
 
-    /// Puts in a job whose key is not there, and says where.
+    /// Puts in a job whose key is not there, and says where. Others may have [moved](Self::take_moved).
     pub(super) fn insert(&mut self, key: &Key, step: &Step, family: Family) -> Slot {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => new_slot(&mut self.slots),
+        let in_home = if key.is_fence() {
+            self.homes.free_slot(key, &self.slots).or_else(|| {
+                // Makes room there, if that can be.
+                self.make_home(key);
+                self.homes.free_slot(key, &self.slots)
+            })
+        } else {
+            None
         };
-        if let Some(live) = self.slots.get_mut(slot as usize) {
-            live.begin(key, step, family);
+        if let Some(slot) = in_home {
+            if let Some(mut of) = self.slot_mut(slot) {
+                of.begin(key, step, family);
+            }
+            return slot;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Live::alone());
+            self.rest.push(Rest::NONE);
+            self.slots.len().saturating_sub(1) as Slot
+        });
+        if let Some(mut of) = self.slot_mut(slot) {
+            of.begin(key, step, family);
         }
         if key.is_fence() {
-            if let Some(place) = self.homes.take_place(key) {
-                *place = slot;
-                return slot;
-            }
-            // Makes room there, if that can be.
-            self.make_home(key);
-            if let Some(place) = self.homes.take_place(key) {
-                *place = slot;
-                return slot;
-            }
             self.homes.count_elsewhere(key.context(), true);
         }
         if self.taken >= self.places.len() / if self.places.len() <= ROOMY { 8 } else { 2 } {
@@ -219,8 +227,9 @@ impl Table {
     #[inline(always)]
     pub(super) fn unlink(&mut self, key: &Key) -> Option<Slot> {
         if key.is_fence()
-            && let Some(slot) = self.homes.take_out(key, &self.slots)
+            && let Some(slot) = self.homes.find(key, &self.slots, || None)
         {
+            // Which is free when the slot is.
             return Some(slot);
         }
         self.unlink_elsewhere(key.words, key.kind)
@@ -228,7 +237,7 @@ impl Table {
 
     /// Gives a key's context a home, with a place for its seqno, if that can be.
     fn make_home(&mut self, key: &Key) {
-        while !self.homes.claim(key.context()) {
+        while !self.homes.claim(key.context(), &self.slots) {
             if !self.homes.grow() {
                 return;
             }
@@ -236,7 +245,26 @@ impl Table {
             let keys = taken.filter_map(|place| self.slots.get(place.slot as usize)).map(Live::key);
             keys.filter(Key::is_fence).for_each(|key| self.homes.count_elsewhere(key.context(), true));
         }
-        self.homes.widen(key, &self.slots);
+        let moved = self.homes.widen(key, &mut self.slots);
+        self.rest.resize(self.slots.len(), Rest::NONE);
+        for (old, new) in moved {
+            let Some(before) = self.slots.get_mut(old as usize) else { continue };
+            let was_free = before.is_free();
+            *before = Live::alone();
+            self.free.push(old);
+            if !was_free
+                && let Some(rest) = self.rest.get(old as usize).copied()
+                && let Some(now) = self.rest.get_mut(new as usize)
+            {
+                *now = rest;
+                self.moved.push((old, new));
+            }
+        }
+    }
+
+    /// Jobs that stand in other slots than before, and in which.
+    pub(super) fn take_moved(&mut self) -> Vec<(Slot, Slot)> {
+        std::mem::take(&mut self.moved)
     }
 
     // Keys are given as words to what is seldom called: a reference would have them written to memory each time.
@@ -285,7 +313,9 @@ impl Table {
             && !place.is_free()
         {
             place.free();
-            self.free.push(slot);
+            if place.is_alone {
+                self.free.push(slot);
+            }
         }
     }
 
@@ -301,19 +331,40 @@ impl Table {
         self.slots.get_mut(slot as usize).filter(|live| !live.is_free())
     }
 
-    /// All, with their slots.
+    #[inline(always)]
+    fn slot_mut(&mut self, slot: Slot) -> Option<WholeMut<'_>> {
+        Some(WholeMut { live: self.slots.get_mut(slot as usize)?, rest: self.rest.get_mut(slot as usize)? })
+    }
+
+    /// All that is known of what is in a slot.
+    #[inline]
+    pub(super) fn whole(&self, slot: Slot) -> Option<Whole<'_>> {
+        Some(Whole { live: self.get(slot)?, rest: self.rest.get(slot as usize)? })
+    }
+
+    /// The same, to be changed.
+    pub(super) fn whole_mut(&mut self, slot: Slot) -> Option<WholeMut<'_>> {
+        self.slot_mut(slot).filter(|of| !of.live.is_free())
+    }
+
+    /// All in flight, and all that is known of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = Whole<'_>> {
+        self.iter().filter_map(|(slot, live)| Some(Whole { live, rest: self.rest.get(slot as usize)? }))
+    }
+
+    /// All in flight, with their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Live)> {
-        (0..).zip(&self.slots).filter(|(_, live)| !live.is_free())
+        (0..).zip(&self.slots).skip(NOWHERE as usize + 1).filter(|(_, live)| live.is_in_flight())
     }
 
     /// All, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Live> {
-        self.slots.iter_mut().filter(|live| !live.is_free())
+        self.slots.iter_mut().skip(NOWHERE as usize + 1).filter(|live| live.is_in_flight())
     }
 
     /// How many there are, those included that are unlinked and not freed yet.
     pub(super) fn len(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
+        self.iter().count()
     }
 
     #[inline]
@@ -367,6 +418,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gpuscope_model::trace::ExecKind;
     use std::collections::HashMap;
 
     #[test]
@@ -389,29 +441,32 @@ mod tests {
             match (chance(4) < if step < 100_000 { 3 } else { 1 }, map.contains_key(&key)) {
                 (true, false) => {
                     let slot = table.insert(&Key::of(&key), &Step::default(), Family::DrmSched);
-                    table.get_mut(slot).unwrap().order = step;
+                    table.get_mut(slot).unwrap().run_ns = step;
+                    table.whole_mut(slot).unwrap().started(step);
                     map.insert(key, step);
                 }
                 (false, _) => {
                     let slot = table.unlink(&Key::of(&key));
-                    assert_eq!(slot.and_then(|slot| table.get(slot).map(|live| live.order)), map.remove(&key));
+                    assert_eq!(slot.and_then(|slot| table.get(slot).map(|live| live.run_ns)), map.remove(&key));
                     if let Some(live) = slot.and_then(|slot| table.get(slot)) {
                         assert_eq!(live.key().job_key(), key);
+                        let job = table.whole(slot.unwrap()).unwrap().in_flight().job();
+                        assert_eq!(job.start_ns, Some((live.run_ns, ExecKind::Measured)));
                     }
                     slot.inspect(|slot| table.free(*slot));
                 }
                 (true, true) => {
-                    let found = table.find(&Key::of(&key)).and_then(|slot| table.get(slot)).map(|live| live.order);
+                    let found = table.find(&Key::of(&key)).and_then(|slot| table.get(slot)).map(|live| live.run_ns);
                     assert_eq!(found, map.get(&key).copied());
                 }
             }
             assert_eq!(table.len(), map.len());
         }
-        let mut left: Vec<u64> = table.iter().map(|(_, live)| live.order).collect();
+        let mut left: Vec<u64> = table.iter().map(|(_, live)| live.run_ns).collect();
         let mut expected: Vec<u64> = map.into_values().collect();
         left.sort_unstable();
         expected.sort_unstable();
         assert_eq!(left, expected);
-        assert!(table.slots.len() <= 2100, "slots are used again");
+        assert!(table.slots.len() <= 4200, "slots are used again: {}", table.slots.len());
     }
 }

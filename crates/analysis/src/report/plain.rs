@@ -32,15 +32,23 @@ impl Totals {
     pub(super) fn add_plain(&mut self) {
         let mut plain = std::mem::take(&mut self.plain);
         for job in &plain {
-            let times = job.times();
-            if let Some(ring) = self.rings.get_mut(job.ring_at()) {
-                ring.plain_job(job, &times, &mut self.pool);
-            }
-            self.people.plain_job(job, &times, &mut self.pool);
+            self.add_plain_job(job);
         }
         plain.clear();
         plain.reserve_exact(MOST_WAITING);
         self.plain = plain;
+    }
+}
+
+impl Totals {
+    /// Adds a job at once: those that come with others of their kind need not wait here, too.
+    #[inline(always)]
+    pub(super) fn add_plain_job(&mut self, job: &PlainJob) {
+        let times = job.times();
+        if let Some(ring) = self.rings.get_mut(job.ring_at()) {
+            ring.plain_job(job, &times, &mut self.pool);
+        }
+        self.people.plain_job(job, &times, &mut self.pool);
     }
 }
 

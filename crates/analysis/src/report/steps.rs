@@ -1,6 +1,7 @@
 //! Random traces (synthetic), given once as events and once as steps where an event can be one, come to the same report.
 
 use super::*;
+use crate::owned_step::OwnedStep;
 use gpuscope_model::trace::JobKey;
 
 struct Chance(u64);
@@ -39,6 +40,7 @@ struct Both {
     names: TraceNames,
     by_events: Report,
     by_steps: Report,
+    steps: Vec<OwnedStep>,
     ended: [Vec<Job>; 2],
 }
 
@@ -53,33 +55,43 @@ impl Both {
             let drivers = drivers.map(|(gpu, driver)| (gpu.to_string(), driver.to_string())).to_vec();
             Report::new(Subject { drivers, slowest: 7, ..Subject::default() })
         };
-        Both { names, by_events: report(), by_steps: report(), ended: Default::default() }
+        Both { names, by_events: report(), by_steps: report(), steps: Vec::new(), ended: Default::default() }
     }
 
-    fn event(&mut self, event: &Event) {
-        let Both { names, by_events, by_steps, .. } = self;
-        by_events.count(event, names);
-        let Some(JobKey::Fence { context, seqno }) = event.key.filter(|_| event.family == Family::DrmSched) else {
-            return by_steps.count(event, names);
-        };
-        let Event { at_ns, ring, cpu, tid, pid, comm, client, value, .. } = *event;
-        let step = Step { at_ns, context, seqno, ring, cpu, tid, pid, comm, client, value };
-        match event.kind {
-            EventKind::Submit => by_steps.submit(&step, names),
-            EventKind::Commit => by_steps.commit(&step, names),
-            EventKind::Complete => by_steps.complete(&step, names),
-            _ => by_steps.count(event, names),
+    fn event(&mut self, event: &Event, chance: &mut Chance) {
+        self.by_events.count(event, &self.names);
+        match OwnedStep::of(&Event { other: None, ..*event }) {
+            // Some together, as records give them.
+            Some(step) => {
+                self.steps.push(step);
+                if chance.below(40) == 0 {
+                    self.give_steps();
+                }
+            }
+            None => {
+                self.give_steps();
+                self.by_steps.count(event, &self.names);
+            }
         }
     }
 
+    fn give_steps(&mut self) {
+        let mut steps = self.steps.iter().map(OwnedStep::step);
+        self.by_steps.steps(&mut steps, &self.names);
+        assert!(steps.next().is_none());
+        self.steps.clear();
+    }
+
     fn lost(&mut self) {
+        self.give_steps();
         let [of_events, of_steps] = &mut self.ended;
         self.by_events.lost(|job| of_events.push(*job));
         self.by_steps.lost(|job| of_steps.push(*job));
     }
 
-    fn finish(self) -> TraceReport {
-        let Both { names, by_events, by_steps, ended: [mut of_events, mut of_steps] } = self;
+    fn finish(mut self) -> TraceReport {
+        self.give_steps();
+        let Both { names, by_events, by_steps, ended: [mut of_events, mut of_steps], .. } = self;
         let by_events = by_events.finish(None, &names, Dropped::default(), |job| of_events.push(*job));
         let by_steps = by_steps.finish(None, &names, Dropped::default(), |job| of_steps.push(*job));
         assert_eq!(of_events, of_steps);
@@ -145,9 +157,9 @@ fn run(seed: u64, shape: &Shape) -> TraceReport {
                 _ => Some(3),
             },
         };
-        both.event(&event);
+        both.event(&event, &mut chance);
         if is_twice {
-            both.event(&event);
+            both.event(&event, &mut chance);
         }
     }
     both.finish()

@@ -1,6 +1,6 @@
 use super::*;
-use gpuscope_model::trace::Family;
-use gpuscope_model::trace::JobKey;
+use crate::owned_step::OwnedStep;
+use gpuscope_model::trace::{Family, JobKey, Step, StepKind};
 
 /// A trace as it is made up: names, and events added one by one.
 struct Trace {
@@ -237,6 +237,11 @@ fn without_a_hand_over_a_ring_has_no_utilisation() {
     assert!(report.unavailable.iter().any(|of| of.metric.as_str() == "rings[0000:00:02.0 rcs0].exec_us"));
 }
 
+fn give(report: &mut Report, kind: StepKind, step: &Step, names: &TraceNames) {
+    let step = OwnedStep::of(&step.event(kind)).unwrap();
+    report.steps(&mut std::iter::once(step.step()), names);
+}
+
 #[test]
 fn more_lanes_than_are_remembered_add_up_to_what_their_jobs_do() {
     use std::collections::BTreeMap;
@@ -255,11 +260,12 @@ fn more_lanes_than_are_remembered_add_up_to_what_their_jobs_do() {
         let (comm, runs_ns) = (chance(3) as usize, 1 + chance(900));
         let step =
             |at_ns| Step { at_ns, context, seqno, ring: Some(rings[ring]), pid, comm: comms[comm], ..Step::default() };
-        report.submit(&step(at_ns), &names);
-        report.commit(&step(at_ns + 5), &names);
+        give(&mut report, StepKind::Submit, &step(at_ns), &names);
+        give(&mut report, StepKind::Commit, &step(at_ns + 5), &names);
         // Some fail: they are added up at once, and not with those that wait.
         let error = if chance(50) == 0 { -5 } else { 0 };
-        report.complete(&Step { value: Some(error), ..step(at_ns + 5 + runs_ns) }, &names);
+        let end = Step { value: Some(error), ..step(at_ns + 5 + runs_ns) };
+        give(&mut report, StepKind::Complete, &end, &names);
         at_ns += 1_000;
         let process = processes.entry(pid).or_insert((Text::Static(""), 0, 0));
         *process = (Text::from(names.get(comms[comm]).to_string()), process.1 + 1, process.2 + runs_ns);
@@ -284,9 +290,9 @@ fn times_that_wait_are_told_exactly() {
         // Some take longer than 32 bits tell.
         let exec_ns = if seqno % 100 == 99 { 5_000_000_000 + seqno } else { seqno * 104_729 % 99_991 };
         let step = |at_ns| Step { at_ns, context: 3, seqno, ring: Some(ring), pid: 9, ..Step::default() };
-        report.submit(&step(at_ns), &names);
-        report.commit(&step(at_ns + queue_ns), &names);
-        report.complete(&step(at_ns + queue_ns + exec_ns), &names);
+        give(&mut report, StepKind::Submit, &step(at_ns), &names);
+        give(&mut report, StepKind::Commit, &step(at_ns + queue_ns), &names);
+        give(&mut report, StepKind::Complete, &step(at_ns + queue_ns + exec_ns), &names);
         times.push([queue_ns, 0, exec_ns]);
     }
     let report = report.finish(None, &names, Dropped::default(), |_| {});

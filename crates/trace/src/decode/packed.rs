@@ -2,16 +2,39 @@
 
 use super::{Decoder, KeyPlan, Plan, Seen};
 use crate::record::Number;
-use crate::recording::{Packed, PackedRecord, PackedRecords, PackedTemplate, UnpackedData};
-use gpuscope_model::trace::{Event, EventKind, Family, NameId, RingId, Step, StepKind, TraceNames};
+use crate::recording::{Packed, PackedRecords, PackedTemplate, UnpackedData};
+use gpuscope_model::trace::{
+    Event, EventKind, Family, StepKind, StepRef, StepTemplate, StepThread, StepValue, TraceNames,
+};
 use rustc_hash::FxHashMap;
 
 /// Takes what records tell of, with the names that it refers to.
 pub trait StepSink {
-    /// A step of a job, in place of its event. Each kind is given by itself.
-    fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames);
+    /// Steps of jobs that follow one another, in place of their events.
+    fn steps(&mut self, steps: &mut Steps<'_>, names: &TraceNames);
     /// Any other event.
     fn event(&mut self, event: &Event, names: &TraceNames);
+}
+
+/// Steps that follow one another.
+#[derive(Clone, Debug)]
+pub struct Steps<'a> {
+    records: PackedRecords<'a>,
+    frame: &'a Frame,
+}
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = StepRef<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<StepRef<'a>> {
+        let mut rest = self.records;
+        let record = rest.next()?;
+        let of = self.frame.templates.get(usize::from(record.template))?.as_ref()?;
+        let thread = self.frame.threads.get(usize::from(record.thread))?;
+        self.records = rest;
+        Some(StepRef { at_ns: record.at_ns, seqno: record.long, cpu: record.cpu, short: record.short, of, thread })
+    }
 }
 
 /// Frames that are remembered: those of a round may be given in turns.
@@ -22,8 +45,10 @@ const FRAMES: usize = 64;
 pub(super) struct Resolved {
     /// By the lowest bits of their number.
     frames: Vec<Option<Box<Frame>>>,
+    /// One of which everything was given.
+    spare: Option<Box<Frame>>,
     /// Templates of all frames, which mostly are those of the frame before: by their data, with how they lie.
-    places: FxHashMap<Box<[u8]>, (u64, Place)>,
+    templates: FxHashMap<Box<[u8]>, (u64, StepTemplate)>,
     /// Threads of all frames in the same way: by their format and what it says of them.
     threads: FxHashMap<u16, Threads>,
     /// How many threads those are.
@@ -38,7 +63,7 @@ pub(super) struct Resolved {
 struct Threads {
     /// In which of their bytes.
     ranges: u64,
-    known: FxHashMap<Box<[u8]>, Thread>,
+    known: FxHashMap<Box<[u8]>, StepThread>,
 }
 
 /// Templates and threads that are looked at for each record, at most, and as many ahead. Frames that are given in turns may push each other
@@ -53,7 +78,7 @@ impl Resolved {
     /// What was decoded may mean something else now.
     pub(super) fn forget(&mut self) {
         self.frames.clear();
-        self.places.clear();
+        self.templates.clear();
         self.forget_threads();
     }
 
@@ -63,71 +88,12 @@ impl Resolved {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Frame {
     number: u64,
-    places: Vec<Place>,
-    threads: Vec<Thread>,
-}
-
-/// A template, as small as will do: those of a frame are to stay in the nearest cache.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    context: u64,
-    client: u64,
-    ring: u32,
     /// None of records that are put together again to be decoded.
-    kind: Option<StepKind>,
-    has_client: bool,
-    value: Value,
-}
-
-const _: () = assert!(size_of::<Place>() == 24);
-
-impl Place {
-    #[inline(always)]
-    fn step(&self, thread: &Thread, record: PackedRecord<'_>) -> Step {
-        Step {
-            at_ns: record.at_ns,
-            context: self.context,
-            seqno: record.long,
-            ring: (self.ring != NO_RING).then_some(RingId(self.ring)),
-            cpu: record.cpu,
-            tid: thread.tid,
-            pid: thread.pid,
-            comm: thread.comm,
-            client: self.has_client.then_some(self.client),
-            value: self.value.of(record.short),
-        }
-    }
-}
-
-/// No ring.
-const NO_RING: u32 = u32::MAX;
-
-/// What a record's short number is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value {
-    /// Nothing that an event has.
-    None,
-    Unsigned,
-    Signed,
-}
-
-impl Value {
-    #[inline(always)]
-    fn of(self, short: u32) -> Option<i64> {
-        let signed = i64::from(short.cast_signed());
-        let all = if self == Value::Signed { -1 } else { i64::from(u32::MAX) };
-        (self != Value::None).then_some(signed & all)
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Thread {
-    pub(super) tid: u32,
-    pub(super) pid: u32,
-    pub(super) comm: NameId,
+    templates: Vec<Option<StepTemplate>>,
+    threads: Vec<StepThread>,
 }
 
 impl Decoder {
@@ -142,7 +108,7 @@ impl Decoder {
         let (looked_at, given) = (self.packed.looked_at, self.packed.given);
         self.packed.given = given.saturating_add(records.count() as u64);
         let frame = match known {
-            Some(frame) => frame,
+            Some(known) => known,
             None if looked_at > given.saturating_mul(LOOKS).saturating_add(LOOKS_AHEAD) => {
                 let mut rest = records;
                 while rest.count() > 0 {
@@ -151,25 +117,23 @@ impl Decoder {
                 }
                 return;
             }
-            None => Box::new(self.resolve(packed)),
+            None => self.resolve(packed),
         };
-        let mut rest = records;
+        let is_over = packed.is_end_of(&records);
+        let mut steps = Steps { records, frame: &frame };
         loop {
-            let here = rest;
-            let Some(record) = rest.next() else { break };
-            let Some(place) = frame.places.get(usize::from(record.template)) else { continue };
-            let Some(thread) = frame.threads.get(usize::from(record.thread)) else { continue };
-            let names = &self.seen.names;
-            // Each arm makes a step of its own, so that none makes what it does not use.
-            match place.kind {
-                Some(StepKind::Submit) => sink.step(StepKind::Submit, &place.step(thread, record), names),
-                Some(StepKind::Commit) => sink.step(StepKind::Commit, &place.step(thread, record), names),
-                Some(StepKind::Complete) => sink.step(StepKind::Complete, &place.step(thread, record), names),
-                // Which takes it out again: a record is not to stand in memory for this alone.
-                None => self.decode_unpacked(packed, here, sink),
+            sink.steps(&mut steps, &self.seen.names);
+            let other = steps.records;
+            if steps.records.next().is_none() {
+                break;
             }
+            // Which takes it out again: a record is not to stand in memory for this alone.
+            self.decode_unpacked(packed, other, sink);
         }
-        if let Some(place) = self.packed.frames.get_mut(at) {
+        if is_over {
+            // Whose memory is near: the next frame is to have it.
+            self.packed.spare = Some(frame);
+        } else if let Some(place) = self.packed.frames.get_mut(at) {
             *place = Some(frame);
         }
     }
@@ -187,7 +151,7 @@ impl Decoder {
     }
 
     #[cold]
-    fn resolve(&mut self, packed: Packed<'_>) -> Frame {
+    fn resolve(&mut self, packed: Packed<'_>) -> Box<Frame> {
         let plans = &self.plans;
         let plan = |data: &[u8]| {
             let id = u16::from_ne_bytes(*data.first_chunk()?);
@@ -199,36 +163,38 @@ impl Decoder {
         let resolved = &mut self.packed;
         let looks = packed.templates().saturating_add(packed.threads());
         resolved.looked_at = resolved.looked_at.saturating_add(looks as u64);
-        if resolved.places.len() >= MOST_KNOWN {
-            resolved.places.clear();
+        if resolved.templates.len() >= MOST_KNOWN {
+            resolved.templates.clear();
         }
         if resolved.threads_known >= MOST_KNOWN {
             resolved.forget_threads();
         }
-        let known = &mut resolved.places;
-        let places = (0..packed.templates()).map(|at| {
+        let known = &mut resolved.templates;
+        let templates = (0..packed.templates()).map(|at| {
             let template = packed.template(at)?;
-            if let Some((layout, place)) = known.get(template.data)
+            if let Some((layout, found)) = known.get(template.data)
                 && *layout == template.layout()
             {
-                return Some(*place);
+                return Some(*found);
             }
             let (id, of_layout) = (*template.data.first_chunk()?, layouts.get_mut(template.layout_place())?);
             let shape = match of_layout {
                 Some((of, shape)) if *of == id => *shape,
                 other => other.insert((id, plan(template.data).and_then(|plan| plan.shape(&template)))).1,
             };
-            let place = shape?.place(template.data, seen)?;
-            known.insert(template.data.into(), (template.layout(), place));
-            Some(place)
+            let found = shape?.template(template.data, seen)?;
+            known.insert(template.data.into(), (template.layout(), found));
+            Some(found)
         });
-        let none = Place { context: 0, client: 0, ring: NO_RING, kind: None, has_client: false, value: Value::None };
-        let places = places.map(|place| place.unwrap_or(none)).collect();
+        let mut frame = resolved.spare.take().unwrap_or_default();
+        frame.number = packed.number();
+        frame.templates.clear();
+        frame.templates.extend(templates);
         let mut data = UnpackedData::default();
         let threads = (0..packed.threads()).map(|at| {
-            let Some(thread) = packed.thread(at) else { return Thread::default() };
+            let Some(thread) = packed.thread(at) else { return StepThread::default() };
             let Some(of_format) = plans.get(usize::from(thread.format)).and_then(Option::as_ref) else {
-                return Thread::default();
+                return StepThread::default();
             };
             let of = resolved.threads.entry(thread.format).or_default();
             if of.ranges != thread.ranges() {
@@ -244,7 +210,9 @@ impl Decoder {
             resolved.threads_known = resolved.threads_known.saturating_add(1);
             found
         });
-        Frame { number: packed.number(), places, threads: threads.collect() }
+        frame.threads.clear();
+        frame.threads.extend(threads);
+        frame
     }
 }
 
@@ -254,22 +222,19 @@ struct Shape<'a> {
     plan: &'a Plan,
     kind: StepKind,
     context: Number,
-    value: Value,
+    value: StepValue,
 }
 
 impl Shape<'_> {
     /// What a template's records have in common.
-    fn place(&self, data: &[u8], seen: &mut Seen) -> Option<Place> {
+    fn template(&self, data: &[u8], seen: &mut Seen) -> Option<StepTemplate> {
         let ring = self.plan.ring(data, u16::from_ne_bytes(*data.first_chunk()?), seen)?;
         let client = self.plan.client;
-        Some(Place {
-            context: self.context.get(data)?,
-            client: client.map_or(Some(0), |client| client.get(data))?,
-            ring: ring.map_or(NO_RING, |ring| ring.0),
-            kind: Some(self.kind),
-            has_client: client.is_some(),
-            value: self.value,
-        })
+        let client = match client {
+            Some(client) => Some(client.get(data)?),
+            None => None,
+        };
+        Some(StepTemplate::new(self.kind, self.context.get(data)?, client, ring, self.value))
     }
 }
 
@@ -294,16 +259,16 @@ impl Plan {
             return None;
         }
         let value = match self.value {
-            None => Value::None,
+            None => StepValue::None,
             Some(value) if template.short.map(|at| (at, 4)) != Some(value.range()) => return None,
-            Some(value) if value.is_signed() => Value::Signed,
-            Some(_) => Value::Unsigned,
+            Some(value) if value.is_signed() => StepValue::Signed,
+            Some(_) => StepValue::Unsigned,
         };
         Some(Shape { plan: self, kind, context, value })
     }
 
     /// Who a record says that its thread is. It may be a record that says nothing else.
-    pub(super) fn thread(&self, data: &[u8], seen: &mut Seen) -> Option<Thread> {
+    pub(super) fn thread(&self, data: &[u8], seen: &mut Seen) -> Option<StepThread> {
         let number = |field: Option<Number>| match field {
             Some(field) => field.get(data).map(Some),
             None => Some(None),
@@ -315,6 +280,6 @@ impl Plan {
             None => task.comm,
         };
         let pid = number(self.pid)?.map_or(task.pid, |pid| pid as u32);
-        Some(Thread { tid, pid, comm })
+        Some(StepThread { tid, pid, comm })
     }
 }

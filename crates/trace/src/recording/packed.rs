@@ -181,6 +181,11 @@ impl<'a> Packed<'a> {
         PackedRecords { bytes, base_ns: self.tables.base_ns, stride: self.tables.stride }
     }
 
+    /// Whether no record of the frame follows these.
+    pub fn is_end_of(&self, records: &PackedRecords<'_>) -> bool {
+        records.bytes.as_ptr_range().end == self.payload.as_ptr_range().end
+    }
+
     /// A number that no other frame has which the same reader gives.
     pub fn number(&self) -> u64 {
         self.tables.number

@@ -9,8 +9,8 @@ use super::packed::{Packed, PackedRecords, UnpackedData};
 use super::parts::{find_part, read_header};
 use super::payload::{each_task, parse_dropped, parse_format};
 use super::scan::{Damage, Frame, Frames};
-use crate::{Decoder, EventFormat, RawRecord, StepSink};
-use gpuscope_model::trace::{self, Dropped, Event, StepKind, TraceNames};
+use crate::{Decoder, EventFormat, RawRecord, StepSink, Steps};
+use gpuscope_model::trace::{Dropped, Event, TraceNames};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -292,8 +292,8 @@ impl<R: Read + Seek> Recording<R> {
     pub fn events(self, decoder: &mut Decoder, each: impl FnMut(Event)) -> Result<Summary, RecordingError> {
         struct Made<F>(F);
         impl<F: FnMut(Event)> StepSink for Made<F> {
-            fn step(&mut self, kind: StepKind, step: &trace::Step, _: &TraceNames) {
-                (self.0)(step.event(kind));
+            fn steps(&mut self, steps: &mut Steps<'_>, _: &TraceNames) {
+                steps.for_each(|step| (self.0)(step.event()));
             }
             fn event(&mut self, event: &Event, _: &TraceNames) {
                 (self.0)(*event);

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use gpuscope_export::Tells;
 use gpuscope_export::perfetto::Clocks;
-use gpuscope_model::trace::{self, Dropped, Event, Note, StepKind, TraceNames};
+use gpuscope_model::trace::{Dropped, Event, Note, TraceNames};
 use gpuscope_model::{Reason, SourceReport, Why};
 use gpuscope_trace::foreign::perf_data::{Item as PerfItem, PerfData};
 use gpuscope_trace::foreign::perfetto::{Item as PerfettoItem, PerfettoTrace};
@@ -11,7 +11,7 @@ use gpuscope_trace::foreign::text::TextTrace;
 use gpuscope_trace::foreign::trace_dat::TraceDat;
 use gpuscope_trace::foreign::{self, Kind};
 use gpuscope_trace::recording::{Ended, Header, Item, ItemSink, Packed, PackedRecords, Recording, Step, Summary};
-use gpuscope_trace::{Decoder, RawRecord, StepSink};
+use gpuscope_trace::{Decoder, RawRecord, StepSink, Steps};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -85,10 +85,9 @@ pub(super) enum Seen<'a> {
 pub(super) trait Take {
     fn take(&mut self, seen: Seen<'_>) -> io::Result<()>;
 
-    /// A step of a job, for those who do not want all of its event.
-    #[inline]
-    fn step(&mut self, kind: StepKind, step: &trace::Step, names: &TraceNames) -> io::Result<()> {
-        self.take(Seen::Event(&step.event(kind), names))
+    /// Steps of jobs, for those who do not want all of their events.
+    fn steps(&mut self, steps: &mut Steps<'_>, names: &TraceNames) -> io::Result<()> {
+        steps.try_for_each(|step| self.take(Seen::Event(&step.event(), names)))
     }
 }
 
@@ -437,9 +436,9 @@ struct Made<'a, T>(&'a mut T, &'a mut io::Result<()>);
 
 impl<T: Take> StepSink for Made<'_, T> {
     #[inline(always)]
-    fn step(&mut self, kind: StepKind, step: &trace::Step, names: &TraceNames) {
+    fn steps(&mut self, steps: &mut Steps<'_>, names: &TraceNames) {
         if self.1.is_ok() {
-            *self.1 = self.0.step(kind, step, names);
+            *self.1 = self.0.steps(steps, names);
         }
     }
 

@@ -7,8 +7,9 @@ use crate::terminal;
 use anyhow::bail;
 use gpuscope_analysis::{Report, Subject};
 use gpuscope_export::{Tells, json, text};
-use gpuscope_model::trace::{Job, Step, StepKind, TraceNames};
+use gpuscope_model::trace::{Job, TraceNames};
 use gpuscope_model::{Text, Unavailable, Why};
+use gpuscope_trace::Steps;
 use std::io::{self, BufWriter, Write};
 
 /// Reads a trace and says what it holds.
@@ -118,13 +119,9 @@ impl Take for Count<'_> {
         Ok(())
     }
 
-    #[inline(always)]
-    fn step(&mut self, kind: StepKind, step: &Step, names: &TraceNames) -> io::Result<()> {
-        match kind {
-            StepKind::Submit => self.0.submit(step, names),
-            StepKind::Commit => self.0.commit(step, names),
-            StepKind::Complete => self.0.complete(step, names),
-        }
+    #[inline]
+    fn steps(&mut self, steps: &mut Steps<'_>, names: &TraceNames) -> io::Result<()> {
+        self.0.steps(steps, names);
         Ok(())
     }
 }
