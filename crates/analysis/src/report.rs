@@ -8,7 +8,7 @@ use crate::jobs::{Ended, PlainJob, Times};
 use crate::{Distribution, Jobs, Pool};
 use gpuscope_model::trace::{
     ContextReport, Dropped, ErrorReport, Event, EventKind, ExecKind, Family, FamilyReport, FaultReport, Job, JobStatus,
-    NameId, ProcessReport, RingId, RingReport, StepRef, StepTemplate, TraceNames, TraceReport, WaitReport,
+    NameId, ProcessReport, RingId, RingReport, StepKind, StepRef, TraceNames, TraceReport, WaitReport,
 };
 use gpuscope_model::{Reason, SourceReport, Text, Unavailable, Why};
 use people::{MOST_CONTEXTS, MOST_PROCESSES, People};
@@ -158,13 +158,11 @@ impl Report {
         if !totals.plain.is_empty() {
             totals.add_plain();
         }
-        let taken = jobs.take_steps(steps, &mut |job: Ended<'_>| totals.job_of_steps(job));
+        let Some(taken) = jobs.take_steps(steps, &mut |job: Ended<'_>| totals.job_of_steps(job)) else { return };
         totals.from_ns = totals.from_ns.min(taken.from_ns);
         totals.to_ns = totals.to_ns.max(taken.to_ns);
-        for (shape, steps) in taken.of_shapes.into_iter().enumerate() {
-            if let Some(kind) = StepTemplate::kind_of(shape) {
-                totals.count(Family::DrmSched, kind.of_event(), steps);
-            }
+        for (kind, steps) in StepKind::ALL.into_iter().zip(taken.of_kinds) {
+            totals.count(Family::DrmSched, kind.of_event(), steps);
         }
     }
 

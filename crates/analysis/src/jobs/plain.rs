@@ -130,33 +130,40 @@ pub(crate) struct Taken {
     /// When the first and the last was.
     pub(crate) from_ns: u64,
     pub(crate) to_ns: u64,
-    /// How many there were, by [`StepTemplate::shape`](gpuscope_model::trace::StepTemplate::shape).
-    pub(crate) of_shapes: [u64; 8],
+    /// How many there were, by [`StepKind`].
+    pub(crate) of_kinds: [u64; 4],
 }
 
 impl Jobs {
-    /// Takes steps, in order of time. Jobs that they end may be given later, with those of the next steps.
+    /// Takes steps, in order of time, if there are any. Jobs that they end may be given later, with those of the next steps.
     #[inline(always)]
     pub(crate) fn take_steps<'s>(
         &mut self,
         steps: &mut impl Iterator<Item = StepRef<'s>>,
         ended: &mut impl FnMut(Ended<'_>),
-    ) -> Taken {
-        let mut taken = Taken { from_ns: u64::MAX, to_ns: 0, of_shapes: [0; 8] };
+    ) -> Option<Taken> {
+        let first = steps.next()?;
+        let Some(second) = steps.next() else { return Some(self.take_one(first, ended)) };
+        let mut taken = Taken { from_ns: first.at_ns, to_ns: second.at_ns, of_kinds: [0; 4] };
         let mut looked: [Option<Looked<'s>>; AHEAD] = [None; AHEAD];
+        let mut count = 0;
+        for (place, step) in looked.iter_mut().zip([first, second]) {
+            *place = Some(self.look(step));
+            count += 1;
+        }
         loop {
-            let mut count = 0;
-            for (place, step) in looked.iter_mut().zip(steps.by_ref()) {
+            for (place, step) in looked.iter_mut().skip(count).zip(steps.by_ref()) {
                 taken.to_ns = step.at_ns;
                 *place = Some(self.look(step));
                 count += 1;
             }
-            let Some(Some(first)) = looked.first().filter(|_| count > 0) else { break };
-            taken.from_ns = taken.from_ns.min(first.step.at_ns);
+            if count == 0 {
+                return Some(taken);
+            }
             for at in 0..count {
                 let Some(Some(of)) = looked.get(at) else { break };
-                if let Some(of_shape) = taken.of_shapes.get_mut(of.step.of.shape()) {
-                    *of_shape = of_shape.wrapping_add(1);
+                if let Some(of_kind) = taken.of_kinds.get_mut(of.step.of.kind() as usize) {
+                    *of_kind = of_kind.wrapping_add(1);
                 }
                 if !self.take_plain(of) {
                     let changes = self.live.homes.changes();
@@ -166,9 +173,25 @@ impl Jobs {
                     }
                 }
             }
+            count = 0;
             if self.waiting.count >= MOST_WAITING {
                 self.give_waiting(ended);
             }
+        }
+    }
+
+    /// Takes a step that no other is given with.
+    #[inline(never)]
+    fn take_one(&mut self, step: StepRef<'_>, ended: &mut impl FnMut(Ended<'_>)) -> Taken {
+        let looked = self.look(step);
+        if !self.take_plain(&looked) {
+            self.take_other_step(step, ended);
+        } else if self.waiting.count >= MOST_WAITING {
+            self.give_waiting(ended);
+        }
+        let mut taken = Taken { from_ns: step.at_ns, to_ns: step.at_ns, of_kinds: [0; 4] };
+        if let Some(of_kind) = taken.of_kinds.get_mut(step.of.kind() as usize) {
+            *of_kind = 1;
         }
         taken
     }

@@ -150,12 +150,6 @@ impl StepTemplate {
         usize::from(self.shape & 7)
     }
 
-    /// What steps of such a shape are, if there are any.
-    pub fn kind_of(shape: usize) -> Option<StepKind> {
-        let kinds = [StepKind::Submit, StepKind::Submit, StepKind::Commit, StepKind::Complete, StepKind::Complete];
-        kinds.get(shape).copied()
-    }
-
     /// What such steps are.
     #[inline(always)]
     pub fn kind(&self) -> StepKind {
