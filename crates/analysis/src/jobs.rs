@@ -104,7 +104,7 @@ impl Jobs {
                 self.find_scheduler();
             }
             if event.kind == EventKind::Commit {
-                self.note_hand_over(usize::from(event.cpu).wrapping_add(1), event.tid);
+                self.note_hand_over(place_of_cpu(event.cpu), event.tid);
             }
         }
         let step = || Step::of(event);
@@ -173,7 +173,7 @@ impl Jobs {
             }
             // A driver makes its own fence as it hands over the scheduler's job.
             EventKind::SubmitCommit if event.family == Family::DmaFence => {
-                self.handing_over.get(usize::from(event.cpu).wrapping_add(1)) == Some(&event.tid)
+                self.handing_over.get(place_of_cpu(event.cpu)) == Some(&event.tid)
             }
             _ => false,
         }
@@ -332,6 +332,12 @@ impl Jobs {
             self.complete(key, event.at_ns, event.family, event.value, ended);
         }
     }
+}
+
+/// Place of a processor in [`Jobs::handing_over`], where the first is nobody's.
+#[inline(always)]
+fn place_of_cpu(cpu: u16) -> usize {
+    usize::from(cpu).wrapping_add(1)
 }
 
 /// A ring's state, made at its first event.

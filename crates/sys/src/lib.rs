@@ -10,11 +10,9 @@ mod clock;
 mod error;
 mod file;
 pub mod perf;
-mod prefetch;
 mod roots;
 
 pub use clock::monotonic_ns;
 pub use error::Error;
 pub use file::{KernelFile, list_dir, read_link_name, read_text};
-pub use prefetch::prefetch;
 pub use roots::Roots;

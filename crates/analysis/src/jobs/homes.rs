@@ -18,7 +18,7 @@ const MOST_BITS: u32 = 13;
 const LEAST_PLACES: usize = 4;
 /// And of one of which many jobs are in flight.
 const MOST_PLACES: usize = 1024;
-/// And of all of them: 32 MiB.
+/// And of all of them: 32 MiB, and no more than as much of places that were left for more.
 const MOST_OF_ALL: usize = 1 << 18;
 
 #[derive(Clone, Copy, Debug)]

@@ -251,10 +251,10 @@ impl Plain {
                 if one.job.run_ns.is_some() {
                     last_done_ns = ring.last_done_ns.replace(event.at_ns);
                 }
-            } else if one.job.run_ns.is_none() {
-                ring.depth = ring.depth.saturating_sub(u64::from(one.job.submit_ns.is_some()));
             } else {
                 ring.depth = ring.depth.saturating_sub(u64::from(one.job.submit_ns.is_some()));
+            }
+            if one.job.run_ns.is_some() && !one.forgotten {
                 if let Some(order) = one.order {
                     self.pass(id, of, order);
                 }

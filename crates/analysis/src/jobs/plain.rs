@@ -1,17 +1,11 @@
 //! Steps of jobs as nearly all of them are, without a choice between the three kinds: which one comes next is chance, and a processor that
 //! guesses wrong loses more than it takes to do a little of all three. A step that is not so changes nothing, and is said to be.
 
-use super::live::{Whole, is};
+use super::live::{Live, Whole, is};
 use super::steps::infer_start;
 use super::table::{NOWHERE, Slot};
-use super::{Ended, Jobs};
+use super::{Ended, Jobs, place_of_cpu};
 use gpuscope_model::trace::{StepKind, StepRef};
-#[cfg(target_os = "linux")]
-use gpuscope_sys::prefetch;
-
-/// On other systems nothing is asked for.
-#[cfg(not(target_os = "linux"))]
-fn prefetch<T>(_: &T) {}
 
 /// So many jobs that ended wait until they are given, one behind the other: few enough to stay in the nearest cache. More may come until
 /// that is asked for.
@@ -201,9 +195,8 @@ impl Jobs {
     fn look<'s>(&mut self, step: StepRef<'s>) -> Looked<'s> {
         let asked = self.asked.get(step.of.shape()).unwrap_or(&NO_STEP);
         let (slot, ring) = self.live.homes.slot_of_plain(&step, [asked.of_submission as u32, asked.of_end as u32]);
-        if let Some(live) = self.live.slots.get(slot as usize) {
-            prefetch(live);
-        }
+        // What is said of it does not matter yet.
+        std::hint::black_box(self.live.slots.get(slot as usize).map_or(0, Live::seen));
         Looked { step, slot, ring }
     }
 
@@ -249,8 +242,7 @@ impl Jobs {
             *done = Done { last_done_ns, done_ns: step.at_ns, slot };
         }
         self.waiting.count = count.wrapping_sub(asked.of_end as usize);
-        let of_cpu = usize::from(step.cpu).wrapping_add(1);
-        self.note_hand_over(of_cpu & asked.of_hand_over as usize, step.thread.tid);
+        self.note_hand_over(place_of_cpu(step.cpu) & asked.of_hand_over as usize, step.thread.tid);
         true
     }
 

@@ -4,7 +4,7 @@
 
 use super::live::is;
 use super::table::{Key, Slot};
-use super::{Ended, Jobs, ring_mut};
+use super::{Ended, Jobs, place_of_cpu, ring_mut};
 use gpuscope_model::trace::{Family, RingId, Step, StepKind, StepRef};
 
 impl Jobs {
@@ -20,7 +20,7 @@ impl Jobs {
         match kind {
             StepKind::Submit => self.submit(&key, &step, Family::DrmSched, ended),
             StepKind::Commit => {
-                self.note_hand_over(usize::from(step.cpu).wrapping_add(1), step.tid);
+                self.note_hand_over(place_of_cpu(step.cpu), step.tid);
                 self.commit(&key, &step, Family::DrmSched, ended);
             }
             StepKind::Complete => self.complete(&key, step.at_ns, Family::DrmSched, step.value, ended),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::owned_step::OwnedStep;
 use gpuscope_model::trace::Family;
 
 const RING: RingId = RingId(0);
@@ -281,4 +282,22 @@ fn while_records_are_being_lost_jobs_in_flight_stay_bounded() {
     }
     assert!(jobs.in_flight().count() <= lost::MOST_DOUBTED, "{}", jobs.in_flight().count());
     assert_eq!(jobs.in_flight().count() as u64 + lost, 2000);
+}
+
+#[test]
+fn plain_jobs_given_as_steps_end_together_and_are_told_as_events_would_be() {
+    let step = |kind, at_ns, seqno| OwnedStep::of(&event(kind, at_ns, seqno)).unwrap();
+    let of_job = |n: u64| [step(Submit, n * 10, n), step(Commit, n * 10 + 2, n), step(Complete, n * 10 + 7, n)];
+    // The first job makes room for the others, and is not plain itself.
+    let steps: Vec<OwnedStep> = (0..20).flat_map(of_job).collect();
+    let (mut jobs, mut told) = (Jobs::new(), Vec::new());
+    jobs.take_steps(&mut steps.iter().map(OwnedStep::step), &mut |of: Ended<'_>| told.push(of.job()));
+    assert!(told.len() < 20, "the last ones wait: {}", told.len());
+    assert_eq!(jobs.in_flight().count(), 0, "and are not in flight");
+    jobs.give_all_waiting(&mut |of: Ended<'_>| told.push(of.job()));
+    let mut expected = Jobs::new();
+    let events: Vec<_> =
+        (0..20).flat_map(|n| [(Submit, n * 10, n), (Commit, n * 10 + 2, n), (Complete, n * 10 + 7, n)]).collect();
+    assert_eq!(told, run(&mut expected, &events));
+    assert_eq!(jobs.ring(RING), JobCounts { out_of_order: 0, depth_peak: 1, busy_ns: 100 });
 }

@@ -38,9 +38,7 @@ impl Totals {
         plain.reserve_exact(MOST_WAITING);
         self.plain = plain;
     }
-}
 
-impl Totals {
     /// Adds a job at once: those that come with others of their kind need not wait here, too.
     #[inline(always)]
     pub(super) fn add_plain_job(&mut self, job: &PlainJob) {

@@ -8,8 +8,8 @@ use gpuscope_model::trace::Dropped;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-/// Payload at which a frame of records is closed. Large, so that head, tables and the call cost nothing by the record; small enough to stay
-/// in the processor's cache between being filled and being summed.
+/// Payload at which a frame of records is closed. Large, so that head, tables and the call cost nothing by the record; small enough that
+/// what is left of it packed, a quarter, stays in the processor's cache between being filled and being summed.
 const RECORDS_BYTES: usize = 2 << 20;
 
 /// Records that are written as they come behind one that cannot be packed: frames are not to change with every record.
