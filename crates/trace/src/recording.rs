@@ -16,6 +16,7 @@ mod parts;
 mod payload;
 mod reader;
 mod scan;
+mod sorter;
 mod writer;
 
 pub use file::{CreateOptions, RecordingFile};

@@ -3,9 +3,9 @@
 //! A capture empties its buffers one after the other, so that records of one round stand in runs. Records wait here, where they were read,
 //! until a round says that nothing earlier can come.
 //!
-//! A BPF ring has the records of all processors nearly in order. Those wait in rows, as the bytes that they are, and are looked at one by
-//! one only to see that they are in order and to be given. What stands behind a later record waits beside them, record by record; where
-//! that is many of them, as in what tracefs and perf give, all do.
+//! The writer puts most records of a frame in order. Those wait in rows, as the bytes that they are, and are looked at one by one only to
+//! see that they are in order and to be given. What stands behind a later record waits beside them, record by record; where that is many
+//! of them, as in frames that the writer left as they came, all do.
 
 use super::held::{Give, Held, HeldFrame};
 use super::merge::{MOST_RUNS, MOST_SPAN, Merge};

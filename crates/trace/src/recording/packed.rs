@@ -19,6 +19,8 @@ pub(super) const MOST_DATA: usize = 256;
 
 /// Bytes of a record, without further numbers.
 pub(super) const SLOT: usize = 24;
+/// Where its time stands in them: 4 bytes.
+pub(super) const AFTER_NS: usize = 8;
 
 /// What stands before the tables: first time, length of a slot, numbers of layouts, templates and threads, length of the tables.
 pub(super) const TABLES: usize = 24;

@@ -2,6 +2,7 @@
 
 use super::frame::record_length;
 use super::packed::{LAYOUT, Layout, MOST_DATA, MOST_MORE, NOWHERE, Packed, SLOT, TABLES, Tables, UnpackedData};
+use super::sorter::Sorter;
 use crate::families::{self, Key, Spec};
 use crate::{EventFormat, FieldKind, RawRecord, retold};
 use rustc_hash::FxHashMap;
@@ -26,6 +27,7 @@ pub(super) struct Packer {
     /// By format number.
     layouts: Vec<Option<Layout>>,
     open: Open,
+    sorter: Sorter,
 }
 
 /// A frame that is being filled.
@@ -38,6 +40,8 @@ struct Open {
     count: u32,
     stride: usize,
     slots: Vec<u8>,
+    /// Whether none of them is earlier than one before it.
+    is_in_order: bool,
     /// Formats in use, by their place.
     layouts: Vec<u16>,
     templates: Table,
@@ -168,6 +172,9 @@ impl Packer {
         if open.count == 0 {
             return None;
         }
+        if !open.is_in_order {
+            self.sorter.sort(&mut open.slots, open.stride);
+        }
         let start = payload.len();
         open.write(payload, &self.layouts);
         let is_packed = payload.len().saturating_sub(start) < open.plain_bytes || !unpack(payload, start, open.count);
@@ -221,6 +228,7 @@ impl Open {
         if self.count == 0 {
             self.clear();
             (self.base_ns, self.first_ns, self.last_ns) = (record.at_ns, record.at_ns, record.at_ns);
+            self.is_in_order = true;
         }
         let after_ns = record.at_ns.wrapping_sub(self.base_ns).cast_signed();
         let Ok(after_ns) = i32::try_from(after_ns) else { return Taken::Full };
@@ -265,6 +273,7 @@ impl Open {
         }
         slots.resize(end, 0);
         self.count = self.count.saturating_add(1);
+        self.is_in_order &= record.at_ns >= self.last_ns;
         self.first_ns = self.first_ns.min(record.at_ns);
         self.last_ns = self.last_ns.max(record.at_ns);
         self.plain_bytes = self.plain_bytes.saturating_add(record_length(record.data.len()));

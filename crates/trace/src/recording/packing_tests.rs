@@ -160,7 +160,7 @@ fn open(bytes: &[u8]) -> Recording<Cursor<&[u8]>> {
     Recording::from_reader(Cursor::new(bytes), Path::new("t")).unwrap()
 }
 
-/// Rounds of many kinds of records, most of them in order of time.
+/// Rounds of many kinds of records, most of them in order of time or in that of each processor.
 fn rounds(formats: &[EventFormat], chance: &mut Chance) -> Vec<(u64, Vec<Given>)> {
     let mut at_ns = 1_000_000_000_000;
     (0..12)
@@ -182,7 +182,11 @@ fn rounds(formats: &[EventFormat], chance: &mut Chance) -> Vec<(u64, Vec<Given>)
                 let early = if chance.below(30) == 0 { chance.below(5000) } else { 0 };
                 (at_ns.saturating_sub(early).max(begin_ns + 1), chance.below(16) as u16, data)
             });
-            let records = records.collect();
+            let mut records: Vec<Given> = records.collect();
+            // As one ring gives them, or buffers emptied one processor after the other.
+            if chance.below(2) == 0 {
+                records.sort_by_key(|(_, cpu, _)| *cpu);
+            }
             (at_ns, records)
         })
         .collect()
@@ -218,6 +222,45 @@ fn every_record_comes_back_byte_by_byte() {
         );
     }
     assert!(packed > 200 && plain > 100, "{packed} packed, {plain} plain");
+}
+
+/// Takes runs of packed records.
+#[derive(Default)]
+struct Runs(Vec<Vec<(u64, u16)>>);
+
+impl ItemSink for Runs {
+    fn record(&mut self, record: RawRecord<'_>) {
+        panic!("{record:?} is not packed");
+    }
+
+    fn packed(&mut self, _: Packed<'_>, records: PackedRecords<'_>) {
+        self.0.push(records.map(|record| (record.at_ns, record.cpu)).collect());
+    }
+
+    fn item(&mut self, _: Item<'_>) {}
+}
+
+#[test]
+fn records_of_processors_one_after_the_other_are_read_in_one_run() {
+    let formats: Vec<EventFormat> = formats().into_iter().take(4).collect();
+    for format in 0..formats.len() {
+        let mut chance = Chance(9);
+        let round = |begin_ns: u64, chance: &mut Chance| -> Vec<Given> {
+            let times = (0..5_u16).flat_map(|cpu| (0..400).map(move |n| (begin_ns + n * 10 + u64::from(cpu % 3), cpu)));
+            times.map(|(at_ns, cpu)| (at_ns, cpu, data(&formats[format * usize::from(cpu < 3)], chance))).collect()
+        };
+        let rounds: Vec<(u64, Vec<Given>)> =
+            [1 << 40, 1 << 41].map(|begin_ns| (begin_ns + 5000, round(begin_ns, &mut chance))).into();
+        let bytes = write(&formats, &rounds);
+        let mut runs = Runs::default();
+        open(&bytes).read(&mut runs).unwrap();
+        let expected = rounds.into_iter().map(|(_, records)| {
+            let mut records: Vec<(u64, u16)> = records.into_iter().map(|(at_ns, cpu, _)| (at_ns, cpu)).collect();
+            records.sort_by_key(|(at_ns, _)| *at_ns);
+            records
+        });
+        assert_eq!(runs.0, expected.collect::<Vec<_>>(), "{}", formats[format].name);
+    }
 }
 
 #[test]
