@@ -41,5 +41,20 @@ pub(crate) fn run() -> Result<Vec<String>> {
         "\nProcessor time that an event adds to a system call ({untraced:.0} ns untraced), host, medians of {ROUNDS} rounds in turns. Of ours, \
          three events are a made-up job, and behind each one of its three fences signals, where that is said:\n\n{table}"
     );
+    if let Some(of_host) = costly_returns() {
+        println!("{of_host}\n");
+    }
     Ok(over)
+}
+
+/// What makes all tracers dear on this host, if anything does: with Safe RET the processor guesses wrong at each return of the kernel, of which
+/// an event has dozens (Documentation/admin-guide/hw-vuln/srso.rst).
+fn costly_returns() -> Option<String> {
+    let path = "/sys/devices/system/cpu/vulnerabilities/spec_rstack_overflow";
+    let text = std::fs::read_to_string(path).ok().filter(|text| text.contains("Safe RET"))?;
+    Some(format!(
+        "This kernel makes each of its returns a costly one (spec_rstack_overflow: {}): the budgets are of hosts without that, and what stands \
+         beside costs more here, too.",
+        text.trim()
+    ))
 }
