@@ -11,6 +11,7 @@ mod recent;
 mod report;
 mod step;
 mod stuck;
+mod switch;
 mod totals;
 
 pub use compare::{Change, Comparison, ProcessPair, RingPair, Side, Verdict};
@@ -24,6 +25,7 @@ pub use report::{
 };
 pub use step::{Step, StepKind, StepRef, StepTemplate, StepThread, StepValue};
 pub use stuck::{Behind, HeldUp, StuckJob};
+pub use switch::Switch;
 pub use totals::{ProcessTotals, RingSample, RingTotals, Stage, StageTimes, TimesSample, TotalsSample, TotalsWindow};
 
 use crate::{GpuId, Text};
@@ -89,8 +91,10 @@ pub enum EventKind {
     IoctlEnter,
     /// And ended: [`Event::value`] is what it returned.
     IoctlExit,
-    /// A processor went from one thread ([`Event::tid`]) to another ([`Event::value`]).
+    /// A processor went from one thread ([`Event::tid`]) to another: [`Event::value`] is a [`Switch`].
     SchedSwitch,
+    /// A thread ([`Event::value`]) was woken: from now on it waits for a processor.
+    SchedWaking,
     /// The GPU's frequency is [`Event::value`] hertz from now on.
     Frequency,
     /// A fence was made ready: its names can be read now and not later.
@@ -108,7 +112,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them, in order.
-    pub const ALL: [EventKind; 21] = [
+    pub const ALL: [EventKind; 22] = [
         EventKind::Submit,
         EventKind::Dependency,
         EventKind::Blocked,
@@ -124,6 +128,7 @@ impl EventKind {
         EventKind::IoctlEnter,
         EventKind::IoctlExit,
         EventKind::SchedSwitch,
+        EventKind::SchedWaking,
         EventKind::Frequency,
         EventKind::FenceInit,
         EventKind::FenceSignaled,
@@ -150,6 +155,7 @@ impl EventKind {
             EventKind::IoctlEnter => "IOCTL_ENTER",
             EventKind::IoctlExit => "IOCTL_EXIT",
             EventKind::SchedSwitch => "SCHED_SWITCH",
+            EventKind::SchedWaking => "SCHED_WAKING",
             EventKind::Frequency => "FREQUENCY",
             EventKind::FenceInit => "FENCE_INIT",
             EventKind::FenceSignaled => "FENCE_SIGNALED",
@@ -186,13 +192,15 @@ pub enum Family {
     Msm,
     /// DRM ioctls.
     Ioctl,
-    /// `sched`, `irq` and `power`: the machine around.
+    /// `devfreq`: the machine around.
     Machine,
+    /// `sched`: the kernel's own scheduler.
+    Sched,
 }
 
 impl Family {
     /// All of them, in order.
-    pub const ALL: [Family; 12] = [
+    pub const ALL: [Family; 13] = [
         Family::DrmSched,
         Family::DmaFence,
         Family::FenceWait,
@@ -205,6 +213,7 @@ impl Family {
         Family::Msm,
         Family::Ioctl,
         Family::Machine,
+        Family::Sched,
     ];
 
     /// The name of the tracepoints' system, as tracefs has it, where one system is one family.
@@ -222,6 +231,7 @@ impl Family {
             Family::Msm => "drm_msm_gpu",
             Family::Ioctl => "ioctl",
             Family::Machine => "machine",
+            Family::Sched => "sched",
         }
     }
 }

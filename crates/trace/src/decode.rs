@@ -1,6 +1,6 @@
 //! From records to events.
 
-use crate::families::{self, Key, RingFields, Spec};
+use crate::families::{self, Joined, Key, RingFields, Spec};
 use crate::record::{Number, Words, until_zero};
 use crate::{EventFormat, RawRecord, retold};
 use fences::Fences;
@@ -108,6 +108,7 @@ struct Plan {
     fence: Option<(Option<Words>, Words)>,
     client: Option<Number>,
     value: Option<Number>,
+    value_with: Option<(Number, Joined)>,
     quick: Option<Quick>,
 }
 
@@ -144,7 +145,8 @@ impl Plan {
         let ring = RingPlan::new(spec.ring, format);
         let tid = Number::find(format, &[spec.tid.unwrap_or("common_pid")]);
         let gpu = spec.gpu.and_then(|name| Words::find(format, &[name]));
-        let comm = Words::find(format, &["comm"]);
+        let comm = spec.comm.and_then(|name| Words::find(format, &[name]));
+        let value_with = spec.value_with.and_then(|(name, means)| Some((number(name)?, means)));
         let (pid, client, value) = (number("tgid"), spec.client.and_then(number), spec.value.and_then(number));
         let named = match ring {
             RingPlan::Named(name) => Some(name),
@@ -171,6 +173,7 @@ impl Plan {
             }),
             client,
             value,
+            value_with,
         })
     }
 }
@@ -178,7 +181,7 @@ impl Plan {
 /// Whether a record says nothing but numbers of its fence and of itself, and perhaps names its ring.
 fn is_plain(spec: &Spec) -> bool {
     let is_named = matches!(spec.ring, RingFields::None | RingFields::Named(_));
-    is_named && spec.other.is_none() && spec.value_as.is_none() && spec.fence.is_none()
+    is_named && spec.other.is_none() && spec.value_as.is_none() && spec.value_with.is_none() && spec.fence.is_none()
 }
 
 /// What is written over.
@@ -392,10 +395,10 @@ impl Plan {
             key,
             other,
             client: number(self.client)?,
-            value: number(self.value)?.and_then(|n| match self.spec.value_as {
-                Some(means) => means(n),
-                None => Some(n.cast_signed()),
-            }),
+            value: match (number(self.value)?, self.value_with) {
+                (Some(n), Some((with, means))) => Some(means(n, with.get(data)?)),
+                (n, _) => n.and_then(|n| self.spec.value_as.map_or(Some(n.cast_signed()), |means| means(n))),
+            },
         })
     }
 

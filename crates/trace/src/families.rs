@@ -11,6 +11,7 @@ mod ioctl;
 mod machine;
 mod msm;
 mod panthor;
+mod sched;
 mod v3d;
 mod virtio_gpu;
 mod xe;
@@ -41,8 +42,12 @@ pub(crate) struct Spec {
     pub(crate) value: Option<&'static str>,
     /// What that field's number means, where it does not stand for itself.
     pub(crate) value_as: Option<fn(u64) -> Option<i64>>,
+    /// A field that says more of that number, and what comes of both.
+    pub(crate) value_with: Option<(&'static str, Joined)>,
     /// The field with the thread, where it is not the one that ran.
     pub(crate) tid: Option<&'static str>,
+    /// The field with its name.
+    pub(crate) comm: Option<&'static str>,
     /// The fields with a fence's driver and timeline.
     pub(crate) fence: Option<(&'static str, &'static str)>,
     /// It tells again of a job that the DRM scheduler tells of: not asked for where the scheduler's events are.
@@ -50,6 +55,9 @@ pub(crate) struct Spec {
     /// Which of its records are wanted, in the language of tracefs' filters.
     pub(crate) filter: Option<&'static str>,
 }
+
+/// What comes of two numbers.
+pub(crate) type Joined = fn(u64, u64) -> i64;
 
 /// A spec that says nothing: what others begin with.
 pub(crate) const NOTHING: Spec = Spec {
@@ -63,7 +71,9 @@ pub(crate) const NOTHING: Spec = Spec {
     client: None,
     value: None,
     value_as: None,
+    value_with: None,
     tid: None,
+    comm: Some("comm"),
     fence: None,
     echo: false,
     filter: None,
@@ -117,6 +127,7 @@ pub(crate) const FAMILIES: &[(&str, Family, &[Spec])] = &[
     ("drm_msm_gpu", Family::Msm, msm::SPECS),
     ("syscalls", Family::Ioctl, ioctl::SPECS),
     ("devfreq", Family::Machine, machine::SPECS),
+    ("sched", Family::Sched, sched::SPECS),
 ];
 
 /// Drivers whose jobs are told by their fences, by those alone or to the end.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{Decoder, EventFormat, RawRecord};
-use gpuscope_model::trace::{Event, JobKey};
+use gpuscope_model::trace::{Event, JobKey, Switch};
 
 /// A field: its declaration, its name, its size; numbers lie as the compiler puts them.
 type Field = (&'static str, &'static str, usize);
@@ -238,6 +238,31 @@ fn interrupts_and_frequencies_name_their_device() {
     assert_eq!(ring(&decoder, &event).0, Some("fb000000.gpu".into()));
     let event = decode(&mut decoder, &freq.record(&[("freq", 800_000_000)], &[("dev_name", "fb000000.gpu")]));
     assert_eq!((event.kind, event.value), (EventKind::Frequency, Some(800_000_000)));
+}
+
+/// include/trace/events/sched.h, whose `prev_state` is a long.
+#[test]
+fn switches_name_both_threads_and_the_state_of_the_one_that_was_left() {
+    let common = [("char", "prev_comm", 1), ("int", "prev_pid", 4), ("int", "prev_prio", 4), ("long", "prev_state", 8)];
+    let next = [("int", "next_pid", 4), ("int", "next_prio", 4)];
+    // In compact events of Perfetto the thread that was left is the current one, and nothing else tells of it.
+    let switch = Point::new(95, "sched", "sched_switch", &[&common[..], &next].concat());
+    let short = Point::new(96, "sched", "sched_switch", &[&common[3..], &next].concat());
+    let waking = Point::new(97, "sched", "sched_waking", &[("int", "pid", 4), ("int", "prio", 4)]);
+    let mut decoder = decoder(&[&switch, &short, &waking]);
+    for point in [&switch, &short] {
+        let data = point.record(&[("prev_state", 0x100), ("next_pid", 4_000_000)], &[]);
+        let event = decode(&mut decoder, &data);
+        assert_eq!((event.family, event.kind, event.tid), (Family::Sched, EventKind::SchedSwitch, 7));
+        let switch = Switch::of(event.value.unwrap());
+        assert_eq!(switch, Switch { next: 4_000_000, state: 0x100 });
+        let whole = data.len();
+        assert_eq!(decoder.decode(RawRecord { at_ns: 1, cpu: 0, data: &data[..whole - 8] }), None);
+    }
+    decoder.set_task(7, 6, "waker");
+    let event = decode(&mut decoder, &waking.record(&[("pid", 70)], &[]));
+    assert_eq!((event.kind, event.tid, event.pid, event.value), (EventKind::SchedWaking, 7, 6, Some(70)));
+    assert_eq!(decoder.names().get(event.comm), "waker");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const CHANGING: [&str; 2] = ["hw_job_count", "arg"];
 
 /// Fields that tell of the thread, beside the one that a spec names. A client is not of them: a context has one alone, and a worker of the
 /// scheduler works for all.
-const OF_THREAD: [&str; 5] = ["common_pid", "comm", "tgid", "uid", "cgroup"];
+const OF_THREAD: [&str; 7] = ["common_pid", "comm", "tgid", "uid", "cgroup", "prev_pid", "prev_comm"];
 
 /// Entries of a table: they are counted in 16 bits.
 const MOST_ENTRIES: usize = u16::MAX as usize;

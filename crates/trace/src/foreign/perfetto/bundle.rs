@@ -355,19 +355,12 @@ impl Reader {
                 (None, None) => break,
                 _ => return self.count_unreadable(),
             };
-            let (((state, next), prio), comm) = fields;
+            let (((_, next), _), comm) = fields;
             at = at.wrapping_add(delta);
             let Some(comm) = usize::try_from(comm).ok().and_then(|comm| words.get(comm)) else {
                 return self.count_unreadable();
             };
-            let given = [
-                number("prev_state", Type::I64, state),
-                number("next_pid", Type::I32, next),
-                number("next_prio", Type::I32, prio),
-                Given { name: "next_comm", of: Type::Text, content: Content::Text(comm) },
-            ];
-            // Which thread it was, compact events do not say: that of the switch before.
-            self.compact_event("sched_switch", (time(at), next as u32, comm), &given, loaded);
+            self.compact_name((time(at), next as u32, comm), loaded);
         }
         at = 0;
         let mut wakings = packed(wakings);
@@ -378,37 +371,22 @@ impl Reader {
                 (None, None) => break,
                 _ => return self.count_unreadable(),
             };
-            let (((pid, target), prio), comm) = fields;
+            let (((pid, _), _), comm) = fields;
             at = at.wrapping_add(delta);
             let Some(comm) = usize::try_from(comm).ok().and_then(|comm| words.get(comm)) else {
                 return self.count_unreadable();
             };
-            let given = [
-                number("pid", Type::I32, pid),
-                number("target_cpu", Type::I32, target),
-                number("prio", Type::I32, prio),
-                Given { name: "comm", of: Type::Text, content: Content::Text(comm) },
-            ];
-            self.compact_event("sched_waking", (time(at), pid as u32, comm), &given, loaded);
+            self.compact_name((time(at), pid as u32, comm), loaded);
         }
     }
 
-    fn compact_event(
-        &mut self,
-        name: &str,
-        (at_ns, tid, comm): (u64, u32, &[u8]),
-        given: &[Given<'_>],
-        loaded: &mut Loaded,
-    ) {
+    /// A compact event names a thread. It is no event of its own: which thread was left stands in the switch before, which may be in another
+    /// bundle, or lost.
+    fn compact_name(&mut self, (at_ns, tid, comm): (u64, u32, &[u8]), loaded: &mut Loaded) {
         let from = loaded.bytes.len();
         loaded.bytes.extend_from_slice(comm.get(..comm.len().min(64)).unwrap_or_default());
         loaded.put(at_ns, from, |from, to| What::Name(tid, from, to));
-        let from = loaded.bytes.len();
-        match self.layouts.put((Some("sched"), name), 0, given, &mut loaded.bytes) {
-            Ok(()) => loaded.put(at_ns, from, What::Record),
-            Err(No::NotOurs) => self.passed_over = self.passed_over.saturating_add(1),
-            Err(No::TooLarge) => self.count_unreadable(),
-        }
+        self.passed_over = self.passed_over.saturating_add(1);
     }
 
     fn count_unreadable(&mut self) {
@@ -421,10 +399,6 @@ impl Loaded {
     fn next_first(&self) -> Option<u64> {
         self.entries.first().map(|(at_ns, _)| *at_ns)
     }
-}
-
-fn number(name: &'static str, of: Type, number: u64) -> Given<'static> {
-    Given { name, of, content: Content::Number(number) }
 }
 
 /// None where the field is of another type than it should be.

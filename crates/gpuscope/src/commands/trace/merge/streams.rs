@@ -5,7 +5,7 @@ use super::place::{Place, Places};
 use super::survey::Surveyed;
 use anyhow::anyhow;
 use gpuscope_model::GpuId;
-use gpuscope_model::trace::{Event, JobKey, NameId, Ring, RingId, TraceNames};
+use gpuscope_model::trace::{Event, EventKind, JobKey, NameId, Ring, RingId, Switch, TraceNames};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -228,6 +228,7 @@ impl Stream<'_> {
         };
         Event {
             at_ns,
+            value: event.value.map(|value| value_of(event.kind, value, of_machine)),
             tid: of_machine(event.tid),
             pid: of_machine(pid),
             comm: self.texts.get(event.comm.0 as usize).copied().unwrap_or_default(),
@@ -266,4 +267,34 @@ pub(super) fn of_machine(machines: &[String], machine: usize, name: &str) -> Str
 /// A time of a trace on the clock that is kept.
 pub(super) fn moved(at_ns: u64, place: &Place) -> u64 {
     at_ns.saturating_add_signed(place.offset_ns)
+}
+
+/// The number of an event whose threads get other ones: of some kinds it is a thread, too.
+fn value_of(kind: EventKind, value: i64, thread: impl Fn(u32) -> u32) -> i64 {
+    match kind {
+        EventKind::SchedSwitch => {
+            let switch = Switch::of(value);
+            Switch { next: thread(switch.next), ..switch }.value()
+        }
+        EventKind::SchedWaking => u32::try_from(value).map_or(value, |tid| thread(tid).into()),
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_events_tell_of_are_those_of_their_machine() {
+        let moved = |tid| if tid == 0 { 0 } else { tid + 10_000_000 };
+        let switch = Switch { next: 500, state: 0x100 };
+        let of = Switch::of(value_of(EventKind::SchedSwitch, switch.value(), moved));
+        assert_eq!(of, Switch { next: 10_000_500, state: 0x100 });
+        let rests = Switch { next: 0, state: 1 };
+        assert_eq!(Switch::of(value_of(EventKind::SchedSwitch, rests.value(), moved)), rests);
+        assert_eq!(value_of(EventKind::SchedWaking, 500, moved), 10_000_500);
+        assert_eq!(value_of(EventKind::Error, -62, moved), -62);
+        assert_eq!(value_of(EventKind::Frequency, 500, moved), 500);
+    }
 }
