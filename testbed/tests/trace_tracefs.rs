@@ -37,7 +37,7 @@ struct Session {
 
 impl Session {
     fn begin(buffer_bytes: usize) -> Session {
-        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes };
+        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes, ..Wanted::default() };
         let capture = TracefsCapture::open(&Roots::host(), &wanted).unwrap();
         let mut decoder = Decoder::new();
         for format in capture.formats() {
@@ -223,7 +223,7 @@ const AS_NOBODY: &str = "GPUSCOPE_TEST_AS_NOBODY";
 #[ignore = "needs the testbed's guest"]
 fn a_user_without_rights_is_told_what_would_help() {
     if std::env::var_os(AS_NOBODY).is_some() {
-        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 };
+        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20, ..Wanted::default() };
         match TracefsCapture::open(&Roots::host(), &wanted) {
             Err(error @ CaptureError::Permission { .. }) => println!("it said: {error}"),
             other => panic!("{other:?}"),

@@ -11,6 +11,7 @@
  *
  * Records go to one ring without waking anybody (BPF_RB_NO_WAKEUP): the reader comes by time. Rebuild with `cargo xtask bpf`.
  */
+#include "switches.h"
 #include "totals.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -101,8 +102,12 @@ INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 	if (r->flags & TRACK) {
 		if (cause == KEPT)
 			cause = decide_by_ring(r, &key, on.names, at_ns);
+		if (cause == KEPT)
+			involve();
 		if (!track_queue(r, mine, cause, at_ns, &key, entity, job.s_fence, &on))
 			return;
+	} else {
+		involve();
 	}
 	if (!is_wanted(r->flags, r, mine, QUEUE))
 		return;
@@ -172,6 +177,7 @@ INLINE void record_run(u64 *args, const struct rules *r, struct counts *mine)
 		if (is_left_out(r, mine, found))
 			return;
 	}
+	involve();
 	at_ns = bpf_ktime_get_ns();
 	if (r->flags & TRACK) {
 		if (found && track_run(r, mine, found, at_ns, entity))
@@ -524,6 +530,21 @@ int process_fork(u64 *args)
 		if (mine)
 			count(mine, TABLE_FULL, 1);
 	}
+	return 0;
+}
+
+/* (whether it was preempted, thread that was left, thread that goes on, state of the former) */
+SEC("raw_tp/sched_switch")
+int sched_switch(u64 *args)
+{
+	see_switch(args);
+	return 0;
+}
+
+SEC("raw_tp/sched_waking")
+int sched_waking(u64 *args)
+{
+	see_waking(args[0]);
 	return 0;
 }
 

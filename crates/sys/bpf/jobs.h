@@ -27,6 +27,9 @@ const volatile struct {
 	u16 queue_length;	/* drm_sched_entity.job_queue.job_count */
 	u16 task_pid;		/* task_struct.pid */
 	u16 task_tgid;
+	u16 task_comm;
+	u16 task_prio;
+	u16 task_exit_state;
 } places = {};
 
 /* max_entries, a power of two pages, is set before loading. */
@@ -41,7 +44,7 @@ struct {
  */
 
 /* Numbers of the records' layouts, which crates/trace/src/capture/bpf/formats.rs describes. */
-enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR, ENDED };
+enum { QUEUE = 1, RUN, DONE, ADD_DEP, UNSCHEDULABLE, FENCE_ERROR, ENDED, SWITCH, WAKING };
 
 /* Why an event is not in the ring (QUICK: of a job that was not slow); and how many are there because a program of a later level stood in. */
 enum cause { KEPT, RING_FULL, FILTERED, SAMPLED_OUT, RATE_LIMITED, TABLE_FULL, RECOVERED, QUICK };

@@ -52,12 +52,15 @@ impl Backend {
 }
 
 /// What is to be captured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Families of tracepoints. One that this kernel does not have is no error; the coverage says so.
     pub families: Vec<Family>,
     /// Size of the buffers between kernel and program, all processors together.
     pub buffer_bytes: usize,
+    /// When processors go to the threads that submit jobs or hand them over, and leave them. By BPF alone: nothing else tells their switches
+    /// from those of all other threads.
+    pub switches: bool,
 }
 
 /// Two emptyings of the buffers so far apart end a recording: an end of a job of which it is not known yet how it ended may be held back for
@@ -166,7 +169,7 @@ pub fn open_with(
     for way in ways {
         match start(roots, wanted, settings, *way) {
             Ok((capture, others)) => {
-                coverage.extend(covered(&wanted.families, capture.formats(), others));
+                coverage.extend(covered(wanted, capture.formats(), others));
                 return Ok(Opened { capture, coverage });
             }
             Err(error) => {
@@ -181,7 +184,7 @@ pub fn open_with(
 /// Of each way, whether it works here, by beginning and ending at once.
 pub fn reports(roots: &Roots) -> Vec<SourceReport> {
     let source = |way: Backend| format!("GPU job tracing by {}", way.name());
-    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 64 << 10 };
+    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 64 << 10, ..Wanted::default() };
     if !roots.is_live() {
         let why = Why::new(Reason::NotCounting, "this tree is not the running machine: it has no kernel to trace");
         return vec![SourceReport::absent("GPU job tracing", None, why)];
@@ -299,8 +302,11 @@ fn with_others(roots: &Roots, wanted: &Wanted, capture: Box<dyn Capture>) -> Sta
     }
 }
 
+/// What BPF programs capture, and nothing beside them.
+const BY_BPF: [Family; 2] = [Family::DrmSched, Family::Sched];
+
 /// Of each family, which of its events there are. `others` is why there are none of those beside the DRM scheduler's, where that failed.
-fn covered(wanted: &[Family], formats: &[crate::EventFormat], others: Option<CaptureError>) -> Vec<SourceReport> {
+fn covered(wanted: &Wanted, formats: &[crate::EventFormat], others: Option<CaptureError>) -> Vec<SourceReport> {
     let why_others = others.map(|error| error.why());
     let of_family = |(system, family): (&'static str, Family)| {
         let is_of = |f: &&crate::EventFormat| {
@@ -308,8 +314,15 @@ fn covered(wanted: &[Family], formats: &[crate::EventFormat], others: Option<Cap
         };
         let names = names(formats.iter().filter(is_of));
         let source = format!("tracepoints {}", family.name());
-        if let Some(why) = why_others.clone().filter(|_| family != Family::DrmSched) {
+        if let Some(why) = why_others.clone().filter(|_| !BY_BPF.contains(&family)) {
             SourceReport::absent(source, None, why)
+        } else if names.is_empty() && family == Family::Sched {
+            let detail = "only BPF programs tell the switches of threads that submit jobs, or hand them over, from those of all others";
+            SourceReport::absent(
+                source,
+                None,
+                Why::not_supported(detail).remedy("capture by BPF, the jobs of the DRM scheduler with them"),
+            )
         } else if names.is_empty() {
             let detail = "this kernel has none of its events: no driver that has them is loaded";
             SourceReport::absent(source, None, Why::new(Reason::NoHardware, detail))
@@ -320,7 +333,7 @@ fn covered(wanted: &[Family], formats: &[crate::EventFormat], others: Option<Cap
     FAMILIES
         .iter()
         .map(|(system, family, _)| (*system, *family))
-        .filter(|of| wanted.contains(&of.1))
+        .filter(|of| wanted.families.contains(&of.1) || wanted.switches && of.1 == Family::Sched)
         .map(of_family)
         .collect()
 }
@@ -419,7 +432,7 @@ mod tests {
     #[test]
     fn what_cannot_follow_settings_refuses_them() {
         let tree = tempfile::tempdir().unwrap();
-        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 };
+        let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20, ..Wanted::default() };
         let settings = Settings { events: false, ..Settings::default() };
         for way in [Backend::Tracefs, Backend::Perf] {
             let Err(error) = open_with(&Roots::at(tree.path()), &wanted, &settings, Some(way)) else { panic!() };

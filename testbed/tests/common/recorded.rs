@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 fn wanted(buffer_bytes: usize) -> Wanted {
-    Wanted { families: vec![Family::DrmSched], buffer_bytes }
+    Wanted { families: vec![Family::DrmSched], buffer_bytes, ..Wanted::default() }
 }
 
 /// A capture that goes on under other settings in the next test: to load its programs takes an emulated processor seconds.
@@ -59,6 +59,12 @@ pub struct Recorded {
 impl Recorded {
     pub fn open(buffer_bytes: usize, settings: &Settings) -> Result<Recorded, CaptureError> {
         Self::of(BpfCapture::open(&Roots::host(), &wanted(buffer_bytes), settings)?, false)
+    }
+
+    /// The same, with the switches of the jobs' threads.
+    pub fn open_with_switches(buffer_bytes: usize, settings: &Settings) -> Result<Recorded, CaptureError> {
+        let wanted = Wanted { switches: true, ..wanted(buffer_bytes) };
+        Self::of(BpfCapture::open(&Roots::host(), &wanted, settings)?, false)
     }
 
     /// The same with the capture of an earlier test, if there is one: always of the same size.

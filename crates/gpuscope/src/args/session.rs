@@ -49,6 +49,10 @@ pub(crate) struct Start {
     /// How records are taken from the kernel [default: the first that works]
     #[arg(long, value_enum, value_name = "WAY")]
     pub(crate) backend: Option<Backend>,
+    /// Record also when processors go to the threads that submit jobs or hand them over, when they leave them, and when these are woken: why a
+    /// thread was late. By BPF; beside what --max-events-per-second and --max-cpu bound
+    #[arg(long)]
+    pub(crate) switches: bool,
     /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
     pub(crate) buffer: usize,

@@ -69,6 +69,10 @@ pub(crate) struct Record {
     /// a driver's jobs are told by their fences: i915, nouveau, radeon]
     #[arg(long = "family", value_enum, value_name = "FAMILY", value_delimiter = ',')]
     pub(crate) families: Vec<FamilyName>,
+    /// Record also when processors go to the threads that submit jobs or hand them over, when they leave them, and when these are woken: why a
+    /// thread was late. By BPF; beside what --max-events-per-second and --max-cpu bound
+    #[arg(long)]
+    pub(crate) switches: bool,
     /// Size of the buffer between the kernel and gpuscope, all processors together: a number with KiB or MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8MiB")]
     pub(crate) buffer: usize,

@@ -66,8 +66,20 @@ pub struct JobRecord<'a> {
 pub struct JobsRead {
     /// Records that were given.
     pub records: u64,
+    /// Of these, switches and wakings of threads.
+    pub switches: u64,
     /// When the reading began, if it gave every record that had been begun by then.
     pub complete_at_ns: Option<u64>,
+}
+
+/// What the programs are to record beside what rules say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobsWanted {
+    /// Room between the kernel and this process, in bytes: rounded up to what rings may have.
+    pub ring_bytes: usize,
+    /// When processors go to the threads that submit jobs or hand them over, and leave them: records as those of `sched_switch` and `sched_waking`.
+    /// It costs every switch of the machine some hundred nanoseconds (docs/benchmarks.md).
+    pub switches: bool,
 }
 
 /// Programs on the scheduler's tracepoints. They end with this.
@@ -89,6 +101,7 @@ pub struct Jobs {
     /// So many jobs were put in by hand.
     made: u64,
     followers: Vec<Attached>,
+    switches: Vec<Attached>,
     checked_ns: u64,
     busy: Busy,
     in_force: InForce,
@@ -101,6 +114,15 @@ const CHECK_NS: u64 = 20_000_000;
 
 /// Programs that keep the lists of processes, once a list is to follow children.
 const FOLLOWERS: [(&str, &str); 2] = [("process_free", "sched_process_free"), ("process_fork", "sched_process_fork")];
+
+/// Programs that follow threads, if that is asked for.
+const SWITCHES: [(&str, &str); 2] = [("sched_waking", "sched_waking"), ("sched_switch", "sched_switch")];
+
+/// Their records' layouts.
+const OF_SWITCHES: [u16; 2] = [8, 9];
+
+/// Threads that there can be at a time (PID_MAX_LIMIT, include/linux/threads.h).
+const MOST_THREADS: u32 = 4 << 20;
 
 /// Events that were not recorded, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,21 +145,23 @@ pub struct JobsLost {
 }
 
 impl Jobs {
-    /// Loads and attaches the programs, with a ring of so many bytes (rounded up to what rings may have), and lets them begin at one
-    /// moment.
+    /// Loads and attaches the programs, and lets them begin at one moment.
     ///
     /// # Errors
     /// [`BpfError::Permission`] without CAP_BPF and CAP_PERFMON; [`BpfError::NoBtf`]; [`BpfError::NoTracepoint`] where no driver that
     /// uses the scheduler is loaded; [`BpfError::Unsupported`] for a kernel with other structures, and for a tree that is not the
     /// running machine; [`BpfError::Rejected`]; [`BpfError::Io`].
-    pub fn open(roots: &Roots, ring_bytes: usize, rules: JobRules) -> Result<Jobs, BpfError> {
+    pub fn open(roots: &Roots, wanted: JobsWanted, rules: JobRules) -> Result<Jobs, BpfError> {
         if !roots.is_live() {
             return Err(BpfError::Unsupported { what: "a captured tree has no running kernel".into() });
         }
-        let sizes =
-            [("ring", ring_size(ring_bytes, rustix::param::page_size())), ("counts", possible_processors(roots))];
+        let sizes = [
+            ("ring", ring_size(wanted.ring_bytes, rustix::param::page_size())),
+            ("counts", possible_processors(roots)),
+            ("involved", if wanted.switches { MOST_THREADS / 64 } else { 1 }),
+        ];
         // First what costs little: a process without rights learns it here on most machines.
-        let programs = Tracepoints::new(&OBJECT.0, &sizes, NAME)?;
+        let programs = Tracepoints::new(&OBJECT.0, &sizes, &[("switches", wanted.switches.into())], NAME)?;
         let places = Places::find(roots)?;
         let ring = Ring::new(programs.map("ring")?)
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
@@ -156,11 +180,16 @@ impl Jobs {
             given_up: 0,
             made: 0,
             followers: Vec::new(),
+            switches: Vec::new(),
             checked_ns: 0,
             busy: Busy::since(monotonic_ns()),
             in_force,
             measuring: None,
         };
+        if wanted.switches {
+            may_follow(roots)?;
+            jobs.switches = attach(&jobs.programs, &jobs.places, &SWITCHES)?;
+        }
         jobs.set_rules(rules)?;
         Ok(jobs)
     }
@@ -172,9 +201,35 @@ impl Jobs {
     /// what belonged to the rules before could not be taken away.
     pub fn set_rules(&mut self, rules: JobRules) -> Result<(), BpfError> {
         self.in_force.set(&self.programs, rules)?;
+        self.forget_threads()?;
         // Another time, if not now: one program too many costs time alone.
         let _ = self.levels.leave_ends_to_fences(&self.programs, &mut self.in_force);
         Ok(())
+    }
+
+    /// Under other rules, other threads are followed: those whose jobs come from now on.
+    fn forget_threads(&self) -> Result<(), BpfError> {
+        if self.switches.is_empty() {
+            return Ok(());
+        }
+        let (table, mut words) = (self.programs.map("involved")?, Vec::new());
+        let add = |at: &[u8], word: &[u8]| {
+            if word.iter().any(|byte| *byte != 0) {
+                words.push(at.to_vec());
+            }
+        };
+        table.each(add).map_err(|e| BpfError::calling("BPF_MAP_LOOKUP_BATCH", e))?;
+        let forget = |at: &Vec<u8>| table.insert(at, &0_u64.to_ne_bytes());
+        words.iter().try_for_each(forget).map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))
+    }
+
+    /// How often the kernel passed over the programs that follow threads. Most threads of the machine are not followed: so many switches and
+    /// wakings may be missing, at most.
+    ///
+    /// # Errors
+    /// [`BpfError`] when the kernel refuses.
+    pub fn switches_passed_over(&self) -> Result<u64, BpfError> {
+        self.switches.iter().map(|program| Ok(program.counted()?.misses)).sum()
     }
 
     /// The rules in force.
@@ -198,12 +253,7 @@ impl Jobs {
     /// [`BpfError`] when the kernel refuses.
     pub fn follow_children(&mut self) -> Result<(), BpfError> {
         if self.followers.is_empty() {
-            let programs = self.programs.with_constants(&self.places.constants(0))?;
-            for (program, tracepoint) in FOLLOWERS {
-                let attached = programs.attach(program, &[tracepoint])?;
-                let missing = || BpfError::NoTracepoint { name: format!("sched:{tracepoint}") };
-                self.followers.push(attached.ok_or_else(missing)?);
-            }
+            self.followers = attach(&self.programs, &self.places, &FOLLOWERS)?;
         }
         Ok(())
     }
@@ -306,7 +356,7 @@ impl Jobs {
             let _ = self.levels.reinforce(&self.programs, &self.places, &mut self.in_force);
             let _ = self.in_force.settle(&self.programs, began_ns);
         }
-        let mut records = 0;
+        let (mut records, mut switches) = (0, 0);
         let mut give = |record: JobRecord<'_>| {
             records += 1;
             each(record);
@@ -314,7 +364,10 @@ impl Jobs {
         let (levels, ends) = (&mut self.levels, &mut self.ends);
         let progress = self.ring.read(|bytes| {
             let Some((record, is_later)) = record(bytes) else { return };
-            if levels.is_new(record.data, is_later) {
+            if OF_SWITCHES.iter().any(|of| record.data.starts_with(&of.to_ne_bytes())) {
+                switches += 1;
+                give(record);
+            } else if levels.is_new(record.data, is_later) {
                 ends.record(record, &mut give);
             }
         });
@@ -325,7 +378,7 @@ impl Jobs {
         // What is held is told later, with its own time.
         let complete_at_ns =
             complete_at_ns.map(|at_ns| self.ends.oldest_ns().map_or(at_ns, |oldest| oldest.min(at_ns)));
-        JobsRead { records, complete_at_ns }
+        JobsRead { records, switches, complete_at_ns }
     }
 
     /// From now on, or no longer, the kernel measures the time that its programs take: all programs of the machine, at some twenty nanoseconds
@@ -341,7 +394,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// Nanoseconds that the programs took on all processors together, while that was measured.
+    /// Nanoseconds that the programs took on all processors together, while that was measured; those apart that are called at every switch of a
+    /// thread.
     ///
     /// # Errors
     /// [`BpfError`] when the kernel refuses.
@@ -377,6 +431,33 @@ impl Jobs {
             missed: misses.saturating_sub(recovered),
         })
     }
+}
+
+/// Whether threads may be followed: where locks sleep (PREEMPT_RT) the ring's does, too, before Linux 6.12 (commit 8b62645b09f8), and a switch
+/// must not wait for it.
+fn may_follow(roots: &Roots) -> Result<(), BpfError> {
+    let release = crate::read_text(roots.proc("sys/kernel/osrelease")).unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if roots.sys("kernel/realtime").exists() && version < (6, 12) {
+        let what = "threads cannot be followed on a realtime kernel before Linux 6.12, whose ring buffer may sleep; leave switches out";
+        return Err(BpfError::Unsupported { what: what.into() });
+    }
+    Ok(())
+}
+
+/// Attaches programs, each to its tracepoint of the kernel's own scheduler.
+fn attach(
+    programs: &Tracepoints,
+    places: &Places,
+    all: &[(&'static str, &'static str)],
+) -> Result<Vec<Attached>, BpfError> {
+    let programs = programs.with_constants(&places.constants(0))?;
+    let attach = |(program, tracepoint): &(&'static str, &'static str)| {
+        let missing = || BpfError::NoTracepoint { name: format!("sched:{tracepoint}") };
+        programs.attach(program, &[tracepoint])?.ok_or_else(missing)
+    };
+    all.iter().map(attach).collect()
 }
 
 /// A program that is run from here, loaded when it is first asked for.
@@ -444,6 +525,24 @@ mod tests {
     }
 
     #[test]
+    fn realtime_kernels_with_a_ring_that_sleeps_follow_no_threads() {
+        let tree = tempfile::tempdir().unwrap();
+        let roots = Roots::at(tree.path());
+        let put = |path: std::path::PathBuf, text: &str| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(roots.proc("sys/kernel/osrelease"), "6.1.0-56-rt-amd64\n");
+        assert!(may_follow(&roots).is_ok(), "no realtime kernel");
+        put(roots.sys("kernel/realtime"), "1\n");
+        assert!(may_follow(&roots).unwrap_err().to_string().contains("before Linux 6.12"));
+        for (release, may) in [("6.11.9\n", false), ("6.12.0-rt\n", true), ("7.0-rc1\n", true), ("\n", false)] {
+            put(roots.proc("sys/kernel/osrelease"), release);
+            assert_eq!(may_follow(&roots).is_ok(), may, "{release}");
+        }
+    }
+
+    #[test]
     fn a_record_is_as_long_as_it_says() {
         let mut bytes = Vec::from(7_u64.to_ne_bytes());
         bytes.extend([3, 0, 4, 0, 0, 0, 0, 0, b'd', b'a', b't', b'a', 0, 0, 0, 0]);
@@ -459,7 +558,7 @@ mod tests {
     #[test]
     fn a_captured_tree_has_no_tracepoints() {
         let tree = tempfile::tempdir().unwrap();
-        let error = Jobs::open(&Roots::at(tree.path()), 1 << 20, JobRules::default()).unwrap_err();
+        let error = Jobs::open(&Roots::at(tree.path()), JobsWanted::default(), JobRules::default()).unwrap_err();
         assert!(matches!(error, BpfError::Unsupported { .. }), "{error}");
     }
 }

@@ -104,9 +104,18 @@ pub(super) struct Tracepoints {
 }
 
 impl Tracepoints {
-    /// Makes the maps of an object, constants excepted, some of them of other sizes (`max_entries`) than the object says.
-    pub(super) fn new(object: &[u8], sizes: &[(&str, u32)], name: Name) -> Result<Self, BpfError> {
+    /// Makes the maps of an object, constants excepted, some of them of other sizes (`max_entries`) than the object says. These constants are
+    /// those of all of its programs.
+    pub(super) fn new(
+        object: &[u8],
+        sizes: &[(&str, u32)],
+        constants: &[(&str, u32)],
+        name: Name,
+    ) -> Result<Self, BpfError> {
         let mut object = Object::parse(object).map_err(broken)?;
+        let constants: Vec<(&str, [u8; 4])> = constants.iter().map(|(of, value)| (*of, value.to_ne_bytes())).collect();
+        let bytes = constants.iter().map(|(of, bytes)| (*of, (bytes.as_slice(), true))).collect();
+        object.patch_map_data(bytes).map_err(broken)?;
         let mut maps = BTreeMap::new();
         for (of, definition) in object.maps.iter_mut().filter(|(_, map)| map.data().is_empty()) {
             if let Some((_, entries)) = sizes.iter().find(|(name, _)| name == of) {

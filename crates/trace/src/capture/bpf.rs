@@ -17,7 +17,7 @@ use crate::{Decoder, EventFormat, RawRecord, RecordSink};
 use adaptive::{Adaptive, Counted};
 use gpuscope_model::trace::{Dropped, EventKind, Family, JobKey, TotalsSample};
 use gpuscope_pmu::{Capability, Rights};
-use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs};
+use gpuscope_sys::bpf::{BpfError, JobRules, JobSubject, Jobs, JobsWanted};
 pub use gpuscope_sys::bpf::{JobStage, JobTotal, MADE_CONTEXT, MadeJob, RingTotal, bucket_range};
 use gpuscope_sys::{Roots, monotonic_ns, read_text};
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub struct BpfCapture {
     give_up_after_ns: u64,
     /// So many were given up, as far as it was noted.
     given_up: u64,
+    /// It was noted that switches may be missing.
+    tells_passed_over: bool,
     time: Measured,
     notes: Vec<String>,
 }
@@ -76,10 +78,14 @@ impl BpfCapture {
         if is_measured && !rights.has(Capability::SysAdmin) && !is_measured_anyway(roots) {
             return Err(may_not_measure(&rights));
         }
-        let jobs =
-            Jobs::open(roots, wanted.buffer_bytes, told(roots, settings)?).map_err(|error| explain(roots, error))?;
+        let of_jobs = JobsWanted { ring_bytes: wanted.buffer_bytes, switches: wanted.switches };
+        let jobs = Jobs::open(roots, of_jobs, told(roots, settings)?).map_err(|error| explain(roots, error))?;
+        let mut formats = formats::of(jobs.fields());
+        if wanted.switches {
+            formats.extend(formats::of_switches());
+        }
         let mut capture = BpfCapture {
-            formats: formats::of(jobs.fields()),
+            formats,
             jobs,
             complete_ns: 0,
             roots: roots.clone(),
@@ -89,6 +95,7 @@ impl BpfCapture {
             tells_late: settings.sampling.slower_than_ns.is_some(),
             give_up_after_ns: settings.sampling.give_up_after_ns,
             given_up: 0,
+            tells_passed_over: false,
             time: Measured::Not,
             notes: Vec::new(),
         };
@@ -271,7 +278,7 @@ impl Capture for BpfCapture {
             self.complete_ns = at_ns;
             self.promised_ns = could_be_ns;
         }
-        self.adaptive.count(read.records);
+        self.adaptive.count(read.records.saturating_sub(read.switches));
         if self.adaptive.is_due(monotonic_ns()) {
             let lost = self.jobs.lost().map_err(failed)?;
             let spent_ns = self.time_taken()?;
@@ -286,6 +293,11 @@ impl Capture for BpfCapture {
 
     fn dropped(&mut self) -> Result<Dropped, CaptureError> {
         let lost = self.jobs.lost().map_err(failed)?;
+        let passed_over = self.jobs.switches_passed_over().map_err(failed)?;
+        if passed_over > 0 && !self.tells_passed_over {
+            self.tells_passed_over = true;
+            self.notes.push(PASSED_OVER.into());
+        }
         Ok(Dropped {
             ring_full: lost.ring_full,
             missed: lost.missed,
@@ -336,6 +348,9 @@ fn still_measured(before: Measured, is_measured: bool) -> (Measured, Option<&'st
         (same, _) => (same, None),
     }
 }
+
+/// That switches of threads may be missing: no job is.
+const PASSED_OVER: &str = "the kernel passed over programs that follow threads: of the switches and wakings of the jobs' threads some may be missing";
 
 /// That jobs were given up, where some were.
 fn given_up(jobs: u64, after_ns: u64) -> Option<String> {

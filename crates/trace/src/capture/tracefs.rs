@@ -245,7 +245,7 @@ mod tests {
     }
 
     fn wanted() -> Wanted {
-        Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 }
+        Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20, ..Wanted::default() }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn record(common: &Common, args: &Record) -> anyhow::Result<()> {
     settings.totals = args.totals.is_some();
     let stop = stop::watch_signals()?;
     let families = args.families.iter().map(|family| family.family()).collect();
-    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, families, settings };
+    let ask = Ask { way: args.backend, buffer_bytes: args.buffer, families, switches: args.switches, settings };
     let (source, mut header) = Source::open(common, &ask)?;
     header.settings = keep::words(&args.keep);
     if args.only_cmd {

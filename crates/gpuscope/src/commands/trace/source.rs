@@ -27,6 +27,8 @@ pub(super) struct Ask {
     pub(super) buffer_bytes: usize,
     /// Those that help on this machine, if none is named.
     pub(super) families: Vec<Family>,
+    /// Whether processors are followed as they go to the jobs' threads and leave them.
+    pub(super) switches: bool,
     pub(super) settings: Settings,
 }
 
@@ -63,7 +65,7 @@ impl Source {
         } else {
             ask.families.clone()
         };
-        let wanted = Wanted { families, buffer_bytes: ask.buffer_bytes };
+        let wanted = Wanted { families, buffer_bytes: ask.buffer_bytes, switches: ask.switches };
         // A file for each processor, by perf for each tracepoint on each. What is started later gets the limit that this program came with.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

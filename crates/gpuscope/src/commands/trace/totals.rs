@@ -33,7 +33,7 @@ pub(super) fn totals(common: &Common, args: &Totals) -> anyhow::Result<()> {
     args.output.iter().try_for_each(|path| check_output(path, args.force))?;
     let stop = if args.output.is_some() || !args.command.is_empty() { stop::watch_signals()? } else { stop::watch()? };
     let families = vec![Family::DrmSched];
-    let ask = Ask { way: None, buffer_bytes: BUFFER_BYTES, families, settings };
+    let ask = Ask { way: None, buffer_bytes: BUFFER_BYTES, families, switches: false, settings };
     let (mut source, header) = Source::open(common, &ask)?;
     let output = match &args.output {
         Some(path) => Output::file(path, common.format())?,

@@ -1,14 +1,15 @@
 //! The programs on a job that is made up, to measure what they cost: for benchmarks alone.
 
 use super::super::error::BpfError;
-use super::super::object::{Attached, Tracepoints};
+use super::super::object::{Attached, Tracepoints, member_places};
 use super::super::ring::Ring;
 use super::levels::Twice;
 use super::places::{ABSENT, Places};
 use super::programs::{PROGRAMS, Program};
 use super::rules::{InForce, JobRules};
-use super::{NAME, possible_processors, ring_size};
+use super::{MOST_THREADS, NAME, SWITCHES, attach, possible_processors, ring_size};
 use crate::Roots;
+use std::collections::BTreeMap;
 
 /// Length of `struct made_up` in `cost.bpf.c`, and where its texts stand.
 const MADE_UP: usize = 264;
@@ -16,7 +17,19 @@ const NAME_AT: usize = 160;
 const DEVICE_AT: usize = 184;
 
 /// Where `struct made_up` has what [`Places`] names, each from the start of what points to it.
-const MADE_UP_PLACES: Places = Places([8, 0, 0, 8, 28, 32, 40, 0, 8, 28, 0, 8, 0, 0, ABSENT, ABSENT]);
+const MADE_UP_PLACES: Places =
+    Places([8, 0, 0, 8, 28, 32, 40, 0, 8, 28, 0, 8, 0, 0, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT]);
+
+/// As [`MADE_UP_PLACES`], with the running kernel's own where threads are told: the last of them.
+fn places_of_threads(roots: &Roots) -> Result<Places, BpfError> {
+    let members = ["pid", "tgid", "comm", "prio", "exit_state"].map(|member| ("task_struct", member));
+    let found = member_places(roots, "gpu_sched", &members)?;
+    let Places(mut places) = MADE_UP_PLACES;
+    for (place, found) in places.iter_mut().rev().zip(found.into_iter().rev()) {
+        *place = found.and_then(|found| u16::try_from(found).ok()).unwrap_or(ABSENT);
+    }
+    Ok(Places(places))
+}
 
 /// The programs that record jobs, called where a thread asks for its parent, its group and its session (`raw_syscalls:sys_enter`): the three
 /// stand for a job's queue, run and end. Where each returns, one of the job's fences signals. They end with this.
@@ -44,7 +57,7 @@ impl JobsCost {
             ("ring", ring_size(ring_bytes, rustix::param::page_size())),
             ("counts", possible_processors(&Roots::host())),
         ];
-        let programs = Tracepoints::new(object, &sizes, NAME)?;
+        let programs = Tracepoints::new(object, &sizes, &[], NAME)?;
         let at_level = |level: u32| {
             let [places, level] = MADE_UP_PLACES.constants(level);
             programs.with_constants(&[
@@ -83,6 +96,33 @@ impl JobsCost {
             in_force.expect_more(&programs, u32::MAX >> 24)?;
         }
         in_force.set(&programs, rules)?;
+        Ok(JobsCost { programs, ring, _attached: attached })
+    }
+
+    /// Attaches the programs that follow threads, to these alone.
+    ///
+    /// # Errors
+    /// As [`Jobs::open`](super::Jobs::open).
+    pub fn follow(object: &[u8], ring_bytes: usize, tids: &[u32]) -> Result<JobsCost, BpfError> {
+        let roots = Roots::host();
+        let sizes = [
+            ("ring", ring_size(ring_bytes, rustix::param::page_size())),
+            ("counts", possible_processors(&roots)),
+            ("involved", MOST_THREADS / 64),
+        ];
+        let programs = Tracepoints::new(object, &sizes, &[("switches", 1)], NAME)?;
+        let ring = Ring::new(programs.map("ring")?)
+            .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
+        let mut words: BTreeMap<u32, u64> = BTreeMap::new();
+        for tid in tids {
+            *words.entry(tid / 64).or_default() |= 1 << (tid % 64);
+        }
+        for (at, word) in words {
+            let put = programs.map("involved")?.insert(&at.to_ne_bytes(), &word.to_ne_bytes());
+            put.map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
+        }
+        let attached = attach(&programs, &places_of_threads(&roots)?, &SWITCHES)?;
+        InForce::default().set(&programs, JobRules::default())?;
         Ok(JobsCost { programs, ring, _attached: attached })
     }
 

@@ -60,8 +60,7 @@ fn made(places: &Places, at: u64, seqno: u64, job: &MadeJob) -> Option<Vec<u8>> 
         scheduler_device,
         device_name,
         queue_length,
-        _,
-        _,
+        ..,
     ] = places.0;
     let mut bytes = vec![0; LENGTH];
     let mut put = |structure: usize, place: u16, value: &[u8]| {

@@ -22,8 +22,8 @@ const fn optional(path: &'static [(&'static str, &'static str)]) -> Place {
     Place { path, is_needed: false }
 }
 
-/// Source: include/drm/gpu_scheduler.h, include/linux/dma-fence.h, include/drm/spsc_queue.h, include/linux/device.h.
-const PLACES: [Place; 16] = [
+/// Source: include/drm/gpu_scheduler.h, include/linux/dma-fence.h, include/drm/spsc_queue.h, include/linux/device.h, include/linux/sched.h.
+const PLACES: [Place; 19] = [
     needed(&[("drm_sched_job", "s_fence")]),
     needed(&[("drm_sched_job", "sched")]),
     needed(&[("drm_sched_fence", "finished"), ("dma_fence", "context")]),
@@ -40,6 +40,9 @@ const PLACES: [Place; 16] = [
     optional(&[("drm_sched_entity", "job_queue"), ("spsc_queue", "job_count")]),
     needed(&[("task_struct", "pid")]),
     needed(&[("task_struct", "tgid")]),
+    needed(&[("task_struct", "comm")]),
+    optional(&[("task_struct", "prio")]),
+    optional(&[("task_struct", "exit_state")]),
 ];
 
 /// How many there are.

@@ -10,15 +10,18 @@ struct Layout {
 }
 
 impl Layout {
-    /// `struct common` and `struct job`.
-    fn of_job() -> Layout {
+    /// `struct common`.
+    fn common() -> Layout {
         Layout { fields: Vec::new(), offset: 0 }
             .number("common_type", 2)
             .number("common_flags", 1)
             .number("common_preempt_count", 1)
             .signed("common_pid", 4)
-            .number("fence_context", 8)
-            .number("fence_seqno", 8)
+    }
+
+    /// The same, and `struct job`.
+    fn of_job() -> Layout {
+        Layout::common().number("fence_context", 8).number("fence_seqno", 8)
     }
 
     fn put(mut self, name: &str, size: u16, is_signed: bool, kind: FieldKind) -> Layout {
@@ -48,7 +51,11 @@ impl Layout {
     }
 
     fn named(self, id: u16, name: &str) -> EventFormat {
-        EventFormat { id, system: "gpu_scheduler".into(), name: name.into(), fields: self.fields }
+        self.of_system("gpu_scheduler", id, name)
+    }
+
+    fn of_system(self, system: &str, id: u16, name: &str) -> EventFormat {
+        EventFormat { id, system: system.into(), name: name.into(), fields: self.fields }
     }
 }
 
@@ -87,4 +94,18 @@ pub(crate) fn of(has: JobFields) -> Vec<EventFormat> {
     // The tracepoint came with Linux 6.17, as the client did: before, nothing tells of dependencies, and none is to be promised.
     formats.retain(|format| has.client || format.name != "drm_sched_job_add_dep");
     formats
+}
+
+/// Those of `switches.h`, as include/trace/events/sched.h has them.
+pub(crate) fn of_switches() -> [EventFormat; 2] {
+    let switch = Layout::common()
+        .text("prev_comm", 16)
+        .signed("prev_pid", 4)
+        .signed("prev_prio", 4)
+        .number("prev_state", 8)
+        .text("next_comm", 16)
+        .signed("next_pid", 4)
+        .signed("next_prio", 4);
+    let waking = Layout::common().text("comm", 16).signed("pid", 4).signed("prio", 4);
+    [switch.of_system("sched", 8, "sched_switch"), waking.of_system("sched", 9, "sched_waking")]
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Decoder;
-use gpuscope_model::trace::{Event, EventKind, JobKey};
+use gpuscope_model::trace::{Event, EventKind, JobKey, Switch};
 use gpuscope_sys::bpf::JobFields;
 
 const ALL: JobFields = JobFields { client: true, queue_length: true, error: true };
@@ -139,7 +139,7 @@ fn jobs_that_are_given_up_are_noted_with_their_number() {
 
 #[test]
 fn other_families_are_refused_by_name_of_the_remedy() {
-    let wanted = Wanted { families: vec![Family::Xe], buffer_bytes: 1 << 20 };
+    let wanted = Wanted { families: vec![Family::Xe], buffer_bytes: 1 << 20, ..Wanted::default() };
     let error = BpfCapture::open(&Roots::host(), &wanted, &Settings::default()).unwrap_err();
     assert!(matches!(error, CaptureError::Unsupported { .. }), "{error}");
 }
@@ -147,7 +147,30 @@ fn other_families_are_refused_by_name_of_the_remedy() {
 #[test]
 fn a_captured_tree_cannot_be_traced() {
     let tree = tempfile::tempdir().unwrap();
-    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20 };
+    let wanted = Wanted { families: vec![Family::DrmSched], buffer_bytes: 1 << 20, ..Wanted::default() };
     let error = BpfCapture::open(&Roots::at(tree.path()), &wanted, &Settings::default()).unwrap_err();
     assert!(matches!(error, CaptureError::Unsupported { .. }), "{error}");
+}
+
+/// As crates/sys/bpf/switches.h lays them out.
+#[test]
+fn switches_of_our_programs_are_understood() {
+    let [switch, waking] = formats::of_switches();
+    let ends: Vec<u16> = [&switch, &waking].map(|of| of.fields.iter().map(|f| f.offset + f.size).max().unwrap()).into();
+    assert_eq!(ends, [64, 32], "struct thread_switch and struct waking behind their heads");
+    let mut decoder = Decoder::new();
+    assert!(decoder.add_format(&switch) && decoder.add_format(&waking));
+    let mut data = vec![0; 64];
+    let mut put = |at: usize, bytes: &[u8]| data[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &8_u16.to_ne_bytes());
+    put(4, &70_u32.to_ne_bytes());
+    put(8, b"game");
+    put(24, &70_u32.to_ne_bytes());
+    put(32, &1_u64.to_ne_bytes());
+    put(40, b"other");
+    put(56, &71_u32.to_ne_bytes());
+    let event = decoder.decode(RawRecord { at_ns: 5, cpu: 3, data: &data }).unwrap();
+    assert_eq!((event.kind, event.tid, event.cpu), (EventKind::SchedSwitch, 70, 3));
+    assert_eq!(event.value.map(Switch::of), Some(Switch { next: 71, state: 1 }));
+    assert_eq!(decoder.names().get(event.comm), "game");
 }

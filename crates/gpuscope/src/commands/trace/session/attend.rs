@@ -129,7 +129,8 @@ impl Session {
             _ => Watched::Jobs,
         };
         let settings = keep::on_this_machine(common, &AskedFor { keep: &args.keep, only_cmd: false, watched })?;
-        let ask = Ask { way: args.backend, buffer_bytes: args.buffer, settings, ..Ask::default() };
+        let ask =
+            Ask { way: args.backend, buffer_bytes: args.buffer, switches: args.switches, settings, ..Ask::default() };
         let (source, mut header) = Source::open(common, &ask)?;
         header.settings = keep::words(&args.keep);
         let began_ns = header.started.monotonic_ns;
