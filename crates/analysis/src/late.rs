@@ -3,8 +3,12 @@
 //! The chain is followed backwards from the job's end, and at each moment to what decided then: execution, the jobs before it on the ring,
 //! the last of what it waited for before it was handed over, and that one's time in turn. So the pieces never overlap, and add up.
 
+mod processors;
+
 use gpuscope_model::trace::{Cause, Event, EventKind, Job, JobKey, JobStatus, Lateness, Link, RingId, Share, Via, Who};
+use processors::{Processors, Waited};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Jobs that are kept; with more, those that ended first are forgotten.
 const MOST_JOBS: usize = 1 << 18;
@@ -26,8 +30,9 @@ const MOST_SHARES: usize = 32;
 pub struct History {
     stretches: Vec<(u64, u64)>,
     firmware: Vec<bool>,
-    /// Waits of jobs in flight.
-    waits: FxHashMap<JobKey, Vec<Wait>>,
+    /// What is known of jobs in flight.
+    waits: FxHashMap<JobKey, Waits>,
+    processors: Processors,
     jobs: Vec<Kept>,
     left_out: u64,
 }
@@ -39,10 +44,20 @@ struct Wait {
     blocked_ns: Option<u64>,
 }
 
+/// What a job waited for, and those who had to see to it.
+#[derive(Debug, Default)]
+struct Waits {
+    on: Vec<Wait>,
+    /// When the thread that handed it over waited for a processor, until then.
+    worker: Option<Arc<Waited>>,
+    /// The same of the thread that submitted it.
+    submitter: Option<Arc<Waited>>,
+}
+
 #[derive(Debug)]
 struct Kept {
     job: Job,
-    waits: Vec<Wait>,
+    waits: Waits,
 }
 
 impl History {
@@ -64,21 +79,38 @@ impl History {
 
     /// Takes an event, before the jobs that it ends.
     pub fn event(&mut self, event: &Event) {
+        self.processors.event(event);
         let blocked_ns = match event.kind {
             EventKind::Dependency => None,
             EventKind::Blocked => Some(event.at_ns),
+            EventKind::Submit | EventKind::Commit => return self.thread_of_job(event),
             _ => return,
         };
         let (Some(key), Some(on)) = (event.key, event.other) else { return };
-        if self.waits.len() >= MOST_WAITERS && !self.waits.contains_key(&key) {
-            return;
-        }
-        let waits = self.waits.entry(key).or_default();
-        if let Some(wait) = waits.iter_mut().find(|wait| wait.on == on) {
+        let Some(waits) = self.waits(key) else { return };
+        if let Some(wait) = waits.on.iter_mut().find(|wait| wait.on == on) {
             wait.blocked_ns = wait.blocked_ns.or(blocked_ns);
-        } else if waits.len() < MOST_WAITS {
-            waits.push(Wait { on, blocked_ns });
+        } else if waits.on.len() < MOST_WAITS {
+            waits.on.push(Wait { on, blocked_ns });
         }
+    }
+
+    /// A thread submits a job, or hands it over: when it had no processor until now.
+    fn thread_of_job(&mut self, event: &Event) {
+        let (Some(waited), Some(key)) = (self.processors.waited(event.tid), event.key) else { return };
+        let Some(waits) = self.waits(key) else { return };
+        let of = if event.kind == EventKind::Submit { &mut waits.submitter } else { &mut waits.worker };
+        *of = Some(waited);
+    }
+
+    fn waits(&mut self, key: JobKey) -> Option<&mut Waits> {
+        let is_full = self.waits.len() >= MOST_WAITERS && !self.waits.contains_key(&key);
+        (!is_full).then(|| self.waits.entry(key).or_default())
+    }
+
+    /// Events were lost about now.
+    pub fn lost(&mut self) {
+        self.processors.lost();
     }
 
     /// Takes a job that ended, or that has not when the trace does.
@@ -212,6 +244,28 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// Back to this moment, it could be handed over.
+    fn dispatch_back_to(&mut self, from_ns: u64, kept: &Kept, via: Via) {
+        let causes = (no_reason(&kept.job), Cause::WorkerWaited);
+        self.through(kept.waits.worker.as_deref(), from_ns, causes, (&kept.job, via));
+    }
+
+    /// Back to this moment, a thread had to do something: it waited for a processor meanwhile, or else it is as the first cause says.
+    fn through(&mut self, waited: Option<&Waited>, from_ns: u64, (cause, waits): (Cause, Cause), of: (&Job, Via)) {
+        if let Some(Waited { from_ns: known_ns, times }) = waited {
+            for (begin_ns, end_ns) in times.iter().rev().filter(|(_, end_ns)| *end_ns > from_ns) {
+                self.back_to((*end_ns).max(from_ns), cause, of, None);
+                self.back_to((*begin_ns).max(from_ns), waits, of, None);
+            }
+            self.back_to((*known_ns).max(from_ns), cause, of, None);
+            // There were more of them than are kept.
+            self.back_to(from_ns, Cause::NotRecorded, of, None);
+        }
+        self.back_to(from_ns, cause, of, None);
+    }
+}
+
 impl Explainer {
     /// Of several stretches of one trace: how many jobs a ring has room for is told by all of them.
     pub fn share_depths(of: &mut [Explainer]) {
@@ -325,7 +379,7 @@ impl Explainer {
                 (ready_ns, next) = (at_ns, Some(step));
             }
         };
-        for wait in &kept.waits {
+        for wait in &kept.waits.on {
             match self.released(job, wait.on) {
                 Released::At(at_ns, at, until) => later(at_ns, Step { at, via: Via::Dependency, until }),
                 Released::BySameQueue => {}
@@ -348,12 +402,17 @@ impl Explainer {
             chain.back_to(blocked_ns.max(ready_ns), Cause::Fence(on), of, None);
         }
         if let Some(end) = self.made_room(now.at, job, ready_ns, chain.to_ns) {
-            chain.back_to(end.at_ns, Cause::Dispatch, of, None);
+            chain.dispatch_back_to(end.at_ns, kept, now.via);
             self.behind(now, job, ready_ns, Cause::RingFull, chain);
         }
-        chain.back_to(ready_ns, no_reason(job), of, None);
+        chain.dispatch_back_to(ready_ns, kept, now.via);
         if next.is_none() {
-            chain.back_to(chain.from_ns, Cause::NotSubmitted, of, None);
+            chain.through(
+                kept.waits.submitter.as_deref(),
+                chain.from_ns,
+                (Cause::NotSubmitted, Cause::SubmitterWaited),
+                of,
+            );
         }
         next
     }

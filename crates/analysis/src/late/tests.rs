@@ -1,6 +1,6 @@
 use super::*;
 use crate::Jobs;
-use gpuscope_model::trace::{Family, NameId, TraceNames};
+use gpuscope_model::trace::{Family, NameId, Switch, TraceNames};
 
 /// Events as they are made up: a context is a process of the same number.
 struct Trace {
@@ -322,4 +322,151 @@ fn pieces_add_up_for_any_events() {
         }
     }
     assert!(explained > 500, "{explained}");
+}
+
+impl Trace {
+    /// A thread leaves a processor, to wait for something else or while it could go on, and comes back; in between it may be woken.
+    fn off(&mut self, tid: u32, from_ns: u64, is_asleep: bool, woken_ns: Option<u64>, to_ns: u64) {
+        const OTHER: u32 = 999;
+        let switch = |next, state| Some(Switch { next, state }.value());
+        let mut add = |at_ns, kind, tid, value| {
+            let none = Event { key: None, other: None, ring: None, client: None, ..self.events[0] };
+            self.events.push(Event { at_ns, kind, family: Family::Sched, tid, value, ..none });
+        };
+        add(from_ns, EventKind::SchedSwitch, tid, switch(OTHER, u32::from(is_asleep)));
+        if let Some(woken_ns) = woken_ns {
+            add(woken_ns, EventKind::SchedWaking, OTHER, Some(i64::from(tid)));
+        }
+        add(to_ns, EventKind::SchedSwitch, OTHER, switch(tid, 0));
+    }
+
+    /// Hands a job over in a thread of the scheduler.
+    fn job_by(&mut self, worker: u32, of: (u64, u64), times: [u64; 3]) {
+        self.job(of, "gfx", times);
+        let is_commit = |event: &&mut Event| event.kind == EventKind::Commit && event.key == Some(key(of.0, of.1));
+        self.events.iter_mut().find(is_commit).unwrap().tid = worker;
+    }
+}
+
+#[test]
+fn a_worker_that_was_woken_and_had_no_processor_is_told() {
+    let own = key(10, 1);
+    let mut trace = Trace::new();
+    trace.job_by(70, (10, 1), [100, 190, 500]);
+    // Woken 20 ns after the submission, it waits 50.
+    trace.off(70, 30, true, Some(120), 170);
+    let executed = (190, 500, Cause::Executed, own, None);
+    let expected = [
+        (100, 120, Cause::Dispatch, own, None),
+        (120, 170, Cause::WorkerWaited, own, None),
+        (170, 190, Cause::Dispatch, own, None),
+        executed,
+    ];
+    assert_eq!(trace.told((10, 1)), expected);
+    // While it waited for something else and nobody was seen to wake it, it is not known when it could go on.
+    let mut trace = Trace::new();
+    trace.job_by(70, (10, 1), [100, 190, 500]);
+    trace.off(70, 30, true, None, 170);
+    assert_eq!(trace.told((10, 1)), [(100, 190, Cause::Dispatch, own, None), executed]);
+    // One that was pushed aside could go on all the time, from before the submission on.
+    let mut trace = Trace::new();
+    trace.job_by(70, (10, 1), [100, 190, 500]);
+    trace.off(70, 30, false, None, 170);
+    trace.off(70, 175, false, Some(176), 180);
+    let expected = [
+        (100, 170, Cause::WorkerWaited, own, None),
+        (170, 175, Cause::Dispatch, own, None),
+        (175, 180, Cause::WorkerWaited, own, None),
+        (180, 190, Cause::Dispatch, own, None),
+        executed,
+    ];
+    assert_eq!(trace.told((10, 1)), expected);
+}
+
+#[test]
+fn other_threads_and_other_times_are_no_reason() {
+    let mut trace = Trace::new();
+    trace.job_by(70, (10, 1), [100, 190, 500]);
+    trace.off(71, 110, false, None, 150);
+    trace.off(70, 10, false, None, 90);
+    trace.off(70, 195, false, None, 400);
+    let own = key(10, 1);
+    assert_eq!(trace.told((10, 1)), [(100, 190, Cause::Dispatch, own, None), (190, 500, Cause::Executed, own, None)]);
+}
+
+#[test]
+fn a_submitter_that_had_no_processor_is_told_of_what_is_waited_for() {
+    let mut trace = Trace::new();
+    // 10:1 waits for 20:1, which comes later: its thread was pushed aside.
+    trace.job((20, 1), "compute", [200, 210, 300]);
+    trace.job((10, 1), "gfx", [100, 310, 900]);
+    trace.waits(100, (10, 1), key(20, 1));
+    trace.off(20, 130, false, None, 180);
+    let other = key(20, 1);
+    let expected = [
+        (100, 130, Cause::NotSubmitted, other, None),
+        (130, 180, Cause::SubmitterWaited, other, None),
+        (180, 200, Cause::NotSubmitted, other, None),
+    ];
+    assert_eq!(trace.told((10, 1))[..3], expected);
+}
+
+#[test]
+fn synthetic_switches_of_many_threads_take_bounded_memory() {
+    let mut processors = Processors::default();
+    let event = |at_ns, tid, next| {
+        let mut trace = Trace::new();
+        trace.job((10, 1), "gfx", [1, 2, 3]);
+        Event {
+            at_ns,
+            kind: EventKind::SchedSwitch,
+            tid,
+            value: Some(Switch { next, state: 0 }.value()),
+            ..trace.events[0]
+        }
+    };
+    for n in 0..40_000 {
+        processors.event(&event(u64::from(n), n, n + 1));
+    }
+    for n in 0..100 {
+        processors.event(&event(50_000 + n * 10, 7, 0));
+        processors.event(&event(50_005 + n * 10, 0, 7));
+    }
+    let waited = processors.waited(7).unwrap();
+    assert_eq!((waited.from_ns, waited.times.len(), waited.times.last()), (50_835, 16, Some(&(50_990, 50_995))));
+    assert_eq!(processors.waited(0), None);
+    assert!(Arc::ptr_eq(&waited, &processors.waited(7).unwrap()), "jobs of a thread share it");
+}
+
+#[test]
+fn of_more_waits_than_are_kept_the_first_are_not_known() {
+    let mut trace = Trace::new();
+    trace.job_by(70, (10, 1), [100, 1_000, 2_000]);
+    for n in 0..20 {
+        trace.off(70, 200 + n * 10, false, None, 205 + n * 10);
+    }
+    let told = trace.told((10, 1));
+    let own = key(10, 1);
+    assert_eq!(told[..2], [(100, 235, Cause::NotRecorded, own, None), (235, 240, Cause::Dispatch, own, None)]);
+    assert_eq!(told.iter().filter(|(_, _, cause, ..)| *cause == Cause::WorkerWaited).count(), 16);
+}
+
+#[test]
+fn what_threads_were_at_when_events_were_lost_is_not_known() {
+    let mut processors = Processors::default();
+    let mut trace = Trace::new();
+    trace.job((10, 1), "gfx", [1, 2, 3]);
+    trace.off(7, 100, false, None, 200);
+    trace.off(7, 300, true, Some(310), 400);
+    let mut events = trace.events.split_off(3).into_iter();
+    processors.event(&events.next().unwrap());
+    processors.lost();
+    processors.event(&events.next().unwrap());
+    assert_eq!(processors.waited(7), None, "it may have gone on long ago");
+    // A second waking tells that what came after the first was lost.
+    let [left, woken, on] = [0; 3].map(|_| events.next().unwrap());
+    for event in [left, woken, Event { at_ns: 390, ..woken }, on] {
+        processors.event(&event);
+    }
+    assert_eq!(processors.waited(7).unwrap().times, [(390, 400)]);
 }

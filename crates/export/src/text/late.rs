@@ -104,8 +104,10 @@ pub(super) fn sentence(link: &Link, names: &TraceNames) -> String {
             by()
         ),
         Cause::Dispatch => format!("{lead}could go, and the scheduler had not handed it over"),
+        Cause::WorkerWaited => format!("{lead}could go, and the scheduler's thread waited for a processor"),
         Cause::Fence(on) => format!("{lead}waited for the fence {}, which is of no job in this trace", key(on)),
         Cause::NotSubmitted => format!("{lead}had not been submitted yet"),
+        Cause::SubmitterWaited => format!("{lead}had not been submitted yet: its thread waited for a processor"),
         Cause::NeverRan => format!("{lead}ended without being handed over"),
         Cause::NotRecorded => format!("{lead}waited for what is not recorded"),
         Cause::Earlier => "a longer chain before that".into(),

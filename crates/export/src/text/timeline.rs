@@ -394,7 +394,7 @@ fn length(gap: &Gap) -> u64 {
 fn gap_sign(gap: &Gap) -> char {
     match gap.why {
         Idle::NothingSubmitted => ' ',
-        Idle::Waiting(link) if matches!(link.cause, Cause::Dispatch) => ',',
+        Idle::Waiting(link) if matches!(link.cause, Cause::Dispatch | Cause::WorkerWaited) => ',',
         Idle::Waiting(link) if matches!(link.cause, Cause::NotRecorded | Cause::Earlier) => '?',
         Idle::Waiting(_) => ':',
         Idle::NotKnown => '?',

@@ -121,11 +121,16 @@ pub enum Cause {
     RingFull,
     /// Nothing that was recorded held it back: the scheduler's thread had not handed it over yet. That one was late, or handed over others.
     Dispatch,
+    /// The scheduler's thread was to hand it over, or something that came before it, and waited for a processor: others had them all, or it was
+    /// just being woken. Where switches of threads were recorded.
+    WorkerWaited,
     /// It waited for this fence, which is of no job that was recorded: another driver's, or one of user space. When it signalled is not
     /// recorded; the piece ends with the hand-over.
     Fence(JobKey),
     /// It had not been submitted yet: the thread that submits it was late.
     NotSubmitted,
+    /// The same, and that thread waited for a processor. Where switches of threads were recorded.
+    SubmitterWaited,
     /// It ended without having been handed over: killed, or cancelled before it ran.
     NeverRan,
     /// What passed is not recorded.
@@ -143,8 +148,10 @@ impl Cause {
             Cause::BehindOnRing => "behind_on_ring",
             Cause::RingFull => "ring_full",
             Cause::Dispatch => "dispatch",
+            Cause::WorkerWaited => "worker_waited",
             Cause::Fence(_) => "fence",
             Cause::NotSubmitted => "not_submitted",
+            Cause::SubmitterWaited => "submitter_waited",
             Cause::NeverRan => "never_ran",
             Cause::NotRecorded => "not_recorded",
             Cause::Earlier => "earlier",

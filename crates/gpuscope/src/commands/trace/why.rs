@@ -124,6 +124,7 @@ impl Look {
     }
 
     fn lost(&mut self, names: &TraceNames, no_starts: &[Ring]) {
+        self.history.lost();
         self.seen.lost(|job| self.jobs.push(*job));
         self.take_jobs(names, no_starts);
     }

@@ -1,0 +1,193 @@
+// guest: -g amdgpu -t 240
+//! Switches of the jobs' threads, against the kernel's own records of the same switches, and what they say of late jobs.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a guest that is not as it should be is a failed test"
+)]
+
+mod common;
+
+use common::gpuscope;
+use common::recorded::Recorded;
+use gpuscope_model::trace::{Event, EventKind, Family, Switch};
+use gpuscope_sys::{Roots, monotonic_ns};
+use gpuscope_testbed::{Load, gpus, kernel, load_program};
+use gpuscope_trace::capture::settings::{Lists, Settings};
+use gpuscope_trace::capture::{Capture, TracefsCapture, Wanted};
+use gpuscope_trace::{Decoder, RawRecord};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+/// What is compared: of a switch both threads and the state of the one that was left, of a waking who woke.
+type Seen = (EventKind, u32, i64);
+
+/// What concerns a thread, in order of time: its switches, or its wakings. Those of the two come from different processors.
+fn of_thread(events: &[Event], tid: u32, kind: EventKind) -> Vec<Seen> {
+    let is_its = |event: &&Event| {
+        let value = event.value.unwrap_or_default();
+        let of = if kind == EventKind::SchedSwitch { Switch::of(value).next } else { value as u32 };
+        event.kind == kind && (of == tid || kind == EventKind::SchedSwitch && event.tid == tid)
+    };
+    let mut its: Vec<&Event> = events.iter().filter(is_its).collect();
+    its.sort_by_key(|event| event.at_ns);
+    // A thread that ends is told as a zombie or, where its parent was quick between one recorder and the other, as dead.
+    let ended = |value: i64| match Switch::of(value) {
+        Switch { next, state: 0x10 } if kind == EventKind::SchedSwitch => Switch { next, state: 0x20 }.value(),
+        _ => value,
+    };
+    its.into_iter().map(|event| (event.kind, event.tid, ended(event.value.unwrap()))).collect()
+}
+
+fn threads(events: &[Event], kind: EventKind) -> BTreeSet<u32> {
+    events.iter().filter(|event| event.kind == kind).map(|event| event.tid).collect()
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn switches_of_the_jobs_threads_are_those_that_the_kernel_records_itself() {
+    let gpu = &gpus()[0];
+    let mut recorded =
+        Recorded::open_with_switches(16 << 20, &Settings::default()).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    // All switches of the machine, of which those of the jobs' threads are a part.
+    let wanted = Wanted { families: vec![Family::Sched], buffer_bytes: 64 << 20, ..Wanted::default() };
+    let mut kernels = TracefsCapture::open(&Roots::host(), &wanted).unwrap();
+    let start = || Load::start(&gpu.render, "gfx", 30.0, 2000, 4.0);
+    let (load, denied) = (start(), start());
+    let (pid, denied_pid) = (load.pid(), denied.pid());
+    std::thread::sleep(Duration::from_millis(500));
+    // Both were followed until now; from here on one of them, anew.
+    let mut settings = Settings::default();
+    settings.filters.pids = Lists { allow: vec![pid], deny: Vec::new() };
+    recorded.capture.set(&settings).unwrap();
+    let set_ns = monotonic_ns();
+    for (ok, said) in recorded.follow(vec![load, denied]) {
+        assert!(ok, "{said}");
+    }
+    let before = recorded.events.iter().filter(|event| event.at_ns <= set_ns && event.kind == EventKind::SchedSwitch);
+    assert!(before.filter(|event| event.tid == denied_pid).count() > 0, "{}: both are followed at first", kernel());
+    let until_ns = recorded.drain();
+    recorded.events.retain(|event| event.at_ns > set_ns && event.at_ns <= until_ns);
+    let dropped = recorded.dropped();
+    assert_eq!((dropped.ring_full, dropped.missed, dropped.table_full), (0, 0, 0), "{dropped:?}");
+
+    let mut decoder = Decoder::new();
+    for format in kernels.formats() {
+        assert!(decoder.add_format(format), "{}", format.name);
+    }
+    let mut all: Vec<Event> = Vec::new();
+    kernels.drain(&mut |record: RawRecord<'_>| all.extend(decoder.decode(record))).unwrap();
+    all.retain(|event| event.at_ns <= until_ns);
+    let lost = kernels.dropped().unwrap();
+    assert_eq!(lost.ring_full, 0, "{lost:?}");
+
+    let submitters = threads(&recorded.events, EventKind::Submit);
+    let workers = threads(&recorded.events, EventKind::Commit);
+    assert_eq!(submitters, BTreeSet::from([pid]), "{}", kernel());
+    let mut compared = [0; 2];
+    for tid in submitters.iter().chain(&workers) {
+        for (count, kind) in compared.iter_mut().zip([EventKind::SchedSwitch, EventKind::SchedWaking]) {
+            // Before, a switch from or to another of these threads may tell of it.
+            let first = recorded
+                .events
+                .iter()
+                .filter(|event| event.tid == *tid && [EventKind::Submit, EventKind::Commit].contains(&event.kind));
+            let first_ns = first.map(|event| event.at_ns).min().unwrap();
+            let followed: Vec<Event> = recorded.events.iter().filter(|event| event.at_ns > first_ns).copied().collect();
+            let (ours, truth) = (of_thread(&followed, *tid, kind), of_thread(&all, *tid, kind));
+            // From the thread's first job on all of them, with nothing between two that is not there, and to the end: what was at that moment
+            // may be on either side of it.
+            let is_end = |of_ours: usize, of_truth: usize| {
+                let end = |seen: &[Seen], less: usize| seen.len().saturating_sub(less);
+                truth[..end(&truth, of_truth)].ends_with(&ours[..end(&ours, of_ours)])
+            };
+            let is_whole = (0..=2).any(|of_ours| (0..=2).any(|of_truth| is_end(of_ours, of_truth)));
+            assert!(is_whole, "{}: {tid}: {ours:?}\n{truth:?}", kernel());
+            *count += ours.len();
+        }
+    }
+    assert!(compared.iter().all(|count| *count > 40), "a load of many short jobs sleeps often: {compared:?}");
+    // Nobody else's.
+    let is_switch = |event: &&Event| matches!(event.kind, EventKind::SchedSwitch | EventKind::SchedWaking);
+    let switches: Vec<&Event> = recorded.events.iter().filter(is_switch).collect();
+    for event in &switches {
+        let value = event.value.unwrap();
+        let of = if event.kind == EventKind::SchedSwitch { Switch::of(value).next } else { value as u32 };
+        let is_known = |tid| submitters.contains(&tid) || workers.contains(&tid);
+        assert!(is_known(of) || event.kind == EventKind::SchedSwitch && is_known(event.tid), "{}: {event:?}", kernel());
+    }
+    assert_eq!(of_thread(&recorded.events, denied_pid, EventKind::SchedWaking), []);
+    println!(
+        "{}: {} of {} switches and wakings are those of {} threads, {compared:?} compared",
+        kernel(),
+        switches.len(),
+        all.len(),
+        submitters.len() + workers.len()
+    );
+}
+
+fn report(file: &str) -> Value {
+    let out = Command::new(gpuscope()).args(["trace", "report", file, "--json"]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// How long threads waited for a processor while the slowest job was under way, as the report says.
+fn waited_ns(report: &Value) -> u64 {
+    let shares = report["late"][0]["shares"].as_array().unwrap().iter();
+    let of_processors =
+        shares.filter(|share| ["worker_waited", "submitter_waited"].contains(&share["cause"].as_str().unwrap()));
+    of_processors.map(|share| share["ns"].as_u64().unwrap()).sum()
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_worker_without_a_processor_is_why_a_job_was_late() {
+    let node = &gpus()[0].render;
+    let cpus = std::thread::available_parallelism().unwrap();
+    // Jobs wait in a long queue. Programs of a higher class than the scheduler's workers have all processors for a while.
+    let script = format!(
+        "{} jobs --count 200 --rings gfx --us 10000 {node} & sleep 0.5; for i in $(seq {cpus}); do \
+         chrt -f 30 timeout 0.4 chrt -f 20 sh -c 'while :; do :; done' & done; wait",
+        load_program()
+    );
+    for switches in [true, false] {
+        let file = format!("/var/tmp/starved-{switches}");
+        let mut record = Command::new(gpuscope());
+        record.args(["trace", "record", "--force", "--backend", "bpf", "-o", &file]);
+        record.args(switches.then_some("--switches")).args(["--", "sh", "-c", &script]);
+        let out = record.output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let report = report(&file);
+        let waited = Duration::from_nanos(waited_ns(&report));
+        println!(
+            "{} --switches {switches}: threads waited for a processor for {waited:?} while the slowest job was under way",
+            kernel()
+        );
+        assert_eq!(waited > Duration::from_millis(50), switches, "{}: {report:#}", kernel());
+        assert_eq!(report["events"]["SCHED_SWITCH"].as_u64().unwrap_or(0) > 100, switches, "{}", report["events"]);
+    }
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn without_bpf_it_is_said_that_switches_are_not_recorded() {
+    let node = &gpus()[0].render;
+    for backend in ["tracefs", "perf"] {
+        let file = format!("/var/tmp/switches-{backend}");
+        let mut record = Command::new(gpuscope());
+        record.args(["trace", "record", "--force", "--switches", "--backend", backend, "-o", &file, "--"]);
+        let out = record.args([&load_program(), "jobs", "--count", "5", "--rings", "gfx", node]).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let report = report(&file);
+        let sources = report["sources"].as_array().unwrap();
+        let of = sources.iter().find(|of| of["source"] == "tracepoints sched").unwrap_or_else(|| panic!("{report:#}"));
+        assert_eq!(of["status"], "not_supported", "{of:#}");
+        assert!(of.to_string().contains("only BPF programs") && of.to_string().contains("capture by BPF"), "{of:#}");
+        assert_eq!(report["events"]["SCHED_SWITCH"], Value::Null);
+    }
+}
