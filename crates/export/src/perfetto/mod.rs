@@ -13,6 +13,7 @@ mod counters;
 mod ftrace;
 pub(crate) mod lanes;
 mod packets;
+mod processors;
 mod proto;
 pub(crate) mod stages;
 mod tracks;
@@ -26,6 +27,7 @@ use gpuscope_model::trace::{
     Dropped, Event, EventKind, ExecKind, Job, JobKey, JobStatus, NameId, RingId, TraceNames, is_drm_ioctl,
 };
 use packets::{Name, Notes, Packets, Phase, Track, Word};
+use processors::Processors;
 use stages::{Stage, stages};
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -109,6 +111,7 @@ pub struct Writer<W> {
     flows: u64,
     /// Slices that are open on a thread's track.
     active: HashMap<u32, Active>,
+    processors: Processors,
     fence_errors: FenceErrors,
     ioctl_names: IoctlNames,
 }
@@ -157,6 +160,7 @@ impl<W: Write> Writer<W> {
             now_ns: 0,
             flows: 0,
             active: HashMap::new(),
+            processors: Processors::default(),
             fence_errors: FenceErrors::default(),
             ioctl_names: IoctlNames(Box::new(|_| None)),
         })
@@ -181,6 +185,7 @@ impl<W: Write> Writer<W> {
         if let Some(stray) = self.fence_errors.event(event) {
             self.stray_error(&stray)?;
         }
+        self.processors.event(event, names, (&mut self.tracks, &mut self.packets))?;
         match (event.kind, event.key, event.other) {
             (EventKind::Submit, Some(_), _) => {
                 let (ring, depth) = self.counters(event.ring, names)?;
@@ -258,6 +263,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of the writer.
     pub fn dropped(&mut self, at_ns: u64, dropped: &Dropped) -> io::Result<()> {
+        self.processors.lost(at_ns, &mut self.packets)?;
         let track = self.tracks.losses(&mut self.packets)?;
         let names = TraceNames::default();
         let name = Name::Word(Word::RecordsLost);

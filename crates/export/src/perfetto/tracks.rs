@@ -173,6 +173,13 @@ impl Tracks {
         Ok(track)
     }
 
+    /// A track of a thread for the processors that it has.
+    pub(super) fn processor<W: Write>(&mut self, thread: Track, packets: &mut Packets<W>) -> io::Result<Track> {
+        let track = self.number();
+        packets.track(Described { track, parent: Some(thread), name: "processor", rank: 0 })?;
+        Ok(track)
+    }
+
     /// The track of errors of fences that are of no job.
     pub(super) fn fence_errors<W: Write>(&mut self, packets: &mut Packets<W>) -> io::Result<Track> {
         if let Some(track) = self.fence_errors {

@@ -9,7 +9,7 @@ mod stream;
 
 use gpuscope_export::Tells;
 use gpuscope_export::perfetto::{Clocks, Options, Writer};
-use gpuscope_model::trace::{Event, EventKind, Family, Job, JobKey, JobStatus};
+use gpuscope_model::trace::{Dropped, Event, EventKind, Family, Job, JobKey, JobStatus, Switch};
 use gpuscope_testkit::golden;
 use read::{Read, Slice};
 use std::collections::BTreeMap;
@@ -365,6 +365,57 @@ fn waits_nest_in_ioctls_and_lost_ends_end() {
         ]
     );
     assert_eq!(read.slices[0].notes["request"], 0x6443.to_string());
+}
+
+#[test]
+fn threads_of_jobs_have_a_track_of_their_processors() {
+    let names = Default::default();
+    let mut writer = Writer::new(Vec::new(), Options::default()).unwrap();
+    let switch = |at_ns, cpu, prev, state, next| Event {
+        cpu,
+        pid: 0,
+        family: Family::Sched,
+        ..at(at_ns, EventKind::SchedSwitch, prev, Some(Switch { next, state }.value()))
+    };
+    let wakes = |at_ns, of: i64| Event { pid: 0, ..at(at_ns, EventKind::SchedWaking, 9, Some(of)) };
+    for event in [
+        // Nothing is known of it yet.
+        switch(1, 0, 1, 1, 0),
+        at(2, EventKind::Submit, 1, None),
+        switch(10, 0, 1, 1, 0),
+        wakes(20, 1),
+        wakes(21, 1),
+        switch(25, 3, 8, 1, 1),
+        // It is about to sleep, and has its processor.
+        wakes(26, 1),
+        switch(30, 3, 1, 0x100, 8),
+        switch(40, 3, 8, 1, 1),
+        // Of a thread that has no jobs.
+        switch(50, 3, 8, 1, 7),
+    ] {
+        writer.event(&event, &names).unwrap();
+    }
+    // From here on nothing is known of it, until its next switch.
+    writer.dropped(55, &Dropped { ring_full: 3, ..Dropped::default() }).unwrap();
+    writer.event(&wakes(56, 1), &names).unwrap();
+    writer.event(&switch(58, 2, 8, 1, 1), &names).unwrap();
+    let read = Read::new(&writer.finish(60).unwrap());
+    let on_processor = |slice: &&read::Slice| !slice.is_instant;
+    let slices: Vec<_> =
+        read.slices.iter().filter(on_processor).map(|s| (s.name.as_str(), s.from_ns, s.to_ns, s.nesting)).collect();
+    assert_eq!(
+        slices,
+        [
+            ("waits for a processor", 20, Some(25), 0),
+            ("on a processor", 25, Some(30), 0),
+            ("waits for a processor", 30, Some(40), 0),
+            ("on a processor", 40, Some(55), 0),
+            ("on a processor", 58, None, 0),
+        ]
+    );
+    let on = read.slices.iter().find(|slice| slice.name == "on a processor").unwrap();
+    assert_eq!(read.path(on.track), [" 10/1", "processor"]);
+    assert_eq!(on.number("cpu"), 3);
 }
 
 /// A trace of another tool holds the ioctls of all files: terminals' (TCGETS), dma-bufs' (type `b`).
