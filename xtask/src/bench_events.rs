@@ -1,6 +1,6 @@
 //! Cost of an event in the kernel, on the host over system calls, beside trace-cmd, perf and bpftrace in the same run.
 
-use crate::bench_clients::cargo_bench;
+use crate::bench_clients::{Figures, cargo_bench};
 use anyhow::Result;
 
 /// What is measured of ours, its budget in nanoseconds, and the tools that do the like.
@@ -41,10 +41,23 @@ pub(crate) fn run() -> Result<Vec<String>> {
         "\nProcessor time that an event adds to a system call ({untraced:.0} ns untraced), host, medians of {ROUNDS} rounds in turns. Of ours, \
          three events are a made-up job, and behind each one of its three fences signals, where that is said:\n\n{table}"
     );
+    println!("{}", switches(&figures));
     if let Some(of_host) = costly_returns() {
         println!("{of_host}\n");
     }
     Ok(over)
+}
+
+/// What following threads adds to a switch from one to another, the waking before it included.
+fn switches(figures: &Figures) -> String {
+    let figure = |name: &str| figures.get(name).map_or_else(|| "-".to_string(), |ns| format!("{ns:.0}"));
+    let [others, followed, perf] =
+        ["gpuscope switch, of others", "gpuscope switch, of a job's thread", "perf record switch"].map(figure);
+    format!(
+        "And to a switch between two threads, with the waking before it ({} ns untraced): of threads that are not followed {others} ns, of those \
+         that are {followed} ns; perf record of both events {perf} ns.\n",
+        figure("untraced switch")
+    )
 }
 
 /// What makes all tracers dear on this host, if anything does: with Safe RET the processor guesses wrong at each return of the kernel, of which

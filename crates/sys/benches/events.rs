@@ -8,8 +8,11 @@
 
 use gpuscope_sys::bpf::{JobRules, JobSubject, JobsCost};
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 static OBJECT: &[u8] = include_bytes!("../bpf/cost.bpf.o");
@@ -41,6 +44,22 @@ fn main() {
             }
         }
         costs.entry("untraced").or_default().push(loop_ns());
+    }
+    for _ in 0..rounds {
+        for (name, measure) in SWITCHES {
+            if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str()))
+                || missing.contains_key(name)
+            {
+                continue;
+            }
+            let Ok(pair) = Pair::new() else { continue };
+            let before = pair.switch_ns();
+            match measure(&pair, tmp.path()) {
+                Ok(ns) => costs.entry(name).or_default().push(ns - f64::midpoint(before, pair.switch_ns())),
+                Err(why) => _ = missing.insert(name, why),
+            }
+            costs.entry("untraced switch").or_default().push(before);
+        }
     }
     for (name, why) in missing {
         println!("{name}: not measured: {why}");
@@ -91,6 +110,102 @@ const CASES: [(&str, Measure); 13] = [
         if count < CALLS { Err(format!("it counted {count} of {CALLS} calls")) } else { Ok(ns) }
     }),
 ];
+
+type MeasureSwitch = fn(&Pair, &Path) -> Result<f64, String>;
+
+/// What a switch and the waking before it cost.
+const SWITCHES: [(&str, MeasureSwitch); 3] = [
+    ("gpuscope switch, of others", |pair, _| {
+        let (ns, records) = pair.followed(&[])?;
+        expect("records", records, 0).map(|()| ns)
+    }),
+    ("gpuscope switch, of a job's thread", |pair, _| {
+        let (ns, records) = pair.followed(&pair.tids)?;
+        // The machine's other threads come between the two.
+        if records >= TURNS * 4 { Ok(ns) } else { Err(format!("{records} records of {TURNS} turns")) }
+    }),
+    ("perf record switch", |pair, dir| {
+        let out = dir.join("perf.data");
+        let mut command = Command::new("perf");
+        command.args(["record", "-q", "-m", "64M", "-e", "sched:sched_switch", "-e", "sched:sched_waking", "-p"]);
+        command.arg(std::process::id().to_string()).arg("-o").arg(&out);
+        let ns = under(&mut command, || pair.switch_ns())?;
+        let bytes = std::fs::metadata(&out).map_err(|error| error.to_string())?.len();
+        if bytes >= TURNS * 80 { Ok(ns) } else { Err(format!("its file has {bytes} bytes after {TURNS} turns")) }
+    }),
+];
+
+/// Turns of a round: in each, both threads are woken and get the processor.
+const TURNS: u64 = 30_000;
+
+/// Two threads on one processor that wake each other.
+struct Pair {
+    begin: SyncSender<()>,
+    ended: Receiver<Duration>,
+    tids: [u32; 2],
+}
+
+impl Pair {
+    fn new() -> Result<Pair, std::io::Error> {
+        let (begin, begins) = sync_channel::<()>(1);
+        let (ends, ended) = sync_channel(2);
+        let (tell, told) = sync_channel(2);
+        let (one, other) = UnixStream::pair()?;
+        let read = |from: &mut UnixStream| from.read_exact(&mut [0]).is_ok();
+        let write = |to: &mut UnixStream| assert!(to.write_all(&[0]).is_ok());
+        let (ends_too, tell_too) = (ends.clone(), tell.clone());
+        std::thread::spawn(move || {
+            let mut other = other;
+            tell_too.send(on_first_processor()).unwrap();
+            while read(&mut other) {
+                let start = cpu_time();
+                for _ in 0..TURNS {
+                    write(&mut other);
+                    assert!(read(&mut other));
+                }
+                ends_too.send(cpu_time() - start).unwrap();
+            }
+        });
+        std::thread::spawn(move || {
+            let mut one = one;
+            tell.send(on_first_processor()).unwrap();
+            while begins.recv().is_ok() {
+                let start = cpu_time();
+                write(&mut one);
+                for _ in 0..TURNS {
+                    assert!(read(&mut one));
+                    write(&mut one);
+                }
+                ends.send(cpu_time() - start).unwrap();
+            }
+        });
+        let tids = [told.recv().unwrap(), told.recv().unwrap()];
+        Ok(Pair { begin, ended, tids })
+    }
+
+    /// Processor time of both threads for a switch from one to the other.
+    fn switch_ns(&self) -> f64 {
+        self.begin.send(()).unwrap();
+        let both = self.ended.recv().unwrap() + self.ended.recv().unwrap();
+        both.as_nanos() as f64 / (2 * TURNS) as f64
+    }
+
+    /// The same while these threads are followed, and the records that came of it.
+    fn followed(&self, tids: &[u32]) -> Result<(f64, u64), String> {
+        let mut cost = JobsCost::follow(OBJECT, RING, tids).map_err(|error| error.to_string())?;
+        let ns = self.switch_ns();
+        let (records, _) = cost.counts().map_err(|error| error.to_string())?;
+        Ok((ns, records))
+    }
+}
+
+/// Keeps this thread on one processor, and says its number.
+fn on_first_processor() -> u32 {
+    let mut first = rustix::thread::CpuSet::new();
+    first.set(0);
+    rustix::thread::sched_setaffinity(None, &first).unwrap();
+    rustix::thread::gettid().as_raw_nonzero().get() as u32
+}
 
 /// Processor time of a call, in nanoseconds.
 fn loop_ns() -> f64 {
@@ -186,12 +301,16 @@ fn check_size(path: &PathBuf, left_out: bool) -> Result<(), String> {
 
 /// A round under another tool, which is started and stopped for it.
 fn peer(command: &mut Command) -> Result<f64, String> {
+    under(command, loop_ns)
+}
+
+fn under(command: &mut Command, measure: impl FnOnce() -> f64) -> Result<f64, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let tool = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut tool = tool.map_err(|error| format!("cannot start {name}: {error}"))?;
     // None of them says when it is ready; each is after that.
     std::thread::sleep(Duration::from_millis(2500));
-    let ns = loop_ns();
+    let ns = measure();
     let running = tool.try_wait().map_err(|error| error.to_string())?.is_none();
     let said = stop(tool);
     if running { Ok(ns) } else { Err(format!("{name} ended by itself: {said}")) }
