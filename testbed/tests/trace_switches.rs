@@ -182,7 +182,9 @@ fn without_bpf_it_is_said_that_switches_are_not_recorded() {
         let mut record = Command::new(gpuscope());
         record.args(["trace", "record", "--force", "--switches", "--backend", backend, "-o", &file, "--"]);
         let out = record.args([&load_program(), "jobs", "--count", "5", "--rings", "gfx", node]).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{said}");
+        assert!(said.contains("switches of threads are not recorded: only BPF programs"), "{said}");
         let report = report(&file);
         let sources = report["sources"].as_array().unwrap();
         let of = sources.iter().find(|of| of["source"] == "tracepoints sched").unwrap_or_else(|| panic!("{report:#}"));

@@ -19,6 +19,9 @@ pub(super) const EVERY: Duration = Duration::from_millis(50);
 const DRIVERS: [&str; 5] =
     ["tracepoints i915", "tracepoints xe", "tracepoints virtio_gpu", "tracepoints v3d", "tracepoints panthor"];
 
+/// The source of switches of threads.
+const SWITCHES: &str = "tracepoints sched";
+
 /// What a capture is to be.
 #[derive(Default)]
 pub(super) struct Ask {
@@ -36,6 +39,8 @@ pub(super) struct Ask {
 pub(super) struct Source {
     pub(super) capture: Box<dyn Capture>,
     pub(super) dropped: Dropped,
+    /// What is to be told with the next reading.
+    notes: Vec<String>,
 }
 
 /// What one reading gave beside records.
@@ -72,6 +77,11 @@ impl Source {
         let opened = capture::open_with(&roots, &wanted, &ask.settings, ask.way.map(backend));
         let _ = setrlimit(Resource::Nofile, limit);
         let Opened { capture, mut coverage } = opened?;
+        // Asked for by name, they are missed otherwise when the report is read.
+        let missing =
+            coverage.iter().find(|of| ask.switches && &*of.source == SWITCHES && of.status != SourceStatus::Works);
+        let notes =
+            missing.map(|of| format!("switches of threads are not recorded: {}", of.detail)).into_iter().collect();
         if ask.families.is_empty() {
             // Nobody asked for them by name, and no driver here has them.
             coverage
@@ -81,7 +91,7 @@ impl Source {
         let mut header = Header::begin(&roots, tool, capture.backend()).covering(&coverage);
         header.gpus = gpus;
         header.devices = gpuscope_trace::device_names(&roots);
-        Ok((Source { capture, dropped: Dropped::default() }, header))
+        Ok((Source { capture, dropped: Dropped::default(), notes }, header))
     }
 
     /// Empties the buffers into a sink.
@@ -92,7 +102,9 @@ impl Source {
         let now = self.capture.dropped()?;
         let dropped = (now != self.dropped).then(|| (monotonic_ns(), now));
         self.dropped = now;
-        Ok(Round { drained, tasks, dropped, notes: self.capture.notes() })
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.capture.notes());
+        Ok(Round { drained, tasks, dropped, notes })
     }
 }
 
