@@ -470,3 +470,47 @@ fn what_threads_were_at_when_events_were_lost_is_not_known() {
     }
     assert_eq!(processors.waited(7).unwrap().times, [(390, 400)]);
 }
+
+/// Random jobs and switches (synthetic): whatever threads did, the pieces follow each other and add up, as `why` looks at.
+#[test]
+fn pieces_add_up_whatever_threads_did() {
+    let mut state = 11_u64;
+    let mut below = |end: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    let mut waited = 0;
+    for _ in 0..60 {
+        let mut trace = Trace::new();
+        let mut at_ns = 100;
+        for seqno in 1..=12 {
+            at_ns += below(200);
+            let run_ns = at_ns + below(400);
+            let of = (10 + below(3), seqno);
+            trace.job_by(70 + below(2) as u32, of, [at_ns, run_ns, run_ns + 1 + below(500)]);
+            if seqno > 1 && below(3) == 0 {
+                trace.waits(at_ns, of, key(10 + below(3), seqno - 1));
+            }
+        }
+        for _ in 0..below(120) {
+            let (from_ns, is_asleep) = (below(at_ns + 500), below(2) == 0);
+            let woken_ns = (below(3) > 0).then(|| from_ns + below(30));
+            let tid = [70, 71, 10, 11, 12][below(5) as usize];
+            trace.off(tid, from_ns, is_asleep, woken_ns, from_ns + below(60));
+        }
+        let jobs: Vec<(u64, u64)> = trace
+            .events
+            .iter()
+            .filter(|event| event.kind == EventKind::Submit)
+            .filter_map(|event| match event.key {
+                Some(JobKey::Fence { context, seqno }) => Some((context, seqno)),
+                _ => None,
+            })
+            .collect();
+        for of in jobs {
+            let links = trace.why(of).links;
+            waited += links.iter().filter(|l| matches!(l.cause, Cause::WorkerWaited | Cause::SubmitterWaited)).count();
+        }
+    }
+    assert!(waited > 300, "{waited} waits");
+}
