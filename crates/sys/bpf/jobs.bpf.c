@@ -17,13 +17,13 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* What is told of a job where it is queued, into the ring or into `kept`. */
-INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 entity, u64 s_fence, const struct ring_names *on)
+INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 entity, u64 client, const struct ring_names *on)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	fill_head(&to->head, &to->common, at_ns, QUEUE, sizeof(*to), pid_tgid);
 	to->job = *job;
-	READ(&to->client_id, s_fence, places.client);
+	to->client_id = client;
 	to->cgroup = bpf_get_current_cgroup_id();
 	to->tgid = pid_tgid >> 32;
 	to->uid = bpf_get_current_uid_gid();
@@ -63,7 +63,7 @@ INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u6
 		job->tgid = bpf_get_current_pid_tgid() >> 32;
 		job->ring = on->ring;
 		if (r->flags & SLOW_ONLY)
-			fill_queue(&job->queue, at_ns, key, entity, s_fence, on->names);
+			fill_queue(&job->queue, at_ns, key, entity, read_word(s_fence, places.client), on->names);
 	}
 	/* From here on it can be given up. */
 	*(volatile u64 *)&job->queued_ns = at_ns;
@@ -78,33 +78,36 @@ INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 	u64 entity = args[1], at_ns;
 	struct on on = { .ring = RINGS };
 	struct queue *record;
+	struct of_fence fence;
+	const struct job *key = &fence.job;
 	struct of_job job;
-	struct job key;
 	u32 cause = KEPT;
 
 	read_job(&job, args[0]);
-	fill_job(&key, job.s_fence);
 	if (r->flags & TRACK) {
+		fill_job(&fence.job, job.s_fence);
 		/* The level before was here. */
-		if (level && find_kept(&key)) {
+		if (level && find_kept(key)) {
 			count(mine, RECOVERED, -1);
 			return;
 		}
-		cause = decide_by_submitter(r, &key);
+		cause = decide_by_submitter(r, key);
+	} else {
+		read_of_fence(&fence, job.s_fence);
 	}
 	if (cause == KEPT) {
 		at_ns = bpf_ktime_get_ns();
-		on = ring_on(job.scheduler, &key);
+		on = ring_on(job.scheduler, key);
 	} else {
 		/* A clock costs more than all else here. */
 		at_ns = LEFT_OUT_NS;
 	}
 	if (r->flags & TRACK) {
 		if (cause == KEPT)
-			cause = decide_by_ring(r, &key, on.names, at_ns);
+			cause = decide_by_ring(r, key, on.names, at_ns);
 		if (cause == KEPT)
 			involve();
-		if (!track_queue(r, mine, cause, at_ns, &key, entity, job.s_fence, &on))
+		if (!track_queue(r, mine, cause, at_ns, key, entity, job.s_fence, &on))
 			return;
 	} else {
 		involve();
@@ -114,7 +117,9 @@ INLINE void record_queue(u64 *args, const struct rules *r, struct counts *mine)
 	record = r->flags & TRACK ? reserve_kept(mine, sizeof(*record)) : reserve(mine, sizeof(*record), QUEUE);
 	if (!record)
 		return;
-	fill_queue(record, at_ns, &key, entity, job.s_fence, on.names);
+	if (r->flags & TRACK)
+		fence.client = read_word(job.s_fence, places.client);
+	fill_queue(record, at_ns, key, entity, fence.client, on.names);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 PROGRAM(queue, QUEUE)
@@ -163,19 +168,23 @@ INLINE int track_run(const struct rules *r, struct counts *mine, struct kept *jo
 /* Just before ops->run_job, in a kernel thread or worker. */
 INLINE void record_run(u64 *args, const struct rules *r, struct counts *mine)
 {
-	u64 job = args[0], entity = args[1], s_fence, at_ns;
+	u64 entity = args[1], at_ns;
 	struct kept *found = 0;
+	struct of_fence fence;
+	const struct job *key = &fence.job;
+	struct of_job job;
 	struct run *record;
-	struct job key;
 	u32 flags;
 
 	flags = r->flags;
-	s_fence = read_word(job, places.job_fence);
-	fill_job(&key, s_fence);
+	read_job(&job, args[0]);
 	if (r->flags & TRACK) {
-		found = find_kept(&key);
+		fill_job(&fence.job, job.s_fence);
+		found = find_kept(key);
 		if (is_left_out(r, mine, found))
 			return;
+	} else {
+		read_of_fence(&fence, job.s_fence);
 	}
 	involve();
 	at_ns = bpf_ktime_get_ns();
@@ -190,10 +199,10 @@ INLINE void record_run(u64 *args, const struct rules *r, struct counts *mine)
 	if (!record)
 		return;
 	fill_head(&record->head, &record->common, at_ns, RUN, sizeof(*record), bpf_get_current_pid_tgid());
-	record->job = key;
-	READ(&record->client_id, s_fence, places.client);
+	record->job = *key;
+	record->client_id = r->flags & TRACK ? read_word(job.s_fence, places.client) : fence.client;
 	READ(&record->job_count, entity, places.queue_length);
-	fill_ring(record->name, record->dev, ring_on(read_word(job, places.job_scheduler), &key).names);
+	fill_ring(record->name, record->dev, ring_on(job.scheduler, key).names);
 	record->pad = 0;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
@@ -288,19 +297,22 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 {
 	u64 s_fence = args[0], parent, at_ns;
 	struct kept *found = 0;
+	struct of_fence fence;
+	const struct job *key = &fence.job;
 	int error = 0;
-	struct job key;
 	u32 flags;
 
 	flags = r->flags;
-	fill_job(&key, s_fence);
 	if (r->flags & TRACK) {
-		found = find_kept(&key);
+		fill_job(&fence.job, s_fence);
+		found = find_kept(key);
 		if (is_left_out(r, mine, found)) {
 			if (found)
-				forget(found, word_of(&key));
+				forget(found, word_of(key));
 			return;
 		}
+	} else {
+		read_of_fence(&fence, s_fence);
 	}
 	at_ns = bpf_ktime_get_ns();
 	if (r->flags & TRACK) {
@@ -309,16 +321,20 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 			total_done(r, mine, found, at_ns);
 		if (flags & SILENT) {
 			if (found)
-				forget(found, word_of(&key));
+				forget(found, word_of(key));
 			return;
 		}
 	}
-	parent = read_word(s_fence, places.parent);
+	if (r->flags & TRACK) {
+		fence.parent = read_word(s_fence, places.parent);
+		READ(&fence.error, s_fence, places.finished_error);
+	}
+	parent = fence.parent;
 	if (parent)
 		READ(&error, parent, places.error);
 	/* What a driver has set itself stays where the hardware's fence has no error, and always in 6.1. */
 	if (!error)
-		READ(&error, s_fence, places.finished_error);
+		error = fence.error;
 	if (found) {
 		/* One that may yet turn out to have failed is told of. */
 		int is_quick = flags & SLOW_ONLY && at_ns - found->queued_ns < found->slow_ns && !error && parent;
@@ -327,13 +343,13 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 			count(mine, QUICK, events_of(found) + 1);
 		else if (flags & SLOW_ONLY)
 			submit_kept(r, mine, found);
-		forget(found, word_of(&key));
+		forget(found, word_of(key));
 		if (is_quick)
 			return;
 	}
 	if (r->flags & TRACK && (error || !parent))
-		bpf_map_update_elem(&failing, &key, &flags, 0);
-	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, &key, error);
+		bpf_map_update_elem(&failing, key, &flags, 0);
+	submit_end(flags, r, mine, parent ? DONE : ENDED, at_ns, key, error);
 }
 PROGRAM(done, DONE)
 

@@ -308,6 +308,41 @@ INLINE void read_job(struct of_job *of, u64 job)
 	}
 }
 
+/* What a scheduler's fence says. On all kernels so far it stands within 96 bytes, of which one read costs little more than that of one number: for
+ * jobs of which all is told. Of those under rules less is asked as a rule, and it is read where it is. */
+struct of_fence {
+	struct job job;
+	u64 parent;
+	u64 client;
+	int error;
+};
+
+#define SPAN 96
+INLINE u32 end_of(u32 end, u16 place, u32 size)
+{
+	return place != ABSENT && place + size > end ? place + size : end;
+}
+
+INLINE void read_of_fence(struct of_fence *of, u64 s_fence)
+{
+	u16 from = places.finished_context;
+	u32 end = end_of(end_of(end_of(end_of(from + 16, places.finished_seqno, 8), places.finished_error, 4), places.parent, 8), places.client, 8);
+	u8 bytes[SPAN];
+
+	if (end - from <= SPAN && places.finished_seqno == from + 8) {
+		bpf_probe_read_kernel(bytes, end - from, (const void *)(s_fence + from));
+		__builtin_memcpy(&of->job, bytes, sizeof(of->job));
+		of->error = places.finished_error != ABSENT ? *(int *)(bytes + (places.finished_error - from)) : 0;
+		of->parent = places.parent != ABSENT ? *(u64 *)(bytes + (places.parent - from)) : 0;
+		of->client = places.client != ABSENT ? *(u64 *)(bytes + (places.client - from)) : 0;
+	} else {
+		read_fence(&of->job, s_fence, places.finished_context, places.finished_seqno);
+		READ(&of->error, s_fence, places.finished_error);
+		READ(&of->parent, s_fence, places.parent);
+		READ(&of->client, s_fence, places.client);
+	}
+}
+
 /* A job is what its scheduler's finished fence says, from queue to done and beyond. */
 INLINE void fill_job(struct job *job, u64 s_fence)
 {
