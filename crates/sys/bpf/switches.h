@@ -109,7 +109,7 @@ INLINE u32 reported_state(int is_preempted, u32 state, u64 task)
 }
 
 /* sched_switch, with the run queue's lock held and interrupts off: nothing comes in between, and the kernel does not pass this over. The ring's
- * lock must not sleep then: before Linux 6.12 it does on PREEMPT_RT (commit 8b62645b09f8), where this is not loaded. */
+ * lock must not sleep then: on PREEMPT_RT it may, and this is not loaded there. */
 INLINE void see_switch(u64 *args)
 {
 	const struct rules *r;

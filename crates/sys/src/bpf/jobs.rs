@@ -433,14 +433,11 @@ impl Jobs {
     }
 }
 
-/// Whether threads may be followed: where locks sleep (PREEMPT_RT) the ring's does, too, before Linux 6.12 (commit 8b62645b09f8), and a switch
-/// must not wait for it.
+/// Whether threads may be followed: where locks sleep (PREEMPT_RT), the ring's may (kernel/bpf/ringbuf.c), and a switch must not wait for it. That
+/// later kernels see to it was not tried.
 fn may_follow(roots: &Roots) -> Result<(), BpfError> {
-    let release = crate::read_text(roots.proc("sys/kernel/osrelease")).unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if roots.sys("kernel/realtime").exists() && version < (6, 12) {
-        let what = "threads cannot be followed on a realtime kernel before Linux 6.12, whose ring buffer may sleep; leave switches out";
+    if roots.sys("kernel/realtime").exists() {
+        let what = "threads are not followed on a realtime kernel, whose ring buffer may sleep; leave switches out";
         return Err(BpfError::Unsupported { what: what.into() });
     }
     Ok(())
@@ -525,21 +522,14 @@ mod tests {
     }
 
     #[test]
-    fn realtime_kernels_with_a_ring_that_sleeps_follow_no_threads() {
+    fn realtime_kernels_follow_no_threads() {
         let tree = tempfile::tempdir().unwrap();
         let roots = Roots::at(tree.path());
-        let put = |path: std::path::PathBuf, text: &str| {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        put(roots.proc("sys/kernel/osrelease"), "6.1.0-56-rt-amd64\n");
-        assert!(may_follow(&roots).is_ok(), "no realtime kernel");
-        put(roots.sys("kernel/realtime"), "1\n");
-        assert!(may_follow(&roots).unwrap_err().to_string().contains("before Linux 6.12"));
-        for (release, may) in [("6.11.9\n", false), ("6.12.0-rt\n", true), ("7.0-rc1\n", true), ("\n", false)] {
-            put(roots.proc("sys/kernel/osrelease"), release);
-            assert_eq!(may_follow(&roots).is_ok(), may, "{release}");
-        }
+        assert!(may_follow(&roots).is_ok());
+        let path = roots.sys("kernel/realtime");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "1\n").unwrap();
+        assert!(may_follow(&roots).unwrap_err().to_string().contains("realtime kernel"));
     }
 
     #[test]
