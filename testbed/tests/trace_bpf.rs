@@ -12,6 +12,8 @@ mod common;
 
 use common::recorded::{Recorded, jobs, lives};
 use gpuscope_model::trace::{EventKind, JobKey};
+use gpuscope_sys::Roots;
+use gpuscope_sys::bpf::{JobRules, Jobs, JobsWanted};
 use gpuscope_testbed::{Gpu, Load, gpus, job_log, kernel, kernel_since, load_program, log_jobs};
 use gpuscope_trace::capture::bpf::{MADE_CONTEXT, MadeJob};
 use gpuscope_trace::capture::settings::{Lists, RingName, Settings};
@@ -28,6 +30,67 @@ fn every_job_of_known_processes_is_recorded_once_with_its_ring_and_device() {
     // Emulated processors are slow enough for tasks to be preempted inside of the programs, so that some events may be passed over and
     // counted (Linux 7.0 and later): another run then.
     assert!((0..6).any(|_| is_whole(&gpus)), "{}: each run missed events", kernel());
+}
+
+/// What a record of a queued job says of who submitted it, as `struct queue` in jobs.h has it behind the job and its client.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Submitter {
+    tid: u32,
+    cgroup: u64,
+    tgid: u32,
+    uid: u32,
+    comm: String,
+}
+
+impl Submitter {
+    fn of(data: &[u8]) -> Option<Submitter> {
+        let number = |at: usize| u32::from_ne_bytes(data[at..at + 4].try_into().unwrap());
+        let cgroup = u64::from_ne_bytes(data.get(32..40)?.try_into().unwrap());
+        let comm = String::from_utf8(data.get(108..124)?.to_vec()).unwrap();
+        let is_queued = data[0] == 1;
+        let comm = comm.trim_end_matches('\0').to_string();
+        is_queued.then(|| Submitter { tid: number(4), cgroup, tgid: number(40), uid: number(44), comm })
+    }
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_submitter_is_told_as_the_kernel_tells_of_it_by_loads_too() {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let gpu = &gpus()[0];
+    std::fs::set_permissions(&gpu.render, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let cgroup = std::env::var("TMPDIR").unwrap() + "/submitter";
+    std::fs::create_dir_all(&cgroup).unwrap();
+    let mounted = Command::new("mount").args(["-t", "cgroup2", "none", &cgroup]).status().unwrap();
+    assert!(mounted.success());
+    let cgroup = cgroup + "/its";
+    std::fs::create_dir_all(&cgroup).unwrap();
+
+    let mut jobs = Jobs::open(&Roots::host(), JobsWanted { ring_bytes: 1 << 20, switches: false }, JobRules::default())
+        .unwrap_or_else(|e| panic!("{}: {e}", kernel()));
+    assert_eq!(jobs.reads_by_loads(), kernel_since(6, 2), "{}", kernel());
+    let load = format!(
+        "echo $$ > {cgroup}/cgroup.procs; \
+         exec setpriv --ruid=12345 --euid=23456 --clear-groups {} jobs --comm fifteen-letters --count 20 --rings gfx {}",
+        load_program(),
+        gpu.render
+    );
+    let load = Command::new("sh").args(["-c", &load]).output().unwrap();
+    let said = String::from_utf8(load.stdout).unwrap();
+    assert!(load.status.success(), "{said} {}", String::from_utf8_lossy(&load.stderr));
+    let pid: u32 = said.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let mut told = Vec::new();
+    jobs.read(|record| told.extend(Submitter::of(record.data)));
+    let expected = Submitter {
+        tid: pid,
+        cgroup: std::fs::metadata(&cgroup).unwrap().ino(),
+        tgid: pid,
+        uid: 12345,
+        comm: "fifteen-letters".into(),
+    };
+    assert_eq!(told.len(), 20, "{}: {said}", kernel());
+    assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([expected]), "{}", kernel());
 }
 
 /// Whether nothing was missed; then all is compared.
@@ -284,7 +347,9 @@ fn child_of_the_next_test() {
     match Recorded::open(1 << 20, &Settings::default()) {
         Ok(mut recorded) => {
             recorded.capture.prove().unwrap();
-            println!("\nopen");
+            let beside = Jobs::open(&Roots::host(), JobsWanted::default(), JobRules::default()).unwrap();
+            println!("\nopen, by loads: {}", beside.reads_by_loads());
+            drop(beside);
             let load = Load::start(node, "gfx", 50.0, 1000, 0.5);
             recorded.follow(vec![load]);
             println!("\njobs {}", lives(&recorded.events).len());
@@ -323,7 +388,8 @@ fn two_capabilities_are_enough_and_needed() {
     let said = as_nobody("+bpf,+perfmon", &gpu.render);
     let jobs = gpu.truth().engines["gfx"].jobs - before;
     assert!(jobs > 0);
-    assert_eq!(said, ["open".to_string(), format!("jobs {jobs}")], "{}", kernel());
+    let open = format!("open, by loads: {}", kernel_since(6, 2));
+    assert_eq!(said, [open, format!("jobs {jobs}")], "{}", kernel());
     for too_few in ["", "+bpf", "+perfmon", "+sys_ptrace,+dac_read_search"] {
         let said = as_nobody(too_few, &gpu.render);
         println!("{} {too_few}: {said:?}", kernel());

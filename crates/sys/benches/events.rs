@@ -6,7 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may end at once")]
 
-use gpuscope_sys::bpf::{JobRules, JobSubject, JobsCost};
+use gpuscope_sys::bpf::{JobRules, JobSubject, JobsCost, JobsCostOf};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -72,26 +72,24 @@ fn main() {
 
 type Measure = fn(&Path) -> Result<f64, String>;
 
-const CASES: [(&str, Measure); 13] = [
-    ("gpuscope nothing", |_| at_levels(None, 1, false).map(|(ns, ..)| ns)),
-    ("gpuscope recorded", |_| {
-        let (ns, records, causes) = ours(&JobRules::default(), false)?;
-        expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
-    }),
-    ("gpuscope recorded, with fences", |_| {
-        let (ns, records, causes) = ours(&JobRules::default(), true)?;
-        expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
-    }),
-    ("gpuscope recorded, whole jobs", |_| {
-        // Each job is remembered until its end, since a list says which are recorded.
-        let lists = vec![(JobSubject::Pid(std::process::id()), true)];
-        let (ns, records, causes) = ours(&JobRules { lists, ..JobRules::default() }, false)?;
-        expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
-    }),
-    ("gpuscope filtered out", |_| filtered_out(false)),
-    ("gpuscope filtered out, with fences", |_| filtered_out(true)),
-    ("gpuscope aggregated", |_| aggregated(false)),
-    ("gpuscope aggregated, with fences", |_| aggregated(true)),
+/// How ours are measured, but for their levels: alone, with the program of fences, and as on kernels before Linux 6.2.
+const ALONE: JobsCostOf = JobsCostOf { levels: 1, fences: false, calls: false };
+const WITH_FENCES: JobsCostOf = JobsCostOf { fences: true, ..ALONE };
+const BY_CALLS: JobsCostOf = JobsCostOf { calls: true, ..ALONE };
+
+const CASES: [(&str, Measure); 17] = [
+    ("gpuscope nothing", |_| at_levels(None, ALONE).map(|(ns, ..)| ns)),
+    ("gpuscope recorded", |_| recorded(ALONE)),
+    ("gpuscope recorded, with fences", |_| recorded(WITH_FENCES)),
+    ("gpuscope recorded, by calls", |_| recorded(BY_CALLS)),
+    ("gpuscope recorded, whole jobs", |_| whole_jobs(ALONE)),
+    ("gpuscope recorded, whole jobs, by calls", |_| whole_jobs(BY_CALLS)),
+    ("gpuscope filtered out", |_| filtered_out(ALONE)),
+    ("gpuscope filtered out, with fences", |_| filtered_out(WITH_FENCES)),
+    ("gpuscope filtered out, by calls", |_| filtered_out(BY_CALLS)),
+    ("gpuscope aggregated", |_| aggregated(ALONE)),
+    ("gpuscope aggregated, with fences", |_| aggregated(WITH_FENCES)),
+    ("gpuscope aggregated, by calls", |_| aggregated(BY_CALLS)),
     ("trace-cmd record", |dir| trace_cmd(dir, &[])),
     ("trace-cmd filtered out", |dir| trace_cmd(dir, &["-f", "id == 9999"])),
     ("perf record", |dir| perf(dir, &[])),
@@ -227,33 +225,45 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> 
     if found == expected { Ok(()) } else { Err(format!("{what}: {found:?} and not {expected:?}")) }
 }
 
-fn filtered_out(fences: bool) -> Result<f64, String> {
+fn recorded(of: JobsCostOf) -> Result<f64, String> {
+    let (ns, records, causes) = ours(&JobRules::default(), of)?;
+    expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
+}
+
+/// Each job is remembered until its end, since a list says which are recorded.
+fn whole_jobs(of: JobsCostOf) -> Result<f64, String> {
+    let lists = vec![(JobSubject::Pid(std::process::id()), true)];
+    let (ns, records, causes) = ours(&JobRules { lists, ..JobRules::default() }, of)?;
+    expect("records and counts", (records, causes), (CALLS, [0; 8])).map(|()| ns)
+}
+
+fn filtered_out(of: JobsCostOf) -> Result<f64, String> {
     let lists = vec![(JobSubject::Pid(std::process::id()), false)];
-    let (ns, records, causes) = ours(&JobRules { lists, ..JobRules::default() }, fences)?;
+    let (ns, records, causes) = ours(&JobRules { lists, ..JobRules::default() }, of)?;
     expect("records and counts", (records, causes), (0, [0, 0, CALLS, 0, 0, 0, 0, 0])).map(|()| ns)
 }
 
-fn aggregated(fences: bool) -> Result<f64, String> {
+fn aggregated(of: JobsCostOf) -> Result<f64, String> {
     let rules = JobRules { totals: true, records: false, ..JobRules::default() };
-    let (ns, records, causes) = ours(&rules, fences)?;
+    let (ns, records, causes) = ours(&rules, of)?;
     expect("records and counts", (records, causes), (0, [0; 8])).map(|()| ns)
 }
 
 /// A round under our programs, at one level and at two, as far as events pass both. What they count must not differ.
-fn ours(rules: &JobRules, fences: bool) -> Result<(f64, u64, [u64; 8]), String> {
+fn ours(rules: &JobRules, of: JobsCostOf) -> Result<(f64, u64, [u64; 8]), String> {
     let share = f64::from(JobsCost::events_with_two_levels(rules)) / 3.0;
-    let (ns, records, causes) = at_levels(Some(rules.clone()), 1, fences)?;
+    let (ns, records, causes) = at_levels(Some(rules.clone()), of)?;
     if share == 0.0 {
         return Ok((ns, records, causes));
     }
-    let (both, again, causes_again) = at_levels(Some(rules.clone()), 2, fences)?;
+    let (both, again, causes_again) = at_levels(Some(rules.clone()), JobsCostOf { levels: 2, ..of })?;
     expect("records and counts at two levels", (again, causes_again), (records, causes))?;
     Ok((both * share + ns * (1.0 - share), records, causes))
 }
 
 /// The calls of the loop alone are counted.
-fn at_levels(rules: Option<JobRules>, levels: u32, fences: bool) -> Result<(f64, u64, [u64; 8]), String> {
-    let mut cost = JobsCost::open(OBJECT, RING, rules, levels, fences).map_err(|error| error.to_string())?;
+fn at_levels(rules: Option<JobRules>, of: JobsCostOf) -> Result<(f64, u64, [u64; 8]), String> {
+    let mut cost = JobsCost::open(OBJECT, RING, rules, of).map_err(|error| error.to_string())?;
     let (_, before) = cost.counts().map_err(|error| error.to_string())?;
     let ns = loop_ns();
     let (records, mut causes) = cost.counts().map_err(|error| error.to_string())?;

@@ -16,20 +16,46 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+/*
+ * Who submits a job: the current thread. By loads it is one call in place of four; they are what the helpers read: the number that the user has in
+ * the first user namespace (current_uid_gid), and the control group of version 2 (task_dfl_cgroup, cgroup_id).
+ * Returns process and thread as bpf_get_current_pid_tgid does.
+ */
+INLINE u64 fill_submitter(struct queue *to)
+{
+	u64 task, cgroup, pid_tgid;
+	u32 tgid, tid;
+
+	if (is_cast && places.task_cred != ABSENT && places.cred_uid != ABSENT && places.task_cgroups != ABSENT &&
+	    places.cgroups_default != ABSENT && places.cgroup_node != ABSENT && places.node_id != ABSENT) {
+		task = bpf_get_current_task();
+		READ(&tid, task, places.task_pid);
+		READ(&tgid, task, places.task_tgid);
+		READ(&to->uid, read_word(task, places.task_cred), places.cred_uid);
+		cgroup = read_word(read_word(task, places.task_cgroups), places.cgroups_default);
+		to->cgroup = read_word(read_word(cgroup, places.cgroup_node), places.node_id);
+		read_comm(to->comm, task);
+		pid_tgid = (u64)tgid << 32 | tid;
+	} else {
+		pid_tgid = bpf_get_current_pid_tgid();
+		to->uid = bpf_get_current_uid_gid();
+		to->cgroup = bpf_get_current_cgroup_id();
+		bpf_get_current_comm(to->comm, sizeof(to->comm));
+	}
+	to->tgid = pid_tgid >> 32;
+	return pid_tgid;
+}
+
 /* What is told of a job where it is queued, into the ring or into `kept`. */
 INLINE void fill_queue(struct queue *to, u64 at_ns, const struct job *job, u64 entity, u64 client, const struct ring_names *on)
 {
-	u64 pid_tgid = bpf_get_current_pid_tgid();
+	u64 pid_tgid = fill_submitter(to);
 
 	fill_head(&to->head, &to->common, at_ns, QUEUE, sizeof(*to), pid_tgid);
 	to->job = *job;
 	to->client_id = client;
-	to->cgroup = bpf_get_current_cgroup_id();
-	to->tgid = pid_tgid >> 32;
-	to->uid = bpf_get_current_uid_gid();
 	READ(&to->job_count, entity, places.queue_length);
 	fill_ring(to->name, to->dev, on);
-	bpf_get_current_comm(to->comm, sizeof(to->comm));
 	to->pad = 0;
 }
 
@@ -434,9 +460,10 @@ INLINE void record_fence(u64 fence, const volatile struct signalled *with, const
 	u32 flags = r->flags;
 	int error;
 
-	/* As in record_done. These are read also where they are not asked for: the fewer ways through here, the sooner is the program verified. */
-	parent = read_word(fence - (places.finished_context - places.context), places.parent);
-	READ(&error, parent, places.error);
+	/* As in record_done. These are read also where they are not asked for, and the fence may be no scheduler's: the fewer ways through here, the
+	 * sooner is the program verified. */
+	READ_ANY(&parent, fence - (places.finished_context - places.context), places.parent);
+	READ_ANY(&error, parent, places.error);
 	if (!with->error)
 		count(mine, RECOVERED, 1);
 	if (found) {
@@ -547,6 +574,15 @@ int process_fork(u64 *args)
 			count(mine, TABLE_FULL, 1);
 	}
 	return 0;
+}
+
+/* Loaded, and never run, to see whether the kernel takes the cast: reads.h. */
+SEC("raw_tp/try_cast")
+int try_cast(u64 *args)
+{
+	const volatile u64 *words = cast(args[0]);
+
+	return *(const volatile u32 *)words + words[0] + words[1];
 }
 
 /* (whether it was preempted, thread that was left, thread that goes on, state of the former) */

@@ -6,10 +6,9 @@
 #ifndef GPUSCOPE_JOBS_H
 #define GPUSCOPE_JOBS_H
 
-#include "kernel.h"
+#include "reads.h"
 
-/* Filled by crates/sys/src/bpf/jobs.rs, in this order. */
-#define ABSENT 0xffff
+/* Filled by crates/sys/src/bpf/jobs/places.rs, in this order. */
 const volatile struct {
 	u16 job_fence;		/* drm_sched_job.s_fence */
 	u16 job_scheduler;	/* drm_sched_job.sched */
@@ -30,6 +29,12 @@ const volatile struct {
 	u16 task_comm;
 	u16 task_prio;
 	u16 task_exit_state;
+	u16 task_cred;
+	u16 cred_uid;
+	u16 task_cgroups;
+	u16 cgroups_default;	/* css_set.dfl_cgrp: version 2's */
+	u16 cgroup_node;	/* cgroup.kn */
+	u16 node_id;		/* kernfs_node.id */
 } places = {};
 
 /* max_entries, a power of two pages, is set before loading. */
@@ -198,31 +203,6 @@ struct dependency {
 	u64 seqno;
 };
 
-/* The place may be absent; a read that fails leaves zeros. */
-#define READ(to, base, place)                                                                                                              \
-	do {                                                                                                                               \
-		if ((place) != ABSENT)                                                                                                     \
-			bpf_probe_read_kernel((to), sizeof(*(to)), (const void *)((base) + (place)));                                      \
-		else                                                                                                                       \
-			*(to) = 0;                                                                                                         \
-	} while (0)
-
-INLINE u64 read_word(u64 base, u16 place)
-{
-	u64 word;
-
-	READ(&word, base, place);
-	return word;
-}
-
-/* Text behind a pointer; what is not text is zero, so that recordings of the same are the same. */
-INLINE void read_text(char *to, u32 size, u64 from)
-{
-	__builtin_memset(to, 0, size);
-	if (from)
-		bpf_probe_read_kernel_str(to, size, (const void *)from);
-}
-
 /* For an event as it comes. It may be that the level before has recorded or counted it, of which leave_out tells. */
 INLINE void *reserve(struct counts *mine, u64 size, u16 type)
 {
@@ -260,10 +240,14 @@ INLINE void fill_head(struct head *head, struct common *common, u64 at_ns, u16 t
 	common->pid = pid_tgid;
 }
 
+/*
+ * Where a read is a call, one of all that stands together costs little more than that of one number.
+ */
+
 /* Both numbers of a fence; on all kernels so far they are neighbours. A read that fails leaves zeros. */
 INLINE void read_fence(struct job *job, u64 fence, u16 context, u16 seqno)
 {
-	if (seqno == context + 8) {
+	if (!is_cast && seqno == context + 8) {
 		bpf_probe_read_kernel(job, sizeof(*job), (const void *)(fence + context));
 	} else {
 		READ(&job->fence_context, fence, context);
@@ -277,12 +261,12 @@ struct signalled {
 	int error;
 };
 
-/* On all kernels so far it stands within 32 bytes: one read costs as much as that of one number. */
+/* On all kernels so far it stands within 32 bytes. */
 INLINE void read_signalled(struct signalled *with, u64 fence)
 {
 	u8 bytes[32];
 
-	if (places.seqno == places.context + 8 && places.error >= places.context + 16 && places.error <= places.context + 28) {
+	if (!is_cast && places.seqno == places.context + 8 && places.error >= places.context + 16 && places.error <= places.context + 28) {
 		bpf_probe_read_kernel(bytes, sizeof(bytes), (const void *)(fence + places.context));
 		__builtin_memcpy(&with->job, bytes, sizeof(with->job));
 		with->error = *(int *)(bytes + (places.error - places.context));
@@ -300,7 +284,7 @@ struct of_job {
 
 INLINE void read_job(struct of_job *of, u64 job)
 {
-	if (places.job_fence == places.job_scheduler + 8) {
+	if (!is_cast && places.job_fence == places.job_scheduler + 8) {
 		bpf_probe_read_kernel(of, sizeof(*of), (const void *)(job + places.job_scheduler));
 	} else {
 		READ(&of->scheduler, job, places.job_scheduler);
@@ -308,8 +292,8 @@ INLINE void read_job(struct of_job *of, u64 job)
 	}
 }
 
-/* What a scheduler's fence says. On all kernels so far it stands within 96 bytes, of which one read costs little more than that of one number: for
- * jobs of which all is told. Of those under rules less is asked as a rule, and it is read where it is. */
+/* What a scheduler's fence says: for jobs of which all is told. On all kernels so far it stands within 96 bytes. Of those under rules less is asked
+ * as a rule, and it is read where it is. */
 struct of_fence {
 	struct job job;
 	u64 parent;
@@ -329,7 +313,7 @@ INLINE void read_of_fence(struct of_fence *of, u64 s_fence)
 	u32 end = end_of(end_of(end_of(end_of(from + 16, places.finished_seqno, 8), places.finished_error, 4), places.parent, 8), places.client, 8);
 	u8 bytes[SPAN];
 
-	if (end - from <= SPAN && places.finished_seqno == from + 8) {
+	if (!is_cast && end - from <= SPAN && places.finished_seqno == from + 8) {
 		bpf_probe_read_kernel(bytes, end - from, (const void *)(s_fence + from));
 		__builtin_memcpy(&of->job, bytes, sizeof(of->job));
 		of->error = places.finished_error != ABSENT ? *(int *)(bytes + (places.finished_error - from)) : 0;
@@ -340,6 +324,22 @@ INLINE void read_of_fence(struct of_fence *of, u64 s_fence)
 		READ(&of->error, s_fence, places.finished_error);
 		READ(&of->parent, s_fence, places.parent);
 		READ(&of->client, s_fence, places.client);
+	}
+}
+
+/* A thread's name, padded with zeros as the kernel keeps it (__set_task_comm, fs/exec.c): 16 letters at most. */
+INLINE void read_comm(char *to, u64 task)
+{
+	const volatile u64 *words;
+	u64 name[2];
+
+	if (is_cast) {
+		words = cast(task + places.task_comm);
+		name[0] = words[0];
+		name[1] = words[1];
+		__builtin_memcpy(to, name, sizeof(name));
+	} else {
+		bpf_probe_read_kernel(to, sizeof(name), (const void *)(task + places.task_comm));
 	}
 }
 

@@ -21,26 +21,25 @@ struct {
 	TYPE(value, u64);
 } involved SEC(".maps");
 
-/* The current thread submits a job, or hands one over. */
-INLINE void involve(void)
-{
-	u32 tid, at;
-	u64 *word;
-
-	if (!switches)
-		return;
-	tid = bpf_get_current_pid_tgid();
-	at = tid / 64;
-	word = bpf_map_lookup_elem(&involved, &at);
-	if (word && !(*word & 1ull << tid % 64))
-		__sync_fetch_and_or(word, 1ull << tid % 64);
-}
-
 INLINE u64 *word_of_thread(u32 tid)
 {
 	u32 at = tid / 64;
 
 	return bpf_map_lookup_elem(&involved, &at);
+}
+
+/* The current thread submits a job, or hands one over. */
+INLINE void involve(void)
+{
+	u64 *word;
+	u32 tid;
+
+	if (!switches)
+		return;
+	tid = bpf_get_current_pid_tgid();
+	word = word_of_thread(tid);
+	if (word && !(*word & 1ull << tid % 64))
+		__sync_fetch_and_or(word, 1ull << tid % 64);
 }
 
 INLINE int is_involved(u32 tid)
@@ -82,11 +81,6 @@ enum {
 	REPORT_IDLE = 0x80,
 	REPORT_PREEMPTED = 0x100,
 };
-
-INLINE void read_comm(char *to, u64 task)
-{
-	bpf_probe_read_kernel(to, 16, (const void *)(task + places.task_comm));
-}
 
 /* As __trace_sched_switch_state does (__task_state_index, include/linux/sched.h): the state's highest bit, or what it stands for. */
 INLINE u32 reported_state(int is_preempted, u32 state, u64 task)

@@ -10,6 +10,7 @@
 
 mod btf;
 mod call;
+mod cast;
 mod error;
 mod jobs;
 mod map;
@@ -21,7 +22,7 @@ mod ring;
 pub use error::BpfError;
 pub use jobs::{
     ALL_JOBS, JOB_BUCKETS, JobFields, JobLimit, JobRecord, JobRules, JobStage, JobSubject, JobTotal, Jobs, JobsCost,
-    JobsLost, JobsRead, JobsWanted, MADE_CONTEXT, MadeJob, RingTotal, bucket_range,
+    JobsCostOf, JobsLost, JobsRead, JobsWanted, MADE_CONTEXT, MadeJob, RingTotal, bucket_range,
 };
 pub use open_files::{MAX_DEVICES, OpenFiles};
 pub use record::OpenFile;

@@ -7,9 +7,9 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
 const MAGIC: u16 = 0xEB9F;
-const KIND_STRUCT: u32 = 4;
+pub(super) const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
-const KIND_FUNC: u32 = 12;
+pub(super) const KIND_FUNC: u32 = 12;
 
 /// Anonymous structures in one another, at most: each level is one more reading.
 const LEVELS: usize = 8;
@@ -37,8 +37,9 @@ impl From<io::Error> for Misfit {
 /// the numbers of `functions` in `kernel`. The sizes of members stay those of `own`.
 pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, functions: &[String]) -> Result<Vec<u32>, Misfit> {
     let structures = structures(own)?;
-    let found = search(&mut [Types::open(kernel)?], &structures, functions)?;
-    let numbers = functions.iter().zip(&found.functions);
+    let numbered: Vec<(u32, &str)> = functions.iter().map(|name| (KIND_FUNC, name.as_str())).collect();
+    let found = search(&mut [Types::open(kernel)?], &structures, &numbered)?;
+    let numbers = functions.iter().zip(&found.numbers);
     let numbers = numbers.map(|(name, number)| number.ok_or_else(|| Misfit::Function(name.clone())));
     let numbers = numbers.collect::<Result<_, _>>()?;
     for (structure, places) in structures.iter().zip(&found.places) {
@@ -53,10 +54,18 @@ pub(super) fn fit(own: &mut [u8], kernel: impl Read + Seek, functions: &[String]
     Ok(numbers)
 }
 
+/// A place or a number for each that was asked for, where there is one.
+type Answers = Vec<Option<u32>>;
+
 /// Where members lie in their structures, in bytes: one answer for each of `wanted` (structure, member), none for what no structure of
 /// that name has. `kernel` is the kernel's own type information, and behind it that of one module, if there is one: its numbers of types
-/// and places of texts go on where the kernel's end (Documentation/bpf/btf.rst, split BTF).
-pub(super) fn places<R: Read + Seek>(kernel: Vec<R>, wanted: &[(&str, &str)]) -> Result<Vec<Option<u32>>, Misfit> {
+/// and places of texts go on where the kernel's end (Documentation/bpf/btf.rst, split BTF). Behind them the numbers of `numbered`, types of
+/// this kind and name.
+pub(super) fn places<R: Read + Seek>(
+    kernel: Vec<R>,
+    wanted: &[(&str, &str)],
+    numbered: &[(u32, &str)],
+) -> Result<(Answers, Answers), Misfit> {
     let mut structures: Vec<Structure> = Vec::new();
     for (at, (name, member)) in wanted.iter().enumerate() {
         let member = Member { name: member.as_bytes().to_vec(), at };
@@ -66,7 +75,7 @@ pub(super) fn places<R: Read + Seek>(kernel: Vec<R>, wanted: &[(&str, &str)]) ->
         }
     }
     let mut parts = kernel.into_iter().map(Types::open).collect::<Result<Vec<_>, _>>()?;
-    let found = search(&mut parts, &structures, &[])?;
+    let found = search(&mut parts, &structures, numbered)?;
     let mut answers = vec![None; wanted.len()];
     for (structure, places) in structures.iter().zip(&found.places) {
         for (member, place) in structure.members.iter().zip(places) {
@@ -76,25 +85,26 @@ pub(super) fn places<R: Read + Seek>(kernel: Vec<R>, wanted: &[(&str, &str)]) ->
             }
         }
     }
-    Ok(answers)
+    Ok((answers, found.numbers))
 }
 
 /// What [`search`] found.
 struct Found {
     /// For each structure, where its members are, in bits.
     places: Vec<Vec<Option<u32>>>,
-    /// The number of each function.
-    functions: Vec<Option<u32>>,
+    /// The number of each type that was asked for.
+    numbers: Answers,
 }
 
-/// Looks for structures and functions in type information that consists of one or more parts.
+/// Looks for structures' members and for types, by kind and name, in type information that consists of one or more parts.
 fn search<R: Read + Seek>(
     parts: &mut [Types<R>],
     structures: &[Structure],
-    functions: &[String],
+    numbered: &[(u32, &str)],
 ) -> Result<Found, Misfit> {
     let names = structures.iter().flat_map(|s| s.members.iter().map(|m| &m.name).chain([&s.name]));
-    let mut names: Vec<&[u8]> = names.map(Vec::as_slice).chain(functions.iter().map(String::as_bytes)).collect();
+    let mut names: Vec<&[u8]> =
+        names.map(Vec::as_slice).chain(numbered.iter().map(|(_, name)| name.as_bytes())).collect();
     names.sort_unstable();
     names.dedup();
     let (mut strings, mut base) = (Vec::new(), 0);
@@ -104,28 +114,23 @@ fn search<R: Read + Seek>(
     let is = |offset: u32, name: &[u8]| strings.iter().any(|(at, found)| *at == offset && *found == name);
     let is_wanted = |offset: u32| strings.binary_search_by_key(&offset, |(at, _)| *at).is_ok();
 
-    let mut numbers = vec![None; functions.len()];
+    let mut numbers = vec![None; numbered.len()];
     let mut candidates = Vec::new();
     each(parts, |id, ty, members| {
         if !is_wanted(ty.name) {
             return;
         }
-        match ty.kind() {
-            KIND_FUNC => {
-                let named = functions.iter().position(|function| is(ty.name, function.as_bytes()));
-                if let Some(number) = named.and_then(|i| numbers.get_mut(i)) {
-                    *number = number.or(Some(id));
-                }
+        for (number, (kind, name)) in numbers.iter_mut().zip(numbered) {
+            if ty.kind() == *kind && is(ty.name, name.as_bytes()) {
+                *number = number.or(Some(id));
             }
-            KIND_STRUCT => {
-                for (index, structure) in structures.iter().enumerate().filter(|(_, s)| is(ty.name, &s.name)) {
-                    let mut candidate =
-                        Candidate { index, places: vec![None; structure.members.len()], inner: Vec::new() };
-                    candidate.take(structure, ty, members, 0, &is);
-                    candidates.push(candidate);
-                }
+        }
+        if ty.kind() == KIND_STRUCT {
+            for (index, structure) in structures.iter().enumerate().filter(|(_, s)| is(ty.name, &s.name)) {
+                let mut candidate = Candidate { index, places: vec![None; structure.members.len()], inner: Vec::new() };
+                candidate.take(structure, ty, members, 0, &is);
+                candidates.push(candidate);
             }
-            _ => {}
         }
     })?;
     for _ in 0..LEVELS {
@@ -149,7 +154,7 @@ fn search<R: Read + Seek>(
         let best = candidates.iter().filter(|c| c.index == index).max_by_key(|c| c.places.iter().flatten().count());
         best.map_or_else(|| vec![None; structure.members.len()], |c| c.places.clone())
     });
-    Ok(Found { places: places.collect(), functions: numbers })
+    Ok(Found { places: places.collect(), numbers })
 }
 
 /// A structure that is looked for.

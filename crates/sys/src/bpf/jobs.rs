@@ -10,7 +10,7 @@ mod programs;
 mod rules;
 mod totals;
 
-pub use cost::JobsCost;
+pub use cost::{JobsCost, JobsCostOf};
 pub use made::{MADE_CONTEXT, MadeJob};
 pub use rules::{ALL_JOBS, JobLimit, JobRules, JobSubject};
 pub use totals::{JOB_BUCKETS, JobStage, JobTotal, RingTotal, bucket_range};
@@ -161,8 +161,9 @@ impl Jobs {
             ("involved", if wanted.switches { MOST_THREADS / 64 } else { 1 }),
         ];
         // First what costs little: a process without rights learns it here on most machines.
-        let programs = Tracepoints::new(&OBJECT.0, &sizes, &[("switches", wanted.switches.into())], NAME)?;
-        let places = Places::find(roots)?;
+        let mut programs = Tracepoints::new(&OBJECT.0, &sizes, &[("switches", wanted.switches.into())], NAME)?;
+        let (places, cast) = Places::find(roots)?;
+        programs.read_by(cast)?;
         let ring = Ring::new(programs.map("ring")?)
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
         let mut in_force = InForce::default();
@@ -392,6 +393,12 @@ impl Jobs {
             of => of.filter(|_| is_wanted),
         };
         Ok(())
+    }
+
+    /// Whether the programs read the kernel's memory by loads: Linux 6.2 and later, where it compiles programs. Else each read is a call of a helper,
+    /// and an event costs about half as much again (docs/benchmarks.md).
+    pub fn reads_by_loads(&self) -> bool {
+        self.programs.reads_by_loads()
     }
 
     /// Nanoseconds that the programs took on all processors together, while that was measured; those apart that are called at every switch of a

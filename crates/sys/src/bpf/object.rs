@@ -2,12 +2,13 @@
 
 use super::btf::{self, Misfit};
 use super::call::{self, Counted, Functions, Name, Purpose};
+use super::cast::{self, Cast};
 use super::error::BpfError;
 use super::map::Map;
 use crate::Roots;
 use aya_obj::btf::{Btf, BtfFeatures};
 use aya_obj::{Function, Object};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -99,6 +100,7 @@ fn load_program(object: &Object, program: &str, purpose: Purpose<'_>, name: Name
 #[derive(Debug)]
 pub(super) struct Tracepoints {
     object: Object,
+    cast: Option<Cast>,
     maps: Arc<BTreeMap<String, Map>>,
     name: Name,
 }
@@ -123,7 +125,21 @@ impl Tracepoints {
             }
             maps.insert(of.clone(), create(definition, name)?);
         }
-        Ok(Tracepoints { object, maps: Arc::new(maps), name })
+        Ok(Tracepoints { object, cast: None, maps: Arc::new(maps), name })
+    }
+
+    /// Lets them read memory by loads from here on, if the kernel takes it.
+    pub(super) fn read_by(&mut self, cast: Option<Cast>) -> Result<(), BpfError> {
+        self.cast = match cast {
+            Some(cast) if is_taken(&self.object, cast, self.name)? => Some(cast),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Whether they do.
+    pub(super) fn reads_by_loads(&self) -> bool {
+        self.cast.is_some()
     }
 
     /// One of the maps.
@@ -135,9 +151,11 @@ impl Tracepoints {
     /// same maps.
     pub(super) fn with_constants(&self, constants: &[(&str, Vec<u8>)]) -> Result<Programs, BpfError> {
         let mut object = self.object.clone();
-        let constants: HashMap<&str, (&[u8], bool)> =
-            constants.iter().map(|(of, bytes)| (*of, (bytes.as_slice(), true))).collect();
-        object.patch_map_data(constants).map_err(broken)?;
+        cast::put(&mut object, self.cast);
+        let is_cast = u32::from(self.cast.is_some()).to_ne_bytes();
+        let constants =
+            constants.iter().map(|(of, bytes)| (*of, bytes.as_slice())).chain([(cast::CONSTANT, &is_cast[..])]);
+        object.patch_map_data(constants.map(|(of, bytes)| (of, (bytes, true))).collect()).map_err(broken)?;
         let mut own = BTreeMap::new();
         for (of, definition) in object.maps.iter().filter(|(_, map)| !map.data().is_empty()) {
             let map = create(definition, self.name)?;
@@ -153,6 +171,26 @@ impl Tracepoints {
         Ok(Programs { object, name: self.name, _maps: self.maps.clone(), _own: own })
     }
 }
+
+/// Whether the kernel loads a program with this. Without a compiler of its own for programs it calls none of its functions
+/// (`add_kfunc_call`, kernel/bpf/verifier.c), for which it has two answers.
+fn is_taken(object: &Object, cast: Cast, name: Name) -> Result<bool, BpfError> {
+    let mut object = object.clone();
+    cast::put(&mut object, Some(cast));
+    match load_program(&object, cast::TRIAL, Purpose::RawTracepoint, name) {
+        Ok(_) => Ok(true),
+        Err(BpfError::Rejected { .. }) => Ok(false),
+        Err(BpfError::Io { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EACCES | libc::EOPNOTSUPP | ENOTSUPP)) =>
+        {
+            Ok(false)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Of the kernel alone (include/linux/errno.h).
+const ENOTSUPP: i32 = 524;
 
 /// Programs that are ready to be loaded.
 pub(super) struct Programs {
@@ -238,12 +276,12 @@ fn create(definition: &aya_obj::Map, name: Name) -> Result<Map, BpfError> {
 }
 
 /// Where members of the kernel's structures lie, in bytes, by structure and member: in what is built in and in one module, if its file is
-/// there. What is built in may be any of them.
+/// there. What is built in may be any of them. And how programs may read memory by loads.
 pub(super) fn member_places(
     roots: &Roots,
     module: &str,
     wanted: &[(&str, &str)],
-) -> Result<Vec<Option<u32>>, BpfError> {
+) -> Result<(Vec<Option<u32>>, Option<Cast>), BpfError> {
     let path = roots.sys("kernel/btf/vmlinux");
     let mut parts = vec![open_types(&path)?];
     let of_module = roots.sys(format!("kernel/btf/{module}"));
@@ -252,7 +290,8 @@ pub(super) fn member_places(
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(source) => return Err(BpfError::Io { call: of_module.display().to_string(), source }),
     }
-    btf::places(parts, wanted).map_err(|misfit| unfit(misfit, &path))
+    let (places, numbers) = btf::places(parts, wanted, &cast::WANTED).map_err(|misfit| unfit(misfit, &path))?;
+    Ok((places, Cast::new(&numbers)))
 }
 
 fn open_types(path: &Path) -> Result<File, BpfError> {

@@ -149,14 +149,16 @@ fn members_of_a_module_are_found_beside_the_kernels() {
         ("no", "kobj"),
     ];
     let parts = || vec![Cursor::new(kernel.bytes()), Cursor::new(module.clone())];
-    let found = places(parts(), &wanted).unwrap();
+    let numbered = [(8, "later"), (KIND_STRUCT, "device"), (KIND_FUNC, "device"), (KIND_STRUCT, "job")];
+    let (found, numbers) = places(parts(), &wanted, &numbered).unwrap();
+    assert_eq!(numbers, [Some(3), Some(1), None, Some(5)]);
     assert_eq!(found, [Some(16), Some(8), Some(24), Some(33), Some(72), None, None]);
     // Without the module, only what is built in.
-    let found = places(vec![Cursor::new(kernel.bytes())], &wanted).unwrap();
+    let (found, _) = places(vec![Cursor::new(kernel.bytes())], &wanted, &[]).unwrap();
     assert_eq!(found, [None, Some(8), None, None, None, None, None]);
     for length in 0..module.len() {
         let cut = vec![Cursor::new(kernel.bytes()), Cursor::new(module[..length].to_vec())];
-        assert!(places(cut, &wanted).is_err(), "synthetic: {length} bytes");
+        assert!(places(cut, &wanted, &[]).is_err(), "synthetic: {length} bytes");
     }
 }
 

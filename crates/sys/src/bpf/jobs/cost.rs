@@ -1,10 +1,11 @@
 //! The programs on a job that is made up, to measure what they cost: for benchmarks alone.
 
+use super::super::cast::Cast;
 use super::super::error::BpfError;
-use super::super::object::{Attached, Tracepoints, member_places};
+use super::super::object::{Attached, Tracepoints};
 use super::super::ring::Ring;
 use super::levels::Twice;
-use super::places::{ABSENT, Places};
+use super::places::{ABSENT, COUNT, Places};
 use super::programs::{PROGRAMS, Program};
 use super::rules::{InForce, JobRules};
 use super::{MOST_THREADS, NAME, SWITCHES, attach, possible_processors, ring_size};
@@ -16,19 +17,24 @@ const MADE_UP: usize = 264;
 const NAME_AT: usize = 160;
 const DEVICE_AT: usize = 184;
 
-/// Where `struct made_up` has what [`Places`] names, each from the start of what points to it.
-const MADE_UP_PLACES: Places =
-    Places([8, 0, 0, 8, 28, 32, 40, 0, 8, 28, 0, 8, 0, 0, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT]);
-
-/// As [`MADE_UP_PLACES`], with the running kernel's own where threads are told: the last of them.
-fn places_of_threads(roots: &Roots) -> Result<Places, BpfError> {
-    let members = ["pid", "tgid", "comm", "prio", "exit_state"].map(|member| ("task_struct", member));
-    let found = member_places(roots, "gpu_sched", &members)?;
-    let Places(mut places) = MADE_UP_PLACES;
-    for (place, found) in places.iter_mut().rev().zip(found.into_iter().rev()) {
-        *place = found.and_then(|found| u16::try_from(found).ok()).unwrap_or(ABSENT);
+/// Where `struct made_up` has what [`Places`] names, each from the start of what points to it, and the running kernel its threads.
+fn places(roots: &Roots) -> Result<(Places, Option<Cast>), BpfError> {
+    let mut places = [ABSENT; COUNT];
+    for (place, of_job) in places.iter_mut().zip([8, 0, 0, 8, 28, 32, 40, 0, 8, 28, 0, 8, 0, 0]) {
+        *place = of_job;
     }
-    Ok(Places(places))
+    Places(places).with_threads(roots)
+}
+
+/// How the programs of [`JobsCost`] are.
+#[derive(Clone, Copy, Debug)]
+pub struct JobsCostOf {
+    /// How many follow one another at an event.
+    pub levels: u32,
+    /// With that of fences.
+    pub fences: bool,
+    /// They read memory by calls, as on kernels before Linux 6.2.
+    pub calls: bool,
 }
 
 /// The programs that record jobs, called where a thread asks for its parent, its group and its session (`raw_syscalls:sys_enter`): the three
@@ -41,8 +47,8 @@ pub struct JobsCost {
 }
 
 impl JobsCost {
-    /// Attaches the programs under these rules, at so many levels, with or without that of fences; without rules, one that does nothing. The object
-    /// is what `cargo xtask bpf` makes of `cost.bpf.c`.
+    /// Attaches the programs under these rules; without rules, one that does nothing. The object is what `cargo xtask bpf` makes of
+    /// `cost.bpf.c`.
     ///
     /// # Errors
     /// As [`Jobs::open`](super::Jobs::open).
@@ -50,16 +56,18 @@ impl JobsCost {
         object: &[u8],
         ring_bytes: usize,
         rules: Option<JobRules>,
-        levels: u32,
-        fences: bool,
+        of: JobsCostOf,
     ) -> Result<JobsCost, BpfError> {
+        let JobsCostOf { levels, fences, calls } = of;
         let sizes = [
             ("ring", ring_size(ring_bytes, rustix::param::page_size())),
             ("counts", possible_processors(&Roots::host())),
         ];
-        let programs = Tracepoints::new(object, &sizes, &[], NAME)?;
+        let mut programs = Tracepoints::new(object, &sizes, &[], NAME)?;
+        let (places, cast) = places(&Roots::host())?;
+        programs.read_by(cast.filter(|_| !calls))?;
         let at_level = |level: u32| {
-            let [places, level] = MADE_UP_PLACES.constants(level);
+            let [places, level] = places.constants(level);
             programs.with_constants(&[
                 places,
                 level,
@@ -110,7 +118,9 @@ impl JobsCost {
             ("counts", possible_processors(&roots)),
             ("involved", MOST_THREADS / 64),
         ];
-        let programs = Tracepoints::new(object, &sizes, &[("switches", 1)], NAME)?;
+        let mut programs = Tracepoints::new(object, &sizes, &[("switches", 1)], NAME)?;
+        let (places, cast) = places(&roots)?;
+        programs.read_by(cast)?;
         let ring = Ring::new(programs.map("ring")?)
             .map_err(|source| BpfError::Io { call: "mapping the ring buffer".into(), source })?;
         let mut words: BTreeMap<u32, u64> = BTreeMap::new();
@@ -121,7 +131,7 @@ impl JobsCost {
             let put = programs.map("involved")?.insert(&at.to_ne_bytes(), &word.to_ne_bytes());
             put.map_err(|e| BpfError::calling("BPF_MAP_UPDATE_ELEM", e))?;
         }
-        let attached = attach(&programs, &places_of_threads(&roots)?, &SWITCHES)?;
+        let attached = attach(&programs, &places, &SWITCHES)?;
         InForce::default().set(&programs, JobRules::default())?;
         Ok(JobsCost { programs, ring, _attached: attached })
     }
