@@ -792,6 +792,37 @@ fn a_job_that_does_not_end_is_waited_for_no_longer_than_asked() {
     load.wait().unwrap();
 }
 
+/// The kernel's table has room for 32,768 jobs in flight. One more is left out for that, and not as if a list had said so.
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn jobs_that_find_no_place_are_left_out_whole_and_for_that() {
+    let gpus = gpus();
+    let settings = with(|s| s.filters.uids = only(vec![0]));
+    let mut recorded = Recorded::open(RING_BYTES, &settings).unwrap();
+    let before: u64 = jobs(&gpus).values().sum();
+    // Behind one that hangs until the driver's time is up.
+    let args = ["jobs", "--count", "36000", "--contexts", "2", "--rings", "gfx", "--us", "10"];
+    let mut load = Command::new(load_program()).args(args).args(["--hang", "0", &gpus[0].render]).spawn().unwrap();
+    while load.try_wait().unwrap().is_none() {
+        recorded.drain();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    recorded.drain();
+    // The device does not count the one that hung.
+    let jobs = jobs(&gpus).values().sum::<u64>() - before + 1;
+    let dropped = recorded.capture.dropped().unwrap();
+    let lives = lives(&recorded.events);
+    let whole = lives.values().filter(|l| (l.queue.len(), l.run.len(), l.done.len()) == (1, 1, 1)).count() as u64;
+    println!("{}: {jobs} jobs, {whole} told whole, {dropped:?}", kernel());
+    assert_eq!(jobs, 36_000);
+    assert!(dropped.table_full > 3000, "{}: as many as that were in flight", kernel());
+    if dropped.missed == 0 {
+        assert_eq!((lives.len() as u64, dropped.filtered), (whole, 0), "{}", kernel());
+        assert_eq!(dropped.table_full, 3 * (jobs - whole), "{}", kernel());
+    }
+}
+
 /// Of a job that was told when it began, the end is left out once it is given up; that is told.
 #[test]
 #[ignore = "needs the testbed's guest"]

@@ -75,6 +75,7 @@ INLINE int track_queue(const struct rules *r, struct counts *mine, u32 cause, u6
 	}
 	job = make_room(key);
 	if (!job) {
+		turn_away(key);
 		leave_out(mine, TABLE_FULL);
 		return 0;
 	}
@@ -154,9 +155,9 @@ PROGRAM(queue, QUEUE)
  * Whether a job's event is left out, and counted then. Otherwise the job may be in `kept`, or have been queued before it was used: then it
  * was recorded, and so is what follows.
  */
-INLINE int is_left_out(const struct rules *r, struct counts *mine, const struct kept *found)
+INLINE int is_left_out(const struct rules *r, struct counts *mine, const struct kept *found, const struct job *key)
 {
-	u32 cause = found ? found->cause : r->miss_cause;
+	u32 cause = found ? found->cause : was_turned_away(key) ? TABLE_FULL : r->miss_cause;
 
 	/* For a later level, a job that is gone is one that the level before has seen to the end. */
 	if (cause == KEPT && (found || !level))
@@ -207,7 +208,7 @@ INLINE void record_run(u64 *args, const struct rules *r, struct counts *mine)
 	if (r->flags & TRACK) {
 		fill_job(&fence.job, job.s_fence);
 		found = find_kept(key);
-		if (is_left_out(r, mine, found))
+		if (is_left_out(r, mine, found, key))
 			return;
 	} else {
 		read_of_fence(&fence, job.s_fence);
@@ -332,9 +333,11 @@ INLINE void record_done(u64 *args, const struct rules *r, struct counts *mine)
 	if (r->flags & TRACK) {
 		fill_job(&fence.job, s_fence);
 		found = find_kept(key);
-		if (is_left_out(r, mine, found)) {
+		if (is_left_out(r, mine, found, key)) {
 			if (found)
 				forget(found, word_of(key));
+			else
+				forget_turned_away(key);
 			return;
 		}
 	} else {
@@ -410,7 +413,7 @@ INLINE void record_dependency(u64 *args, const struct rules *r, struct counts *m
 	fill_job(&key, read_word(job, places.job_fence));
 	if (r->flags & TRACK) {
 		found = find_kept(&key);
-		if (is_left_out(r, mine, found))
+		if (is_left_out(r, mine, found, &key))
 			return;
 	}
 	at_ns = bpf_ktime_get_ns();
@@ -489,6 +492,8 @@ INLINE void record_fence(u64 fence, const volatile struct signalled *with, const
 	} else if (flags & TRACK) {
 		u32 *of = bpf_map_lookup_elem(&failing, &key);
 
+		/* One that never ran has no other end. */
+		forget_turned_away(&key);
 		if (!of)
 			return;
 		flags = *of;

@@ -77,6 +77,30 @@ struct {
 	TYPE(value, struct kept);
 } kept SEC(".maps");
 
+/* Jobs that found no place and are not done, the last of them: what follows of them is left out for that, too. By word_of. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	NUMBER(max_entries, 16384);
+	TYPE(key, u64);
+	TYPE(value, u32);
+} turned_away SEC(".maps");
+
+/* How many were put in and not taken out: while there are none, nobody need look. What the table has dropped itself stays counted, and of whose
+ * end the kernel passed over. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} turned_away_count SEC(".maps");
+
+INLINE u64 *count_turned_away(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&turned_away_count, &zero);
+}
+
 /*
  * A scheduler counts its fences in 32 bits (drm_sched_fence_init, sched_fence.c), and contexts are given out from 1 on, two for each queue
  * of a program: one word tells a job until four billion of them were made.
@@ -188,6 +212,31 @@ INLINE void forget(struct kept *job, u64 word)
 		if (spills)
 			__sync_fetch_and_add(spills, -1);
 	}
+}
+
+INLINE void turn_away(const struct job *job)
+{
+	u64 word = word_of(job), *jobs = count_turned_away();
+	u32 value = 0;
+
+	if (jobs && word && !bpf_map_update_elem(&turned_away, &word, &value, BPF_NOEXIST))
+		__sync_fetch_and_add(jobs, 1);
+}
+
+INLINE int was_turned_away(const struct job *job)
+{
+	u64 word = word_of(job), *jobs = count_turned_away();
+
+	return jobs && *(volatile u64 *)jobs && bpf_map_lookup_elem(&turned_away, &word);
+}
+
+/* It is done. */
+INLINE void forget_turned_away(const struct job *job)
+{
+	u64 word = word_of(job), *jobs = count_turned_away();
+
+	if (jobs && *(volatile u64 *)jobs && !bpf_map_delete_elem(&turned_away, &word))
+		__sync_fetch_and_add(jobs, -1);
 }
 
 #endif
