@@ -104,11 +104,11 @@ get_modules() { # the modules a guest loads, in order, uncompressed, and its ker
 	touch "$out/base-2"
 }
 
-get_sid() { # the build tools of the newest kernel want a newer libc than Debian 12 has: a small sid tree
+get_sid() { # the build tools of the newest kernel want a newer libc than Debian 12 has: a small sid tree; its trace-cmd is one whose files are read
 	local ver=$1 root=$2 sid=$cache/sid
-	if [ ! -e "$sid/usr/bin/gcc-16" ]; then
+	if [ ! -e "$sid/usr/bin/gcc-16" ] || [ ! -e "$sid/usr/bin/trace-cmd" ]; then
 		rm -rf "$sid"
-		retry debootstrap --variant=minbase --include=gcc-16,make,pahole sid "$sid" "$(mirror)" >"$cache/debootstrap.log" 2>&1
+		retry debootstrap --variant=minbase --include=gcc-16,make,pahole,trace-cmd sid "$sid" "$(mirror)" >"$cache/debootstrap.log" 2>&1
 	fi
 	[ -e "$sid/.headers-$ver" ] && return 0
 	mkdir -p "$sid/usr/src"

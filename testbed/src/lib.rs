@@ -486,8 +486,21 @@ pub fn gpu(identity: &str) -> Option<Gpu> {
 /// Where `vgpu-load` is.
 #[must_use]
 pub fn load_program() -> String {
-    let cache = std::env::var("TESTBED_CACHE").unwrap_or_else(|_| "/var/cache/gpu-testbed".to_string());
-    format!("{cache}/bin/vgpu-load")
+    format!("{}/bin/vgpu-load", cache())
+}
+
+/// What setup.sh has made.
+fn cache() -> String {
+    std::env::var("TESTBED_CACHE").unwrap_or_else(|_| "/var/cache/gpu-testbed".to_string())
+}
+
+/// A program of Debian sid, with its own libraries, if setup.sh has made the tree: it does for the newest kernel.
+pub fn sid_program(name: &str) -> Option<Vec<String>> {
+    let sid = format!("{}/sid/usr", cache());
+    let program = format!("{sid}/bin/{name}");
+    let libraries = format!("{sid}/lib/x86_64-linux-gnu");
+    let loader = format!("{libraries}/ld-linux-x86-64.so.2");
+    Path::new(&program).exists().then(|| vec![loader, "--library-path".into(), libraries, program])
 }
 
 fn program(arguments: &[String]) -> Child {

@@ -1,4 +1,4 @@
-// guest: -g amdgpu,amdgpu -t 150
+// guest: -g amdgpu,amdgpu -t 300
 //! One run of known jobs, recorded at once by gpuscope, by trace-cmd and by perf: all three files hold the same jobs, by the same keys, with the
 //! same rings, processes and times. Merged, they are those jobs once, and one that is shifted is brought back.
 #![allow(
@@ -12,7 +12,7 @@
 mod common;
 
 use common::gpuscope;
-use gpuscope_testbed::{gpus, job_log, kernel, kernel_since, load_program, log_jobs};
+use gpuscope_testbed::{Gpu, gpus, job_log, kernel, kernel_since, load_program, log_jobs, sid_program};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -103,17 +103,59 @@ fn by_turn(mut jobs: Vec<Value>) -> BTreeMap<Key, Value> {
     all
 }
 
-#[test]
-#[ignore = "needs the testbed's guest"]
-fn three_recorders_of_one_run_tell_the_same_jobs() {
-    let gpus = gpus();
+/// What is recorded: two processes, one on each GPU, whose jobs the devices log from now on.
+fn script(gpus: &[Gpu]) -> String {
     std::fs::create_dir_all(DIR).unwrap();
     gpus.iter().for_each(|gpu| log_jobs(&gpu.bdf, 4096));
     let load = |gpu: usize, rings: &str, comm: &str| {
         let (load, node) = (load_program(), &gpus[gpu].render);
         format!("{load} jobs --count {JOBS} --rings {rings} --us 300,2000,700 --gap 8000 --comm {comm} {node} & ")
     };
-    let script = format!("{}{}wait", load(0, "gfx,dma", "game"), load(1, "gfx,compute", "trainer"));
+    format!("{}{}wait", load(0, "gfx,dma", "game"), load(1, "gfx,compute", "trainer"))
+}
+
+/// A file has the jobs of ours: the same keys, rings, processes and times.
+fn tells_the_same(file: &str, has_pid: bool, own_report: &Value, own: &BTreeMap<Key, Value>) {
+    let (told, jobs) = report(file);
+    assert_eq!(told["events"], own_report["events"], "{} {file}", kernel());
+    assert!(told["dropped"].as_object().unwrap().values().all(|n| n == 0), "{file}: {}", told["dropped"]);
+    // Nothing is wrong with the file, and its clock is ours.
+    let sources = told["sources"].as_array().unwrap();
+    let wrong = ["CLOCK_MONOTONIC", "trace.dat", "perf.data"];
+    let is_wrong = |of: &&Value| of["status"] != "works" && wrong.contains(&of["source"].as_str().unwrap());
+    assert_eq!(sources.iter().find(is_wrong), None, "{file}");
+    let jobs = by_turn(jobs);
+    assert!(jobs.keys().eq(own.keys()), "{} {file}: other threads or other numbers of jobs", kernel());
+    let mut apart = Vec::new();
+    for (key, job) in &jobs {
+        let own = &own[key];
+        let mut same = vec!["ring", "gpu", "tid", "comm", "status"];
+        if has_pid {
+            same.push("pid");
+        }
+        if kernel_since(6, 17) {
+            same.extend(["context", "seqno", "client_id"]);
+        }
+        for field in same {
+            assert_eq!(job[field], own[field], "{} {file}: {field} of {job} and {own}", kernel());
+        }
+        for field in ["submit_ns", "run_ns", "done_ns"] {
+            let (at, own) = (job[field].as_u64().unwrap(), own[field].as_u64().unwrap());
+            apart.push(at.abs_diff(own));
+        }
+    }
+    apart.sort_unstable();
+    let (middle, most) = (apart[apart.len() / 2], apart[apart.len() - 1]);
+    let (jobs, middle_us, most_us) = (jobs.len(), middle / 1000, most / 1000);
+    println!("{} {file}: {jobs} jobs, times {middle_us} us apart in the middle, {most_us} us at most", kernel());
+    assert!(middle <= APART_NS && most <= MOST_APART_NS, "{} {file}: {middle_us} us, {most_us} us", kernel());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn three_recorders_of_one_run_tell_the_same_jobs() {
+    let gpus = gpus();
+    let script = script(&gpus);
     // Each recorder runs the next one; the innermost runs the jobs. Ours is by tracefs, whose records are the kernel's own as theirs are.
     let gpuscope = gpuscope();
     let out = run(
@@ -163,39 +205,7 @@ fn three_recorders_of_one_run_tell_the_same_jobs() {
     assert_eq!(own.len(), truth.len(), "{own_report:#}");
     let own = by_turn(own);
     for (file, has_pid) in [("trace.dat", false), ("perf.data", true)] {
-        let (told, jobs) = report(file);
-        assert_eq!(told["events"], own_report["events"], "{} {file}", kernel());
-        assert!(told["dropped"].as_object().unwrap().values().all(|n| n == 0), "{file}: {}", told["dropped"]);
-        // Nothing is wrong with the file, and its clock is ours.
-        let sources = told["sources"].as_array().unwrap();
-        let wrong = ["CLOCK_MONOTONIC", "trace.dat", "perf.data"];
-        let is_wrong = |of: &&Value| of["status"] != "works" && wrong.contains(&of["source"].as_str().unwrap());
-        assert_eq!(sources.iter().find(is_wrong), None, "{file}");
-        let jobs = by_turn(jobs);
-        assert!(jobs.keys().eq(own.keys()), "{} {file}: other threads or other numbers of jobs", kernel());
-        let mut apart = Vec::new();
-        for (key, job) in &jobs {
-            let own = &own[key];
-            let mut same = vec!["ring", "gpu", "tid", "comm", "status"];
-            if has_pid {
-                same.push("pid");
-            }
-            if kernel_since(6, 17) {
-                same.extend(["context", "seqno", "client_id"]);
-            }
-            for field in same {
-                assert_eq!(job[field], own[field], "{} {file}: {field} of {job} and {own}", kernel());
-            }
-            for field in ["submit_ns", "run_ns", "done_ns"] {
-                let (at, own) = (job[field].as_u64().unwrap(), own[field].as_u64().unwrap());
-                apart.push(at.abs_diff(own));
-            }
-        }
-        apart.sort_unstable();
-        let (middle, most) = (apart[apart.len() / 2], apart[apart.len() - 1]);
-        let (jobs, middle_us, most_us) = (jobs.len(), middle / 1000, most / 1000);
-        println!("{} {file}: {jobs} jobs, times {middle_us} us apart in the middle, {most_us} us at most", kernel());
-        assert!(middle <= APART_NS && most <= MOST_APART_NS, "{} {file}: {middle_us} us, {most_us} us", kernel());
+        tells_the_same(file, has_pid, &own_report, &own);
     }
     merged_is_the_same(&own_report);
     // And ours are those that were submitted.
@@ -204,4 +214,33 @@ fn three_recorders_of_one_run_tell_the_same_jobs() {
     let mut told: BTreeMap<u64, usize> = BTreeMap::new();
     own.keys().for_each(|(tid, _)| *told.entry(*tid).or_default() += 1);
     assert_eq!(told, submitted, "{}", kernel());
+}
+
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn each_version_of_trace_dat_tells_what_ours_does() {
+    let gpus = gpus();
+    let debian = vec!["trace-cmd".to_string()];
+    let sid = sid_program("trace-cmd");
+    assert!(sid.is_some() || !kernel_since(7, 0), "Debian sid's trace-cmd is missing: testbed/setup.sh");
+    let versions: [(u8, &[&str]); 3] =
+        [(b'6', &["--file-version", "6"]), (b'7', &["--compression", "none"]), (b'7', &["--compression", "zstd"])];
+    for program in [Some(debian), sid].into_iter().flatten() {
+        for (version, options) in versions {
+            let script = script(&gpus);
+            let recorder = ["record", "-q", "-C", "mono", "-e", "gpu_scheduler", "-o", "version.dat"];
+            let own = ["trace", "record", "--backend", "tracefs", "--family", "drm-sched", "--force", "-o", "beside"];
+            let gpuscope = gpuscope();
+            let args = [&recorder[..], options, &[&gpuscope], &own, &["--", "sh", "-c", &script]].concat();
+            let (first, rest) = program.split_first().unwrap();
+            run(first, &rest.iter().map(String::as_str).chain(args).collect::<Vec<_>>());
+            // Three bytes, "tracing" and the version (trace-cmd.dat(5)).
+            let bytes = std::fs::read(format!("{DIR}/version.dat")).unwrap();
+            assert_eq!((&bytes[3..10], bytes[10]), (&b"tracing"[..], version), "{program:?} {options:?}");
+            let (own_report, own) = report("beside");
+            assert_eq!(own.len(), 2 * JOBS, "{own_report:#}");
+            println!("{} {} {options:?}", kernel(), program.join(" "));
+            tells_the_same("version.dat", false, &own_report, &by_turn(own));
+        }
+    }
 }
