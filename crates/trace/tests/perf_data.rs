@@ -1,6 +1,9 @@
 //! `perf.data` files that perf wrote: the same as `perf script` says, and of a cut one what is left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod cuts;
+
+use cuts::cuts;
 use gpuscope_model::trace::{Event, EventKind};
 use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::ForeignError;
@@ -104,9 +107,7 @@ fn a_cut_file_keeps_what_is_whole_and_says_where_it_ends() {
         let whole = bytes(name);
         let all = records(&mut of(&whole).unwrap());
         let mut most = 0;
-        // Cuts at places spread over the file, the last byte among them.
-        for i in 1..=200 {
-            let length = whole.len() - 1 - (whole.len() - 1) * (200 - i) / 200;
+        for length in cuts(whole.len()) {
             let Ok(mut file) = of(&whole[..length]) else {
                 assert!(length < 104, "{name} cut at {length} has a head");
                 continue;

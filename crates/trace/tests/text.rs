@@ -1,6 +1,9 @@
 //! Text that trace-cmd and tracefs wrote: the same events as the records say that it was made of.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod cuts;
+
+use cuts::cuts;
 use gpuscope_model::trace::{Event, EventKind, TraceNames};
 use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::text::TextTrace;
@@ -70,4 +73,28 @@ fn text_of_tracefs_has_the_jobs_that_the_load_ran() {
     // `record-tgid` had been switched off again when the text was read.
     assert!(events.iter().all(|event| event.pid == 0));
     assert_eq!(text.names().rings().len(), 1, "text of old kernels has no device");
+}
+
+#[test]
+fn cut_text_has_the_events_of_its_whole_lines() {
+    for name in ["v6-6.12.report", "v7-zlib-7.2.report", "tracefs-6.1.txt"] {
+        let whole = std::fs::read(path(name)).unwrap();
+        let (all, names) = read(name);
+        let all: Vec<String> = all.iter().map(|event| spelt(event, names.names())).collect();
+        for length in cuts(whole.len()) {
+            let (mut text, mut events) = (TextTrace::new(), Vec::new());
+            text.read(&whole[..length], |event| events.push(event)).unwrap();
+            let told: Vec<String> = events.iter().map(|event| spelt(event, text.names())).collect();
+            // What is left of the last line may be a line, too: without its last fields, or with a number cut short.
+            let is_last_whole = told.last() == told.len().checked_sub(1).and_then(|last| all.get(last));
+            let intact = if is_last_whole { told.len() } else { told.len().saturating_sub(1) };
+            assert_eq!(told[..intact], all[..intact], "{name} cut at {length}");
+            let lines = whole[..length].iter().filter(|byte| **byte == b'\n').count();
+            let after = whole[..length].split(|byte| *byte == b'\n').take(lines);
+            let mut again = TextTrace::new();
+            let mut whole_lines = 0;
+            again.read(after.collect::<Vec<_>>().join(&b'\n').as_slice(), |_| whole_lines += 1).unwrap();
+            assert!(told.len() == whole_lines || told.len() == whole_lines + 1, "{name} cut at {length}");
+        }
+    }
 }

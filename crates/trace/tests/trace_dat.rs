@@ -1,6 +1,9 @@
 //! `trace.dat` files that trace-cmd wrote: the same as `trace-cmd report` says, and of a cut one what is left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod cuts;
+
+use cuts::cuts;
 use gpuscope_model::trace::{Event, EventKind};
 use gpuscope_trace::Decoder;
 use gpuscope_trace::foreign::ForeignError;
@@ -102,9 +105,7 @@ fn a_cut_file_keeps_what_is_whole_and_says_where_it_ends() {
         let mut file = of(&whole).unwrap();
         let all = records(&mut file);
         let mut most = 0;
-        // Cuts at places spread over the file, the last byte among them.
-        for i in 1..=200 {
-            let length = whole.len() - 1 - (whole.len() - 1) * (200 - i) / 200;
+        for length in cuts(whole.len()) {
             let Ok(mut file) = of(&whole[..length]) else {
                 assert!(length < 64, "{name} cut at {length} has a head");
                 continue;
