@@ -47,14 +47,21 @@ struct Told {
     processes: BTreeMap<String, (u64, u64)>,
 }
 
-/// Every key that a report and a job have, by their schemas.
+/// Lists in a report of which each member has the same keys.
+const LISTS: [&str; 2] = ["rings", "processes"];
+
+/// Every key that a report, its rings and processes, and a job have, by their schemas.
 fn keys() -> Vec<String> {
-    let required = |schema: &str, of: &str| -> Vec<String> {
-        let schema: Value = serde_json::from_str(schema).unwrap();
-        schema["required"].as_array().unwrap().iter().map(|key| format!("{of}{}", key.as_str().unwrap())).collect()
+    let required = |of: &Value, name: &str| -> Vec<String> {
+        of["required"].as_array().unwrap().iter().map(|key| format!("{name}{}", key.as_str().unwrap())).collect()
     };
-    let mut keys = required(include_str!("../../docs/schema/trace.schema.json"), "");
-    keys.extend(required(include_str!("../../docs/schema/job.schema.json"), "job."));
+    let report: Value = serde_json::from_str(include_str!("../../docs/schema/trace.schema.json")).unwrap();
+    let job: Value = serde_json::from_str(include_str!("../../docs/schema/job.schema.json")).unwrap();
+    let mut keys = required(&report, "");
+    for list in LISTS {
+        keys.extend(required(&report["properties"][list]["items"], &format!("{list}.")));
+    }
+    keys.extend(required(&job, "job."));
     keys.sort();
     keys
 }
@@ -88,8 +95,17 @@ fn told(gpus: &[Gpu], report: &Value, jobs: &[Value]) -> Told {
     let gpu = |of: &Value| of["gpu"].as_str().map(|bdf| gpus.iter().position(|gpu| gpu.bdf == bdf).unwrap());
     let text = |of: &Value, key: &str| of[key].as_str().unwrap().to_string();
     let number = |of: &Value, key: &str| of[key].as_u64().unwrap();
-    let mut keys: Vec<String> = report.as_object().unwrap().keys().cloned().collect();
-    keys.extend(jobs[0].as_object().unwrap().keys().map(|key| format!("job.{key}")));
+    let named = |of: &Value, name: &str| -> Vec<String> {
+        of.as_object().unwrap().keys().map(|key| format!("{name}{key}")).collect()
+    };
+    let mut keys = named(report, "");
+    for list in LISTS {
+        let of = report[list].as_array().unwrap();
+        let one = named(&of[0], &format!("{list}."));
+        assert!(of.iter().all(|other| named(other, &format!("{list}.")) == one), "{}: {of:?}", kernel());
+        keys.extend(one);
+    }
+    keys.extend(named(&jobs[0], "job."));
     keys.sort();
     let mut by = BTreeMap::new();
     for job in jobs {

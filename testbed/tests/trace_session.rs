@@ -296,3 +296,23 @@ fn a_flight_recorder_saves_the_seconds_around_a_hung_job() {
     assert!(said(&["stop"]).contains("it saved /var/tmp/slow"));
     assert_eq!(report("/var/tmp/slow").1.len(), 6);
 }
+
+/// What fires without being asked for: a job that a driver could not run is an error, and no timeout.
+#[test]
+#[ignore = "needs the testbed's guest"]
+fn a_job_that_fails_is_saved_by_default() {
+    let gpu = &gpus()[0];
+    said(&["start", "--flight", "10s", "--after", "500ms", "-o", "/var/tmp/failing"]);
+    let _ = Jobs::run(&["--count", "5", "--rings", "gfx", "--us", "200", &gpu.render]);
+    assert!(!fs::exists("/var/tmp/failing").unwrap());
+    let _ =
+        Jobs::run(&["--count", "3", "--rings", "gfx", "--us", "200", "--fail", "2", "--comm", "failing", &gpu.render]);
+    assert!(wait_until(Duration::from_secs(20), || session("default")["state"] == "ended"));
+    assert!(said(&["stop"]).contains("it saved /var/tmp/failing"));
+    let (report, jobs) = report("/var/tmp/failing");
+    let notes = report["notes"].as_array().unwrap();
+    let is_error = |note: &Value| note["text"].as_str().unwrap().starts_with("flight recorder triggered by error: ");
+    assert!(notes.iter().any(is_error), "{notes:#?}");
+    let failed: Vec<&Value> = jobs.iter().filter(|job| job["status"] == "failed").collect();
+    assert!(failed.len() == 1 && failed[0]["errno"] == -5 && failed[0]["comm"] == "failing", "{failed:#?}");
+}
