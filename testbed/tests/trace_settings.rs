@@ -275,6 +275,20 @@ fn cgroups_are_told_apart_by_their_number() {
     let pids: Vec<u32> = outcome.lives.values().flat_map(|l| &l.queue).map(|e| e.pid).collect();
     assert!(pids.len() > 50 && pids.iter().all(|of| *of == pid), "{}: {pids:?}", kernel());
     assert!(outcome.dropped.filtered > 150, "the other's");
+    drop(outcome);
+    let settings = with(|s| s.filters.cgroups = not(vec![number]));
+    let mut denied = 0;
+    let outcome = run(&gpus, &settings, |_| {
+        let load = start(&inside);
+        denied = load.pid();
+        vec![load, start(&outside)]
+    });
+    outcome.adds_up();
+    let pids: Vec<u32> = outcome.lives.values().flat_map(|l| &l.queue).map(|e| e.pid).collect();
+    // Its first jobs may come before it is moved into the cgroup.
+    let of_denied = pids.iter().filter(|pid| **pid == denied).count();
+    assert!(pids.len() > 50 && of_denied * 10 < pids.len(), "{}: {of_denied} of {}", kernel(), pids.len());
+    assert!(outcome.dropped.filtered > 150, "those inside");
 }
 
 #[test]
@@ -288,6 +302,13 @@ fn kinds_of_events_that_are_not_wanted() {
     // What the kernel passed over is among neither; where that is nothing, both are exact.
     outcome.left_out(outcome.dropped.filtered, outcome.jobs);
     outcome.left_out(outcome.events.len() as u64, 2 * outcome.jobs);
+    drop(outcome);
+    let settings = with(|s| s.filters.kinds = only(vec![EventKind::Commit]));
+    let outcome = run(&gpus, &settings, |_| four(&gpus));
+    outcome.every_event_is_accounted_for();
+    assert!(outcome.events.iter().all(|event| event.kind == EventKind::Commit), "{}", kernel());
+    outcome.left_out(outcome.dropped.filtered, 2 * outcome.jobs);
+    outcome.left_out(outcome.events.len() as u64, outcome.jobs);
 }
 
 #[test]
