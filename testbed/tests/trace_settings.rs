@@ -760,7 +760,9 @@ fn jobs_in_flight_keep_the_settings_they_were_queued_under() {
     // Jobs that were queued when no events were wanted are neither told nor counted.
     let torn = outcome.lives.values().find(|l| (l.queue.len(), l.run.len(), l.done.len()) != (1, 1, 1));
     assert!(torn.is_none() || outcome.dropped.missed > 0, "{}: {torn:?}", kernel());
-    assert!(outcome.dropped.sampled_out % 3 == 0 && outcome.dropped.sampled_out > 0, "{:?}", outcome.dropped);
+    // A quick job counts as many events as were seen of it.
+    let is_of_whole_jobs = outcome.dropped.sampled_out % 3 == 0 || outcome.dropped.missed > 0;
+    assert!(is_of_whole_jobs && outcome.dropped.sampled_out > 0, "{:?}", outcome.dropped);
     let told = outcome.lives.len() as u64 + outcome.dropped.sampled_out / 3;
     println!("{}: {told} of {} jobs, {:?}", kernel(), outcome.jobs, outcome.dropped);
     assert!(told > outcome.jobs / 3 && told < outcome.jobs, "{}: {told} of {}", kernel(), outcome.jobs);

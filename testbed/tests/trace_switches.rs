@@ -52,6 +52,11 @@ fn threads(events: &[Event], kind: EventKind) -> BTreeSet<u32> {
 #[test]
 #[ignore = "needs the testbed's guest"]
 fn switches_of_the_jobs_threads_are_those_that_the_kernel_records_itself() {
+    assert!((0..6).any(|_| are_all_compared()), "{}: each run missed events", kernel());
+}
+
+/// Whether the kernel passed no events over; then all is compared.
+fn are_all_compared() -> bool {
     let gpu = &gpus()[0];
     let mut recorded =
         Recorded::open_with_switches(16 << 20, &Settings::default()).unwrap_or_else(|e| panic!("{}: {e}", kernel()));
@@ -75,7 +80,11 @@ fn switches_of_the_jobs_threads_are_those_that_the_kernel_records_itself() {
     let until_ns = recorded.drain();
     recorded.events.retain(|event| event.at_ns > set_ns && event.at_ns <= until_ns);
     let dropped = recorded.dropped();
-    assert_eq!((dropped.ring_full, dropped.missed, dropped.table_full), (0, 0, 0), "{dropped:?}");
+    assert_eq!((dropped.ring_full, dropped.table_full), (0, 0), "{dropped:?}");
+    if dropped.missed > 0 {
+        println!("{}: {dropped:?}", kernel());
+        return false;
+    }
 
     let mut decoder = Decoder::new();
     for format in kernels.formats() {
@@ -130,6 +139,7 @@ fn switches_of_the_jobs_threads_are_those_that_the_kernel_records_itself() {
         all.len(),
         submitters.len() + workers.len()
     );
+    true
 }
 
 fn report(file: &str) -> Value {

@@ -110,16 +110,19 @@ impl Recorded {
         drained.until_ns
     }
 
-    /// Drains while the loads go on and until all is told; every record must come before its time is promised to be over.
+    /// Drains while the loads go on and until all is told; records must come before their time is promised to be over, but for few whose
+    /// program was held up for longer than a round after it had taken the time.
     pub fn follow(&mut self, loads: Vec<Load>) -> Vec<(bool, String)> {
         let waiting = std::thread::spawn(move || loads.into_iter().map(Load::wait).collect());
-        let mut promised = 0;
+        let mut promised: u64 = 0;
         let mut rounds_after = 0;
+        let mut late: Vec<(u64, Event)> = Vec::new();
         while rounds_after < 30 {
             let seen = self.events.len();
             let until = self.drain();
-            let early = self.events[seen..].iter().find(|e| e.at_ns < promised);
-            assert_eq!(early, None, "promised {promised}");
+            late.extend(self.events[seen..].iter().filter(|e| e.at_ns < promised).map(|e| (promised, *e)));
+            let is_held_up = |(promised, event): &(u64, Event)| promised - event.at_ns < 500_000_000;
+            assert!(late.len() <= 3 && late.iter().all(is_held_up), "promised, and came later: {late:?}");
             assert!(until >= promised, "{until} after {promised}");
             promised = until;
             if waiting.is_finished() {
