@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::books::Books;
+use common::books::{Books, agree};
 use common::{Stream, engine, gpu, is_sample};
 use gpuscope_testbed::{Load, cpu_online, gpus};
 use serde_json::Value;
@@ -60,10 +60,7 @@ fn engine_use_goes_on_when_the_pmus_cpu_goes_off_line_and_comes_back() {
             compared.off,
             if gap { ", after a gap" } else { "" }
         );
-        assert!(gap || compared.off < 10.0, "sample {i}: {value}, where the books say {}", compared.truth);
         off.extend((!gap).then_some(compared.off));
     }
-    // Where the guest was held up between a reading and its book, one may be off.
-    assert!(off.iter().filter(|off| **off >= 2.0).count() <= 1, "{off:?}");
-    assert!(off.iter().sum::<f64>() / (off.len() as f64) < 1.0, "{off:?}");
+    agree(&off, 2.0);
 }

@@ -126,24 +126,26 @@ fn a_chain_of_dependencies_is_told_job_by_job() {
 #[test]
 #[ignore = "needs the testbed's guest"]
 fn a_job_behind_those_of_another_process_names_it() {
+    fn victim_of(log: &[LoggedJob]) -> &LoggedJob {
+        log.iter().find(|job| job.comm == "second").unwrap()
+    }
     /// What the engine did for the other process between the job's submission and its start.
-    fn truth_of(log: &[LoggedJob], victim: &LoggedJob) -> u64 {
-        let of = log.iter().filter(|job| job.comm == "first");
+    fn truth_of(log: &[LoggedJob]) -> u64 {
+        let (victim, of) = (victim_of(log), log.iter().filter(|job| job.comm == "first"));
         of.map(|job| job.end_ns.min(victim.start_ns).saturating_sub(job.start_ns.max(victim.submit_ns))).sum()
     }
     for backend in backends() {
         let file = format!("/var/tmp/behind-{backend}");
         // The ring takes two at a time; those of the other process, 1.2 s of them, are in its queue before.
         let load = "LOAD --count 120 --rings gfx --us 10000 --comm first NODE & sleep 0.03; LOAD --count 1 --rings gfx --us 500 --comm second NODE & wait";
-        let victim_of = |log: &[LoggedJob]| log.iter().find(|job| job.comm == "second").unwrap().clone();
         // Where the second process comes too late, or comes first, it waits for nobody.
-        let log = (0..5).map(|_| recorded(backend, &file, load)).find(|log| truth_of(log, &victim_of(log)) > 5_000_000);
+        let log = (0..5).map(|_| recorded(backend, &file, load)).find(|log| truth_of(log) > 5_000_000);
         let log = log.unwrap_or_else(|| panic!("{}: the second process never had to wait", kernel()));
-        let victim = &victim_of(&log);
+        let victim = victim_of(&log);
         let first = log.iter().find(|job| job.comm == "first").unwrap().tgid;
         let late = why(&file, victim);
         let total = late["total_ns"].as_u64().unwrap();
-        let truth = truth_of(&log, victim);
+        let truth = truth_of(&log);
         let told: u64 = late["links"]
             .as_array()
             .unwrap()

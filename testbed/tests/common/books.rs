@@ -174,6 +174,14 @@ impl Books {
     }
 }
 
+/// By how many points samples are off, one after the other: not by more than `most`, and by less than half of it in the mean. One may be, where
+/// the guest was held up between a reading and its book.
+pub fn agree(off: &[f64], most: f64) {
+    assert!(off.iter().all(|off| *off < 10.0), "{off:?}");
+    assert!(off.iter().filter(|off| **off >= most).count() <= 1, "{off:?}");
+    assert!(off.iter().sum::<f64>() / (off.len() as f64) < most / 2.0, "{off:?}");
+}
+
 /// Lets this thread run whenever it wants to: the books are short, and what they are for must not wait for what is measured.
 fn run_first() {
     let thread = std::fs::read_link("/proc/thread-self").unwrap();
