@@ -17,6 +17,7 @@ mod msrv;
 mod schema;
 mod sh;
 mod testbed;
+mod transcript;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -5,9 +5,11 @@
 
 use crate::guest::{Guest, KERNELS, boot, line, set_up};
 use crate::sh::{self, Built, build, build_gpuscope, cargo};
+use crate::transcript::Transcript;
 use anyhow::{Context, Result, bail};
+use std::fmt::{self, Display, Formatter};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
 /// Arguments of `testbed`.
@@ -44,24 +46,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return command(args, &kernels, &gpuscope);
     }
     let programs = programs(args.test.as_deref())?;
-    let mut failed = false;
-    let mut summary = Vec::new();
+    let mut tallies = Vec::new();
+    let mut repeats = REPEATED_AT_MOST;
     for kernel in kernels {
         let start = Instant::now();
         let mut tally = Tally::default();
-        if let Err(error) = kernel_tests(kernel, &programs, &gpuscope, &mut tally) {
+        if let Err(error) = kernel_tests(kernel, &programs, &gpuscope, &mut repeats, &mut tally) {
             eprintln!("kernel {kernel}: {error:#}");
             tally.faults.push(format!("{error:#}"));
         }
-        failed |= tally.failed > 0 || !tally.faults.is_empty() || tally.passed == 0;
-        summary.push(format!("kernel {kernel}: {tally}, {:.0} s", start.elapsed().as_secs_f64()));
+        tallies.push((kernel, tally, start.elapsed().as_secs_f64()));
     }
-    println!("{}", summary.join("\n"));
-    if failed {
+    for (kernel, tally, _) in &tallies {
+        tally.failures.iter().for_each(|failure| println!("\n== kernel {kernel}, {failure}"));
+    }
+    tallies.iter().for_each(|(kernel, tally, seconds)| println!("kernel {kernel}: {tally}, {seconds:.0} s"));
+    if tallies.iter().any(|(_, tally, _)| !tally.is_good()) {
         bail!("guest tests failed");
     }
     Ok(())
 }
+
+/// How many test programs of a run may be run a second time, in a guest of their own, for tests that failed.
+///
+/// Guests share two processors by emulation with whatever else the machine does, and now and then one stands still for longer than a test
+/// has reason to allow. What passes when it is run again is counted apart and told with what it said at first; more of it than this is
+/// no accident. A kernel that complains, and a program that fails after its tests, are never given a second chance.
+const REPEATED_AT_MOST: u32 = 3;
 
 /// Packages whose own ignored unit tests run in a guest.
 const UNIT_TESTS: [&str; 1] = ["gpuscope-pmu"];
@@ -110,40 +121,143 @@ fn guest_tests(built: &Built) -> Result<usize> {
 struct Tally {
     passed: u32,
     failed: u32,
+    /// How many of those that passed did so only when they were run again.
+    repeated: u32,
     boots: u32,
+    failures: Vec<Failure>,
     faults: Vec<String>,
 }
 
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Tally {
+    fn is_good(&self) -> bool {
+        self.passed > 0 && self.failed == 0 && self.faults.is_empty()
+    }
+
+    /// Counts a test program by its first run, and by its second if it had one.
+    fn count(&mut self, program: &str, first: &Attempt, second: Option<&Attempt>) {
+        let (passed, failed) = first.transcript.result().unwrap_or_default();
+        let saved = match second {
+            Some(again) if again.is_good() => again.transcript.result().unwrap_or_default().0,
+            _ => 0,
+        };
+        self.passed += passed + saved;
+        self.repeated += saved;
+        if saved == 0 {
+            self.failed += failed;
+            // A guest that fell over has no result line, or one of passed tests and a status of its own.
+            if !first.is_good() && failed == 0 || first.status.code() == Some(KERNEL_COMPLAINED) {
+                self.faults.push(format!("{program}: {}", first.status));
+            }
+        }
+        if first.is_good() {
+            return;
+        }
+        let names = first.transcript.failed();
+        let whole = names.is_empty().then_some(None);
+        for test in names.into_iter().map(Some).chain(whole) {
+            let said = first.transcript.last_words(test);
+            let test = test.unwrap_or("the whole program").to_string();
+            self.failures.push(Failure {
+                program: program.to_string(),
+                test,
+                said,
+                again: second.map(Attempt::is_good),
+            });
+        }
+    }
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} guests", self.passed, self.failed, self.boots)?;
+        if self.repeated > 0 {
+            write!(f, "; {} of them passed only when run again", self.repeated)?;
+        }
         self.faults.iter().try_for_each(|fault| write!(f, "; {fault}"))
     }
 }
 
-fn kernel_tests(kernel: &str, programs: &[Program], gpuscope: &Path, tally: &mut Tally) -> Result<()> {
-    set_up(kernel)?;
-    for Program { built, guest } in programs.iter().filter(|p| p.guest.is_for(kernel)) {
+/// A test that failed, or a program that did not come to its end.
+struct Failure {
+    program: String,
+    test: String,
+    /// The last it printed.
+    said: Vec<String>,
+    /// Whether it passed when it was run again; None if it was not.
+    again: Option<bool>,
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let again = match self.again {
+            Some(true) => "failed, and passed when run again",
+            Some(false) => "failed twice; at first",
+            None => "failed",
+        };
+        write!(f, "{}, {}: {again}\n{}", self.program, self.test, self.said.join("\n"))
+    }
+}
+
+/// One run of a test program.
+struct Attempt {
+    status: ExitStatus,
+    transcript: Transcript,
+}
+
+/// Exit status of boot.sh where the guest's kernel complained.
+const KERNEL_COMPLAINED: i32 = 125;
+
+impl Attempt {
+    /// Boots a guest for the tests that are named, or for all of the program's.
+    fn make(kernel: &str, Program { built, guest }: &Program, gpuscope: &Path, tests: &[&str]) -> Result<Self> {
         let start = Instant::now();
         println!("== kernel {kernel}, {}", built.name);
         let environment = environment(kernel, gpuscope);
         let environment: Vec<_> = environment.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let program = built.executable.to_string_lossy();
         // Tables of what was measured are printed by tests that pass, too.
-        let words = [&*program, "--ignored", "--nocapture", "--test-threads=1", "--color=never"];
-        tally.boots += 1;
-        let before = tally.passed + tally.failed;
-        let status = boot(kernel, guest, &line(&environment, &words), |text| {
-            if let Some((passed, failed)) = result_line(text) {
-                tally.passed += passed;
-                tally.failed += failed;
-            }
-        })?;
-        // A guest that fell over has no result line, or one of passed tests and a status of its own.
-        if !status.success() && tally.failed == 0 || tally.passed + tally.failed == before {
-            tally.faults.push(format!("{}: {status}", built.name));
-        }
+        let mut words = vec![&*program, "--ignored", "--nocapture", "--test-threads=1", "--color=never"];
+        words.extend((!tests.is_empty()).then_some("--exact"));
+        words.extend(tests);
+        let mut transcript = Transcript::default();
+        let status = boot(kernel, guest, &line(&environment, &words), |text| transcript.push(text))?;
         println!("== kernel {kernel}, {}: {status}, {:.1} s", built.name, start.elapsed().as_secs_f64());
+        Ok(Attempt { status, transcript })
+    }
+
+    /// Whether tests ran, and all passed.
+    fn is_good(&self) -> bool {
+        self.status.success() && self.transcript.result().is_some_and(|(passed, failed)| passed > 0 && failed == 0)
+    }
+
+    /// The tests to run again, none for all of them; None if it was good, or is so bad that another run would excuse nothing.
+    fn to_repeat(&self) -> Option<Vec<&str>> {
+        let unfinished = self.transcript.result().is_none();
+        let failed = self.transcript.failed();
+        let bad = self.status.code() == Some(KERNEL_COMPLAINED) || failed.is_empty() && !unfinished;
+        (!bad).then_some(failed)
+    }
+}
+
+fn kernel_tests(
+    kernel: &str,
+    programs: &[Program],
+    gpuscope: &Path,
+    repeats: &mut u32,
+    tally: &mut Tally,
+) -> Result<()> {
+    set_up(kernel)?;
+    for program in programs.iter().filter(|p| p.guest.is_for(kernel)) {
+        tally.boots += 1;
+        let first = Attempt::make(kernel, program, gpuscope, &[])?;
+        let second = match first.to_repeat().filter(|_| *repeats > 0) {
+            Some(tests) => {
+                (tally.boots, *repeats) = (tally.boots + 1, *repeats - 1);
+                Some(Attempt::make(kernel, program, gpuscope, &tests)?)
+            }
+            None => None,
+        };
+        tally.count(&program.built.name, &first, second.as_ref());
     }
     Ok(())
 }
@@ -160,15 +274,6 @@ fn environment(kernel: &str, gpuscope: &Path) -> Vec<(&'static str, String)> {
     ];
     all.extend(HANDED_ON.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?))));
     all
-}
-
-/// Numbers of libtest's `test result: ok. 3 passed; 0 failed; …`.
-fn result_line(text: &str) -> Option<(u32, u32)> {
-    let (_, numbers) = text.strip_prefix("test result: ")?.split_once(". ")?;
-    let mut words = numbers.split_whitespace();
-    let passed = words.next()?.parse().ok()?;
-    let failed = words.nth(1)?.parse().ok()?;
-    Some((passed, failed))
 }
 
 /// Runs the caller's command on each kernel.
@@ -200,11 +305,72 @@ fn command(args: &Args, kernels: &[&str], gpuscope: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    const PASSED: &str = "test a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored";
+    const FAILED: &str = "test a ... ok\ntest b ... 3 jobs\nFAILED\n\nfailures:\n\nfailures:\n    b\n\n\
+                          test result: FAILED. 1 passed; 1 failed; 0 ignored";
+    const B_PASSED: &str = "test b ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored";
+
+    fn attempt(code: i32, text: &str) -> Attempt {
+        let mut transcript = Transcript::default();
+        text.lines().for_each(|line| transcript.push(line));
+        Attempt { status: ExitStatus::from_raw(code << 8), transcript }
+    }
+
+    fn tally(first: &Attempt, second: Option<&Attempt>) -> Tally {
+        let mut tally = Tally::default();
+        tally.count("jobs", first, second);
+        tally
+    }
 
     #[test]
-    fn result_lines_are_counted() {
-        let text = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.51s";
-        assert_eq!(result_line(text), Some((3, 1)));
-        assert_eq!(result_line("test engines ... ok"), None);
+    fn a_program_whose_tests_pass_is_counted_and_not_run_again() {
+        let first = attempt(0, PASSED);
+        assert_eq!(first.to_repeat(), None);
+        let tally = tally(&first, None);
+        assert!(tally.is_good() && tally.failures.is_empty());
+        assert_eq!((tally.passed, tally.repeated), (2, 0));
+    }
+
+    #[test]
+    fn what_passes_when_run_again_is_counted_apart() {
+        let first = attempt(101, FAILED);
+        assert_eq!(first.to_repeat().unwrap(), ["b"]);
+        let tally = tally(&first, Some(&attempt(0, B_PASSED)));
+        assert!(tally.is_good());
+        assert_eq!((tally.passed, tally.failed, tally.repeated), (2, 0, 1));
+        assert_eq!(tally.failures.first().unwrap().said, ["test b ... 3 jobs", "FAILED", ""]);
+    }
+
+    #[test]
+    fn what_fails_twice_or_has_no_second_chance_failed() {
+        let first = attempt(101, FAILED);
+        for second in [Some(attempt(101, FAILED)), Some(attempt(0, "test result: ok. 0 passed; 0 failed")), None] {
+            let tally = tally(&first, second.as_ref());
+            assert!(!tally.is_good());
+            assert_eq!((tally.passed, tally.failed, tally.failures.len()), (1, 1, 1));
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_run_again_whole() {
+        let first = attempt(124, "test a ... ok\ntest b ... ");
+        assert_eq!(first.to_repeat().unwrap(), Vec::<&str>::new());
+        assert!(tally(&first, Some(&attempt(0, PASSED))).is_good());
+        let tally = tally(&first, Some(&first));
+        assert!(!tally.is_good());
+        assert_eq!(tally.faults.len(), 1);
+    }
+
+    #[test]
+    fn a_kernel_that_complains_is_not_asked_again() {
+        for text in [PASSED, FAILED, "test a ... "] {
+            let first = attempt(KERNEL_COMPLAINED, text);
+            assert_eq!(first.to_repeat(), None);
+            let tally = tally(&first, None);
+            assert!(!tally.is_good() && tally.faults.len() == 1 && tally.failures.len() == 1, "{tally}");
+        }
+        assert_eq!(attempt(1, PASSED).to_repeat(), None, "it failed after its tests");
     }
 }
