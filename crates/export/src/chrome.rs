@@ -16,6 +16,8 @@ use std::io::{self, Write};
 const FIRST_GPU: u64 = 1_000_000_000;
 /// The process of threads whose process is not recorded.
 const STRANGERS: u64 = FIRST_GPU - 1;
+/// The thread of a GPU's interrupts, before those of its rings.
+const INTERRUPTS: u64 = 1;
 /// Lanes of one stage that have a number of their own.
 const MOST_LANES: u64 = 1 << 16;
 /// Threads that are remembered as named; with more, all are named again as they come.
@@ -28,6 +30,8 @@ pub struct Writer<W> {
     is_first: bool,
     rings: HashMap<Option<RingId>, Ring>,
     gpus: HashMap<String, u64>,
+    /// GPUs that have a thread of interrupts.
+    interrupted: BTreeSet<u64>,
     threads: BTreeSet<(u64, u32)>,
     origin_ns: u64,
     now_ns: u64,
@@ -82,6 +86,11 @@ struct Place {
 #[derive(Serialize)]
 struct Depth {
     jobs: u64,
+}
+
+#[derive(Serialize)]
+struct Frequency {
+    hz: u64,
 }
 
 /// What is known of a job.
@@ -167,6 +176,7 @@ impl<W: Write> Writer<W> {
             is_first: true,
             rings: HashMap::new(),
             gpus: HashMap::new(),
+            interrupted: BTreeSet::new(),
             threads: BTreeSet::new(),
             origin_ns,
             now_ns: 0,
@@ -197,6 +207,24 @@ impl<W: Write> Writer<W> {
                 let args = Args { errno: event.value, ..Args::key(event.key) };
                 self.instant("error", pid, tid, event.at_ns, args)
             }
+            EventKind::ContextSwitch => {
+                let (pid, tid) = {
+                    let ring = self.ring(event.ring, names)?;
+                    (ring.gpu, ring.tid(0, 0))
+                };
+                self.instant("context switch", pid, tid, event.at_ns, Args::key(event.key))
+            }
+            EventKind::Irq => {
+                let gpu = self.gpu(names.device_of(event.ring))?;
+                if self.interrupted.insert(gpu) {
+                    self.about("thread_name", gpu, INTERRUPTS, Named { name: "interrupts" })?;
+                }
+                self.instant("interrupt", gpu, INTERRUPTS, event.at_ns, Args::key(event.key))
+            }
+            EventKind::Frequency => match event.value.and_then(|hz| u64::try_from(hz).ok()) {
+                Some(hz) => self.frequency(names.device_of(event.ring), event.at_ns, hz),
+                None => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -311,24 +339,33 @@ impl<W: Write> Writer<W> {
         self.row(&row)
     }
 
+    /// A device's frequency, which is of no process: devfreq's devices need not be GPUs.
+    fn frequency(&mut self, device: &str, at_ns: u64, hz: u64) -> io::Result<()> {
+        let name = match device {
+            "" => "frequency of a device not named by the records".to_string(),
+            device => format!("frequency of {device}"),
+        };
+        let (ts, args) = (self.time(at_ns), Frequency { hz });
+        self.row(&Row { name: &name, ph: "C", pid: 0, tid: 0, ts, dur: None, s: None, args })
+    }
+
+    /// The process that stands for a GPU.
+    fn gpu(&mut self, device: &str) -> io::Result<u64> {
+        if let Some(gpu) = self.gpus.get(device) {
+            return Ok(*gpu);
+        }
+        let gpu = FIRST_GPU + self.gpus.len() as u64;
+        let title =
+            if device.is_empty() { "GPU not named by the records".to_string() } else { format!("GPU {device}") };
+        self.about("process_name", gpu, 0, Named { name: &title })?;
+        self.gpus.insert(device.to_string(), gpu);
+        Ok(gpu)
+    }
+
     fn ring(&mut self, id: Option<RingId>, names: &TraceNames) -> io::Result<&mut Ring> {
         if !self.rings.contains_key(&id) {
             let ring = id.and_then(|id| names.get_ring(id));
-            let device = ring.and_then(|ring| ring.gpu.as_ref()).map_or("", |gpu| gpu.as_str());
-            let gpu = match self.gpus.get(device) {
-                Some(gpu) => *gpu,
-                None => {
-                    let gpu = FIRST_GPU + self.gpus.len() as u64;
-                    let title = if device.is_empty() {
-                        "GPU not named by the records".to_string()
-                    } else {
-                        format!("GPU {device}")
-                    };
-                    self.about("process_name", gpu, 0, Named { name: &title })?;
-                    self.gpus.insert(device.to_string(), gpu);
-                    gpu
-                }
-            };
+            let gpu = self.gpu(names.device_of(id))?;
             let name = ring.map_or("ring not named by the records", |ring| ring.name.as_str()).to_string();
             let number = self.rings.len() as u64 + 1;
             let ring = Ring { gpu, number, name, depth: 0, lanes: Default::default() };

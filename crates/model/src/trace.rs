@@ -342,6 +342,12 @@ impl TraceNames {
         self.rings.get(id.0 as usize)
     }
 
+    /// The device of a ring; empty where the records do not name one.
+    pub fn device_of(&self, ring: Option<RingId>) -> &str {
+        let gpu = ring.and_then(|ring| self.get_ring(ring)?.gpu.as_ref());
+        gpu.map_or("", |gpu| gpu.as_str())
+    }
+
     /// All rings, by number.
     pub fn rings(&self) -> &[Ring] {
         &self.rings

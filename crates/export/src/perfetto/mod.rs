@@ -219,6 +219,21 @@ impl<W: Write> Writer<W> {
             (EventKind::WaitBegin | EventKind::WaitEnd | EventKind::IoctlEnter | EventKind::IoctlExit, ..) => {
                 self.activity(event, names)
             }
+            (EventKind::ContextSwitch, ..) => {
+                let track = self.tracks.ring(event.ring, names, &mut self.packets)?.track;
+                self.moment(event, Word::ContextSwitch, track)
+            }
+            (EventKind::Irq, ..) => {
+                let track = self.tracks.interrupts(names.device_of(event.ring), &mut self.packets)?;
+                self.moment(event, Word::Interrupt, track)
+            }
+            (EventKind::Frequency, ..) => match event.value.and_then(|hz| u64::try_from(hz).ok()) {
+                Some(hz) => {
+                    let track = self.tracks.frequency(names.device_of(event.ring), &mut self.packets)?;
+                    self.packets.count(event.at_ns, track, hz)
+                }
+                None => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -388,6 +403,17 @@ impl<W: Write> Writer<W> {
             }
             if let Some(errno) = event.value {
                 notes.int(Word::Errno, errno);
+            }
+            notes.text(Word::Family, event.family.name());
+        })
+    }
+
+    /// A moment of the hardware: what a context switch or an interrupt was of.
+    fn moment(&mut self, event: &Event, word: Word, track: Track) -> io::Result<()> {
+        let names = TraceNames::default();
+        self.packets.begin(Phase::Instant, event.at_ns, track, Name::Word(word), &names, &[], &[], |notes| {
+            if let Some(key) = event.key {
+                key_notes(notes, key);
             }
             notes.text(Word::Family, event.family.name());
         })

@@ -59,6 +59,8 @@ words! {
     Lost "end not recorded",
     JobFailed "job failed",
     Error "error",
+    Interrupt "interrupt",
+    ContextSwitch "context switch",
     RecordsLost "records lost",
     Wait "wait for fence",
     Ioctl "ioctl",
@@ -157,6 +159,7 @@ pub(super) struct Described<'a> {
 pub(super) enum Unit {
     Count,
     Percent,
+    Hertz,
 }
 
 /// Writes packets, one after the other.
@@ -250,7 +253,7 @@ impl<W: Write> Packets<W> {
     }
 
     /// A slice's begin, or an instant. `flows` go on from here, those `ending` end here.
-    #[expect(clippy::too_many_arguments, reason = "each is one field of the packet, and there are three callers")]
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the packet, and there are four callers")]
     pub(super) fn begin(
         &mut self,
         phase: Phase,
@@ -325,6 +328,7 @@ impl<W: Write> Packets<W> {
                 // UNIT_COUNT
                 Unit::Count => counter.uint(3, 2),
                 Unit::Percent => counter.text(6, "%"),
+                Unit::Hertz => counter.text(6, "Hz"),
             });
         })
     }

@@ -13,6 +13,8 @@ const MOST_THREADS: usize = 1 << 16;
 /// Places of the counters, after the stages.
 const DEPTH_RANK: u64 = 4;
 const UTILISATION_RANK: u64 = 5;
+/// After the rings; `sibling_order_rank` is an int32.
+const INTERRUPTS_RANK: u64 = i32::MAX.unsigned_abs() as u64;
 
 /// The tracks of one ring.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Tracks {
     rings: HashMap<Option<RingId>, RingTracks>,
     /// By the device's name, empty where that is not known.
     gpus: HashMap<String, Track>,
+    interrupts: HashMap<String, Track>,
+    frequencies: HashMap<String, Track>,
     threads: HashMap<(u32, u32), NameId>,
     strangers: Option<Track>,
     losses: Option<Track>,
@@ -68,6 +72,18 @@ impl Tracks {
         self.rings.get_mut(&ring).ok_or_else(|| io::Error::other("the tracks of a ring were not kept"))
     }
 
+    /// The group of a GPU, described when first asked for.
+    fn gpu<W: Write>(&mut self, gpu: &str, packets: &mut Packets<W>) -> io::Result<Track> {
+        if let Some(track) = self.gpus.get(gpu) {
+            return Ok(*track);
+        }
+        let track = self.number();
+        let name = if gpu.is_empty() { "GPU not named by the records".to_string() } else { format!("GPU {gpu}") };
+        packets.track(Described { track, parent: None, name: &name, rank: 0 })?;
+        self.gpus.insert(gpu.to_string(), track);
+        Ok(track)
+    }
+
     fn add_ring<W: Write>(
         &mut self,
         id: Option<RingId>,
@@ -75,18 +91,7 @@ impl Tracks {
         packets: &mut Packets<W>,
     ) -> io::Result<RingTracks> {
         let ring = id.and_then(|id| names.get_ring(id));
-        let gpu = ring.and_then(|ring| ring.gpu.as_ref()).map_or("", |gpu| gpu.as_str());
-        let parent = match self.gpus.get(gpu) {
-            Some(track) => *track,
-            None => {
-                let track = self.number();
-                let name =
-                    if gpu.is_empty() { "GPU not named by the records".to_string() } else { format!("GPU {gpu}") };
-                packets.track(Described { track, parent: None, name: &name, rank: 0 })?;
-                self.gpus.insert(gpu.to_string(), track);
-                track
-            }
-        };
+        let parent = self.gpu(names.device_of(id), packets)?;
         let (track, depth, utilisation) = (self.number(), self.number(), self.number());
         let name = ring.map_or("ring not named by the records", |ring| ring.name.as_str());
         let rank = id.map_or(0, |id| u64::from(id.0.min(i32::MAX.unsigned_abs())));
@@ -177,6 +182,32 @@ impl Tracks {
     pub(super) fn processor<W: Write>(&mut self, thread: Track, packets: &mut Packets<W>) -> io::Result<Track> {
         let track = self.number();
         packets.track(Described { track, parent: Some(thread), name: "processor", rank: 0 })?;
+        Ok(track)
+    }
+
+    /// The track of a GPU's interrupts.
+    pub(super) fn interrupts<W: Write>(&mut self, gpu: &str, packets: &mut Packets<W>) -> io::Result<Track> {
+        if let Some(track) = self.interrupts.get(gpu) {
+            return Ok(*track);
+        }
+        let (parent, track) = (Some(self.gpu(gpu, packets)?), self.number());
+        packets.track(Described { track, parent, name: "interrupts", rank: INTERRUPTS_RANK })?;
+        self.interrupts.insert(gpu.to_string(), track);
+        Ok(track)
+    }
+
+    /// The counter of a device's frequency. It stands by itself: devfreq's devices need not be GPUs.
+    pub(super) fn frequency<W: Write>(&mut self, device: &str, packets: &mut Packets<W>) -> io::Result<Track> {
+        if let Some(track) = self.frequencies.get(device) {
+            return Ok(*track);
+        }
+        let track = self.number();
+        let name = match device {
+            "" => "frequency of a device not named by the records".to_string(),
+            device => format!("frequency of {device}"),
+        };
+        packets.counter(Described { track, parent: None, name: &name, rank: 0 }, Unit::Hertz)?;
+        self.frequencies.insert(device.to_string(), track);
         Ok(track)
     }
 

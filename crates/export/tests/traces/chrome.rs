@@ -135,6 +135,33 @@ fn an_error_of_a_fence_of_no_job_is_of_no_ring() {
 }
 
 #[test]
+fn interrupts_context_switches_and_frequencies_are_shown() {
+    let (known, events) = crate::stream::of_the_machine();
+    let mut writer = Writer::new(Vec::new(), 0).unwrap();
+    events.iter().for_each(|event| writer.event(event, &known).unwrap());
+    let trace: Value = serde_json::from_slice(&writer.finish().unwrap()).unwrap();
+    let (processes, threads) = names(&trace);
+    let place = |name: &str| {
+        let rows: Vec<&Value> = trace["traceEvents"].as_array().unwrap().iter().filter(|r| r["name"] == name).collect();
+        let [row] = rows[..] else { panic!("{rows:?}") };
+        (ns(&row["ts"]), processes[&thread(row).0].as_str(), threads[&thread(row)].as_str())
+    };
+    assert_eq!(place("interrupt"), (20, "GPU fb000000.gpu", "interrupts"));
+    assert_eq!(place("context switch"), (30, "GPU fb000000.gpu", "rcs0"));
+    let counters = trace["traceEvents"].as_array().unwrap().iter().filter(|row| row["ph"] == "C");
+    let counters: Vec<_> =
+        counters.map(|row| (row["name"].as_str().unwrap(), ns(&row["ts"]), row["args"]["hz"].as_u64())).collect();
+    assert_eq!(
+        counters,
+        [
+            ("frequency of fb000000.gpu", 10, Some(200_000_000)),
+            ("frequency of fb000000.gpu", 40, Some(800_000_000)),
+            ("frequency of a device not named by the records", 50, Some(1_000_000_000)),
+        ]
+    );
+}
+
+#[test]
 fn losses_are_in_the_trace() {
     let lost = gpuscope_model::trace::Dropped { ring_full: 3, ..Default::default() };
     let mut writer = Writer::new(Vec::new(), 1_000).unwrap();

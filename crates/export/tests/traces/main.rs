@@ -418,6 +418,32 @@ fn threads_of_jobs_have_a_track_of_their_processors() {
     assert_eq!(on.number("cpu"), 3);
 }
 
+/// What of the machine is in a trace beside its jobs; of the two frequencies one is of no device.
+#[test]
+fn interrupts_context_switches_and_frequencies_are_shown() {
+    let (names, events) = stream::of_the_machine();
+    let mut writer = Writer::new(Vec::new(), Options::default()).unwrap();
+    events.iter().for_each(|event| writer.event(event, &names).unwrap());
+    let read = Read::new(&writer.finish(60).unwrap());
+    let moments: Vec<_> = read.slices.iter().map(|s| (s.name.as_str(), s.from_ns, s.is_instant)).collect();
+    assert_eq!(moments, [("interrupt", 20, true), ("context switch", 30, true)]);
+    let [interrupt, switch] = &read.slices[..] else { unreachable!() };
+    assert_eq!(read.path(interrupt.track), ["GPU fb000000.gpu", "interrupts"]);
+    assert_eq!(interrupt.notes["family"], "panthor");
+    assert_eq!(read.path(switch.track), ["GPU fb000000.gpu", "rcs0"]);
+    assert_eq!((switch.number("context"), switch.number("seqno")), (7, 8));
+    let counters: Vec<_> = read.counters.iter().map(|(track, values)| (read.path(*track), &values[..])).collect();
+    assert_eq!(
+        counters,
+        [
+            (vec!["frequency of fb000000.gpu".to_string()], &[(10, 2e8), (40, 8e8)][..]),
+            (vec!["frequency of a device not named by the records".to_string()], &[(50, 1e9)][..]),
+        ]
+    );
+    let unit = |track: &u64| read.tracks[track].counter.as_ref().and_then(|counter| counter.unit_name.clone());
+    assert!(read.counters.keys().all(|track| unit(track).as_deref() == Some("Hz")));
+}
+
 /// A trace of another tool holds the ioctls of all files: terminals' (TCGETS), dma-bufs' (type `b`).
 #[test]
 fn ioctls_of_other_drivers_are_not_drawn() {

@@ -166,6 +166,24 @@ pub(crate) fn with_fence_errors() -> Stream {
     Stream { names, events, losses: Vec::new(), waits: Vec::new(), to_ns: 100 }
 }
 
+/// What is told of the machine beside jobs: an interrupt, a switch to another context, and frequencies.
+pub(crate) fn of_the_machine() -> (TraceNames, Vec<Event>) {
+    let mut names = TraceNames::default();
+    let device = Some(names.ring(Some("fb000000.gpu"), ""));
+    let rcs = Some(names.ring(Some("fb000000.gpu"), "rcs0"));
+    let key = JobKey::Fence { context: 7, seqno: 8 };
+    let of = |at_ns, kind, family, ring, value| Event { family, ring, value, key: None, ..event(at_ns, kind, key) };
+    let hertz = |at_ns, ring, hz| of(at_ns, EventKind::Frequency, Family::Machine, ring, Some(hz));
+    let events = vec![
+        hertz(10, device, 200_000_000),
+        of(20, EventKind::Irq, Family::Panthor, device, Some(900)),
+        Event { key: Some(key), ..of(30, EventKind::ContextSwitch, Family::I915, rcs, None) },
+        hertz(40, device, 800_000_000),
+        hertz(50, None, 1_000_000_000),
+    ];
+    (names, events)
+}
+
 pub(crate) mod analysed {
     use super::Stream;
     use gpuscope_analysis::{JobCounts, Jobs};
