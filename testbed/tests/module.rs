@@ -99,31 +99,40 @@ fn loads_are_exact() {
 #[ignore = "needs the testbed's guest"]
 fn rc6_is_the_union() {
     for gpu in gpus() {
-        // Two engines of one GT, busy at different and at the same times: 300 ms of the second lie within the first.
-        let engines = ["rcs0", "bcs0"];
-        let before = gpu.truth();
-        let long = Load::start(&gpu.render, engines[0], 100.0, 1_000_000, 0.5);
-        assert!(wait_until(Duration::from_secs(5), || {
-            gpu.truth().busy_ns("rcs0") > before.busy_ns("rcs0") + 100_000_000
-        }));
-        let within = Load::start(&gpu.render, engines[1], 100.0, 300_000, 0.1);
-        within.wait();
-        let middle = gpu.truth();
-        long.wait();
-        let alone = Load::start(&gpu.render, engines[1], 100.0, 200_000, 0.1);
-        alone.wait();
-        let after = gpu.truth();
-        assert_eq!(middle.busy_ns("bcs0") - before.busy_ns("bcs0"), 300_000_000);
-        assert_eq!(after.busy_ns("rcs0") - before.busy_ns("rcs0"), 1_000_000_000);
-        let wall = after.monotonic_ns - before.monotonic_ns;
-        let awake = wall - (after.gts[0].rc6_ns - before.gts[0].rc6_ns);
-        assert_eq!(awake, 1_200_000_000, "{}: 1000 ms and 200 ms outside of them", gpu.identity);
-        let integral = after.gts[0].act_integral - before.gts[0].act_integral;
-        assert!(integral.abs_diff(1150 * 1_200_000) <= 2, "{}: {integral}", gpu.identity);
-        if let (Some(b), Some(a)) = (before.gts.get(1), after.gts.get(1)) {
-            assert_eq!(a.rc6_ns - b.rc6_ns, wall, "{}: the media GT slept", gpu.identity);
-        }
+        // Where the guest was held up while the jobs began, the second did not lie within the first: then once more.
+        let told = (0..5).any(|_| rc6_of_two_engines(&gpu));
+        assert!(told, "{}: no job of 300 ms lay within one of 1000 ms in five tries", gpu.identity);
     }
+}
+
+/// Keeps two engines of one GT busy, at different and at the same times: 300 ms of the second lie within the 1000 ms of the first. False if
+/// they did not.
+fn rc6_of_two_engines(gpu: &Gpu) -> bool {
+    let before = gpu.truth();
+    let long = Load::start(&gpu.render, "rcs0", 100.0, 1_000_000, 0.5);
+    let busy_ns = |truth: &Truth, engine: &str| truth.busy_ns(engine) - before.busy_ns(engine);
+    assert!(wait_until(Duration::from_secs(5), || busy_ns(&gpu.truth(), "rcs0") > 100_000_000));
+    let within = Load::start(&gpu.render, "bcs0", 100.0, 300_000, 0.1);
+    within.wait();
+    let middle = gpu.truth();
+    long.wait();
+    let alone = Load::start(&gpu.render, "bcs0", 100.0, 200_000, 0.1);
+    alone.wait();
+    let after = gpu.truth();
+    assert_eq!(busy_ns(&middle, "bcs0"), 300_000_000);
+    assert_eq!((busy_ns(&after, "rcs0"), busy_ns(&after, "bcs0")), (1_000_000_000, 500_000_000));
+    if busy_ns(&middle, "rcs0") == 1_000_000_000 {
+        return false;
+    }
+    let wall = after.monotonic_ns - before.monotonic_ns;
+    let awake = wall - (after.gts[0].rc6_ns - before.gts[0].rc6_ns);
+    assert_eq!(awake, 1_200_000_000, "{}: 1000 ms and 200 ms outside of them", gpu.identity);
+    let integral = after.gts[0].act_integral - before.gts[0].act_integral;
+    assert!(integral.abs_diff(1150 * 1_200_000) <= 2, "{}: {integral}", gpu.identity);
+    if let (Some(b), Some(a)) = (before.gts.get(1), after.gts.get(1)) {
+        assert_eq!(a.rc6_ns - b.rc6_ns, wall, "{}: the media GT slept", gpu.identity);
+    }
+    true
 }
 
 #[test]

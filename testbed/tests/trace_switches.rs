@@ -10,8 +10,8 @@
 
 mod common;
 
-use common::gpuscope;
 use common::recorded::Recorded;
+use common::{gpuscope, this_thread};
 use gpuscope_model::trace::{Event, EventKind, Family, Switch};
 use gpuscope_sys::{Roots, monotonic_ns};
 use gpuscope_testbed::{Load, gpus, job_log, kernel, load_program, log_jobs, wait_until};
@@ -22,7 +22,10 @@ use gpuscope_trace::{Decoder, RawRecord};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What is compared: of a switch both threads and the state of the one that was left, of a waking who woke.
 type Seen = (EventKind, u32, i64);
@@ -65,7 +68,7 @@ fn are_all_compared() -> bool {
     let start = || Load::start(&gpu.render, "gfx", 30.0, 2000, 4.0);
     let (load, denied) = (start(), start());
     let (pid, denied_pid) = (load.pid(), denied.pid());
-    std::thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     // Both were followed until now; from here on one of them, anew.
     let mut settings = Settings::default();
     settings.filters.pids = Lists { allow: vec![pid], deny: Vec::new() };
@@ -155,39 +158,53 @@ fn waited_ns(report: &Value) -> u64 {
     of_processors.map(|share| share["ns"].as_u64().unwrap()).sum()
 }
 
-/// The thread that handed over the first job after the longest time without, and whether it had handed over one before that.
-fn worker_after_stall(file: &str) -> (u32, bool) {
+/// Of the first job that was handed over after the longest time without one: how long that time was, and the thread that did it, with
+/// whether it had handed over one before.
+fn after_stall(file: &str) -> (Duration, u32, bool) {
     let mut commits: Vec<(u64, u32)> = Vec::new();
     let mut decoder = Decoder::new();
     let each = |event: Event| commits.extend((event.kind == EventKind::Commit).then_some((event.at_ns, event.tid)));
     Recording::open(file).unwrap().events(&mut decoder, each).unwrap();
-    let stall = |at: &usize| commits[*at].0 - commits[*at - 1].0;
-    let first = (1..commits.len()).max_by_key(stall).unwrap();
-    assert!(stall(&first) > 200_000_000, "{}: processors were taken for 0.4 s: {commits:?}", kernel());
+    let stall_ns = |at: &usize| commits[*at].0 - commits[*at - 1].0;
+    let first = (1..commits.len()).max_by_key(stall_ns).unwrap();
     let (_, worker) = commits[first];
-    (worker, commits[..first].iter().any(|(_, tid)| *tid == worker))
+    (Duration::from_nanos(stall_ns(&first)), worker, commits[..first].iter().any(|(_, tid)| *tid == worker))
 }
+
+/// For how long the processors are taken. A class of its own may have them for 0.95 of each second.
+const TAKEN: Duration = Duration::from_millis(400);
 
 /// Records two seconds of jobs that wait in a ring's queue, and has all processors taken from the scheduler's worker for a part of that time.
 fn record_starved(file: &str, switches: bool) {
     let gpu = &gpus()[0];
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    // Programs of a higher class than the worker's, one on each processor. What starts them goes before them.
-    let hogs = format!(
-        "for cpu in $(seq 0 {}); do taskset -c $cpu chrt -f 30 timeout 0.4 chrt -f 20 sh -c 'while :; do :; done' & done; wait",
-        cpus - 1
-    );
+    let cpus = thread::available_parallelism().unwrap().get();
     let mut record = Command::new(gpuscope());
     record.args(["trace", "record", "--force", "--backend", "bpf", "-o", file]);
     record.args(switches.then_some("--switches")).args(["--", &load_program()]);
     record.args(["jobs", "--count", "200", "--rings", "gfx", "--us", "10000", &gpu.render]);
-    log_jobs(&gpu.bdf, 200);
-    let record = record.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let is_submitted = wait_until(Duration::from_secs(20), || job_log(&gpu.bdf).len() == 200);
-    let starved = Command::new("chrt").args(["-f", "40", "sh", "-c", &hogs]).status();
-    let out = record.wait_with_output().unwrap();
+    let record = record.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (ready, since) = (AtomicUsize::new(0), OnceLock::<Instant>::new());
+    // A thread of a higher class than the worker's on each processor: set up before the jobs, so that all begin and end together.
+    let take = |cpu: usize| {
+        this_thread("taskset", &["--cpu-list", "--pid", &cpu.to_string()]);
+        this_thread("chrt", &["--fifo", "--pid", "20"]);
+        ready.fetch_add(1, Ordering::Relaxed);
+        assert!(wait_until(Duration::from_secs(60), || since.get().is_some()), "there were no jobs");
+        while since.get().unwrap().elapsed() < TAKEN {}
+    };
+    let out = thread::scope(|scope| {
+        for cpu in 0..cpus {
+            let take = &take;
+            scope.spawn(move || take(cpu));
+        }
+        assert!(wait_until(Duration::from_secs(20), || ready.load(Ordering::Relaxed) == cpus), "{cpus} processors");
+        log_jobs(&gpu.bdf, 200);
+        let record = record.spawn().unwrap();
+        assert!(wait_until(Duration::from_secs(20), || job_log(&gpu.bdf).len() == 200), "{}", kernel());
+        since.set(Instant::now()).unwrap();
+        record.wait_with_output().unwrap()
+    });
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(is_submitted && starved.is_ok_and(|status| status.success()), "{}", kernel());
 }
 
 /// Whether a starved worker's wait was to be told, and was: its switches are recorded from its first job on.
@@ -196,14 +213,16 @@ fn is_wait_told(switches: bool) -> bool {
     record_starved(file, switches);
     let report = report(file);
     let waited = Duration::from_nanos(waited_ns(&report));
-    let (worker, is_followed) = worker_after_stall(file);
+    let (stall, worker, is_followed) = after_stall(file);
     println!(
-        "{} --switches {switches}: threads waited for a processor for {waited:?} while the slowest job was under way; worker {worker} was {}",
+        "{} --switches {switches}: threads waited for a processor for {waited:?} while the slowest job was under way, no job was handed over for \
+         {stall:?}; worker {worker} was {}",
         kernel(),
         if is_followed { "there before" } else { "new" }
     );
     assert_eq!(report["events"]["SCHED_SWITCH"].as_u64().unwrap_or(0) > 100, switches, "{}", report["events"]);
-    let is_told = waited > Duration::from_millis(200);
+    assert!(stall > TAKEN * 3 / 4, "{}: processors were taken for {TAKEN:?}", kernel());
+    let is_told = waited > TAKEN / 2;
     assert_eq!(is_told, switches && is_followed, "{}: {report:#}", kernel());
     is_told
 }

@@ -8,7 +8,6 @@
 use gpuscope_testbed::{Clients, Gpu, Truth};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -20,10 +19,12 @@ type Page = (u64, BTreeMap<String, u64>);
 /// How often the books are read.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// A sample that took longer from its beginning to its arrival is late; so is one whose nearest pages lie three times as far apart.
-const LATE_NS: u64 = 20_000_000;
+/// A sample that took longer from its beginning to its arrival is late: a counter that was read by so much later is off by a point of a
+/// second.
+const LATE_NS: u64 = 10_000_000;
 
-/// What a client used is compared with the books where two pages around each of its readings are no further apart than this.
+/// Pages around a reading that lie further apart do not tell what it should have been: such a sample is late, and what a client used is not
+/// compared.
 const APART_NS: u64 = 60_000_000;
 
 /// The books of every GPU over time.
@@ -88,7 +89,8 @@ impl Books {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
-            run_first();
+            // The books are short, and what they are for must not wait for what is measured.
+            super::this_thread("chrt", &["--rr", "--pid", "10"]);
             let mut read_so_far: BTreeMap<String, Vec<String>> = BTreeMap::new();
             while !stopped.load(Ordering::Relaxed) {
                 for bdf in &bdfs {
@@ -128,7 +130,7 @@ impl Books {
         let (first, last) = (index(from), index(to));
         let (a, b) = (&rows[first - 1], &rows[first]);
         let best = sum(a) + (sum(b) - sum(a)) * (from as f64 - a.0 as f64) / (b.0 - a.0) as f64;
-        let late = to - from > LATE_NS || rows[last].0 - a.0 > 3 * LATE_NS + (to - from);
+        let late = to - from > LATE_NS || rows[last].0 - a.0 > APART_NS + (to - from);
         let mut open = vec![(from as f64, best, best)];
         if late {
             let between = rows[first - 1..=last].windows(2).flat_map(|pages| {
@@ -180,14 +182,6 @@ pub fn agree(off: &[f64], most: f64) {
     assert!(off.iter().all(|off| *off < 10.0), "{off:?}");
     assert!(off.iter().filter(|off| **off >= most).count() <= 1, "{off:?}");
     assert!(off.iter().sum::<f64>() / (off.len() as f64) < most / 2.0, "{off:?}");
-}
-
-/// Lets this thread run whenever it wants to: the books are short, and what they are for must not wait for what is measured.
-fn run_first() {
-    let thread = std::fs::read_link("/proc/thread-self").unwrap();
-    let thread = thread.file_name().unwrap().to_string_lossy().into_owned();
-    let done = Command::new("chrt").args(["--rr", "--pid", "10", &thread]).status();
-    assert!(done.is_ok_and(|status| status.success()), "chrt comes with util-linux");
 }
 
 /// What engines may have been busy for when a counter was read.

@@ -27,6 +27,13 @@ pub fn gpuscope() -> String {
     std::env::var("GPUSCOPE").expect("GPUSCOPE names the gpuscope binary; `cargo xtask testbed` sets it")
 }
 
+/// Sets how this thread runs, by a program of util-linux that takes the thread's number last: `chrt` or `taskset`.
+pub fn this_thread(program: &str, args: &[&str]) {
+    let thread = fs::read_link("/proc/thread-self").unwrap();
+    let done = Command::new(program).args(args).arg(thread.file_name().unwrap()).stdout(Stdio::null()).status();
+    assert!(done.is_ok_and(|status| status.success()), "{program} comes with util-linux");
+}
+
 /// A running `gpuscope` that prints JSON lines.
 pub struct Stream {
     child: Child,
