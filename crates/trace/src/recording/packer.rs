@@ -405,11 +405,7 @@ fn layout(format: &EventFormat) -> Option<Layout> {
             *place = (field.offset, field.size);
         }
     }
-    // The number of the format is every template's, and data that no record has are no layout.
-    let is_sound = |(at, length): (u16, u16)| {
-        length == 0 || (at >= 2 && usize::from(at).saturating_add(usize::from(length)) <= MOST_DATA)
-    };
-    layout.left_out().all(is_sound).then_some(layout)
+    layout.fits(MOST_DATA).then_some(layout)
 }
 
 /// Fields of numbers that are other ones in nearly every record, those of the job first.

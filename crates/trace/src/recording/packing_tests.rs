@@ -1,6 +1,7 @@
 //! Packed or not, a recording gives the same records and the same events.
 
 use super::frame::{HEAD, Head, Kind};
+use super::packed::{LAYOUT, Layout, NOWHERE, Tables};
 use super::*;
 use crate::capture::Backend;
 use crate::{Decoder, EventFormat, FieldKind, RawRecord, RecordSink, Retold};
@@ -297,6 +298,32 @@ fn events_of_packed_records_are_those_of_each_by_itself() {
     kinds.sort_unstable();
     kinds.dedup();
     assert!(kinds.len() >= 9, "{kinds:?}");
+}
+
+/// Which a record would be of another format by than its template.
+#[test]
+fn layouts_that_leave_out_the_number_of_the_format_are_refused() {
+    let tables = |layout: Layout| {
+        let mut payload = vec![0; 8];
+        [24_u16, 1, 1, 1].iter().for_each(|number| payload.extend(number.to_le_bytes()));
+        payload.extend((LAYOUT as u32 + 32).to_le_bytes());
+        payload.extend([0; 4]);
+        payload.extend(layout.to_bytes());
+        // A template of 24 bytes, and a thread of none.
+        payload.extend([0, 0, 24, 0]);
+        payload.extend([0; 28]);
+        Tables::parse(&payload, 0)
+    };
+    assert!(tables(Layout { long: 16, short: 2, ..Layout::NONE }).is_some());
+    for (layout, what) in [
+        (Layout { long: 0, ..Layout::NONE }, "it begins there"),
+        (Layout { short: 1, ..Layout::NONE }, "it begins within"),
+        (Layout { more: [8, NOWHERE, NOWHERE, 0], ..Layout::NONE }, "a later one"),
+        (Layout { thread: [(0, 2); 8], ..Layout::NONE }, "the thread"),
+        (Layout { long: 17, ..Layout::NONE }, "it ends behind the template"),
+    ] {
+        assert!(tables(layout).is_none(), "{what}");
+    }
 }
 
 #[test]

@@ -74,6 +74,12 @@ impl Layout {
         self.more.iter().take_while(|place| **place != NOWHERE).count()
     }
 
+    /// Whether all that is left out lies within so many bytes, and behind the number of the format, which is every template's.
+    pub(in super::super) fn fits(&self, length: usize) -> bool {
+        let is_sound = |(at, of): (u16, u16)| of == 0 || at >= 2 && usize::from(at) + usize::from(of) <= length;
+        self.left_out().all(is_sound)
+    }
+
     /// Offset and length of all that is not in a template.
     pub(in super::super) fn left_out(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
         let numbers = [(self.long, 8), (self.short, 4), (self.small, 4)];

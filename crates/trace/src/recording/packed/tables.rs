@@ -61,9 +61,8 @@ impl Tables {
         let templates = (0..templates).map(|_| entry()).collect::<Option<Vec<_>>>()?;
         let threads = (0..threads).map(|_| entry()).collect::<Option<Vec<_>>>()?;
         let fits = |entry: &Entry| {
-            layouts.get(usize::from(entry.layout)).is_some_and(|layout| {
-                layout.left_out().all(|(at, length)| u32::from(at) + u32::from(length) <= u32::from(entry.length))
-            })
+            let layout = layouts.get(usize::from(entry.layout));
+            layout.is_some_and(|layout| layout.fits(usize::from(entry.length)))
         };
         if !templates.iter().all(fits) {
             return None;
