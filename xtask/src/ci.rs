@@ -66,6 +66,9 @@ fn name_of(part: Part) -> String {
     part.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default()
 }
 
+/// Where chance begins: of the same tree CI says the same, as nearly as a limit of time allows. To find more is for `cargo xtask fuzz`.
+const FUZZ_SEED: u32 = 1;
+
 fn check(part: Part, fuzz_seconds: u32) -> Result<()> {
     match part {
         Part::Fmt => {
@@ -84,7 +87,9 @@ fn check(part: Part, fuzz_seconds: u32) -> Result<()> {
         Part::Generated => docs::run(&docs::Args { check: true }),
         Part::Schemas => schema::check(),
         Part::Bpf => bpf::run(&bpf::Args { check: true }),
-        Part::Fuzz => fuzz::run(&fuzz::Args { targets: Vec::new(), seconds: fuzz_seconds, jobs: None }),
+        Part::Fuzz => {
+            fuzz::run(&fuzz::Args { targets: Vec::new(), seconds: fuzz_seconds, seed: Some(FUZZ_SEED), jobs: None })
+        }
         // A person without root still gets the other parts; a CI machine must not pass by leaving one out.
         Part::Msrv if !is_root() && std::env::var_os("CI").is_none() => {
             eprintln!("msrv: NOT CHECKED, it needs root (debootstrap and chroot)");

@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Seconds that each target runs after its corpus was replayed; 0 replays only
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u32,
+    /// Where chance begins, for a run that can be repeated [default: another one each time]
+    #[arg(long)]
+    pub(crate) seed: Option<u32>,
     /// Targets at a time [default: one a CPU]
     #[arg(long)]
     pub(crate) jobs: Option<usize>,
@@ -42,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     // The guard must not live through the run, hence the statement of its own.
                     let next = queue.lock().ok().and_then(|mut q| q.next());
                     let Some(target) = next else { break };
-                    match fuzz(target, args.seconds) {
+                    match fuzz(target, args) {
                         Ok(line) => println!("{line}"),
                         Err(error) => {
                             eprintln!("{}: {error:#}", target.name);
@@ -86,7 +89,7 @@ fn host() -> Result<String> {
 }
 
 /// Replays one target's corpus, then runs it, and returns a line for the summary.
-fn fuzz(target: &Built, seconds: u32) -> Result<String> {
+fn fuzz(target: &Built, args: &Args) -> Result<String> {
     let name = &target.name;
     let seeds = root().join("fuzz/corpus").join(name);
     let count = std::fs::read_dir(&seeds).with_context(|| format!("no corpus: {}", seeds.display()))?.count();
@@ -97,12 +100,14 @@ fn fuzz(target: &Built, seconds: u32) -> Result<String> {
     std::fs::create_dir_all(&artifacts)?;
     let start = Instant::now();
     let mut last = libfuzzer(target, &artifacts, &["-runs=0".into(), seeds.display().to_string()])?;
-    if seconds > 0 {
+    if args.seconds > 0 {
         // What libFuzzer finds new goes into its first folder: a scratch one, the committed seeds stay as they are.
         let found = target_dir().join("fuzz/corpus").join(name);
         std::fs::create_dir_all(&found)?;
-        let time = format!("-max_total_time={seconds}");
-        last = libfuzzer(target, &artifacts, &[time, found.display().to_string(), seeds.display().to_string()])?;
+        let time = format!("-max_total_time={}", args.seconds);
+        // 0 lets libFuzzer choose.
+        let seed = format!("-seed={}", args.seed.unwrap_or(0));
+        last = libfuzzer(target, &artifacts, &[time, seed, found.display().to_string(), seeds.display().to_string()])?;
     }
     Ok(format!("{name}: {count} seeds, {last}, {:.0} s", start.elapsed().as_secs_f64()))
 }
