@@ -4,7 +4,7 @@
     python3 -m pip install perfetto protobuf
     docs/perfetto/check.py TRACE JOBS.jsonl [TRACE_PROCESSOR]
 
-JOBS.jsonl has a line `gpuscope.job/1` a job (`trace report --jobs --format json`). The trace is decoded with the published schema, which
+JOBS.jsonl has a line `gpuscope.job/1` a job (`trace report --jobs --format json`); the report behind them is passed over. The trace is decoded with the published schema, which
 the Python package carries: nothing in it may be unknown to that but what docs/perfetto.md names. With TRACE_PROCESSOR, Perfetto's `trace_processor_shell`, the same
 comparison is made with what Perfetto itself makes of the trace.
 Exit status: 0 equal, 1 not.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 
+JOB = "gpuscope.job/1"
 NO_GPU = "GPU not named by the records"
 NO_RING = "ring not named by the records"
 
@@ -150,7 +151,7 @@ def main():
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     with open(sys.argv[2], encoding="utf-8") as file:
-        jobs = [json.loads(line) for line in file]
+        jobs = [line for line in map(json.loads, file) if line.get("schema", JOB) == JOB]
     expected = list(rows_of_jobs(jobs))
     if not expected:
         sys.exit(f"{sys.argv[2]}: no job to compare")
