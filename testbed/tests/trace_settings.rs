@@ -1018,9 +1018,17 @@ fn totals_of_a_recording_are_those_of_its_jobs() {
         let percent = 100.0 * busy as f64 / 1e9 / window["window_s"].as_f64().unwrap();
         // Where one job's end and the next one's beginning are added in the other order, what was between them counts as busy.
         assert!((ring["utilisation_percent"].as_f64().unwrap() - percent).abs() < 1.0, "{what}: {percent}");
-        let at_once = |at: u64| spans.iter().filter(|(from, to)| *from <= at && at < *to).count() as u64;
-        let peak = spans.iter().map(|(from, _)| at_once(*from)).max().unwrap();
-        assert_eq!((number(ring, "peak_on_hardware"), number(ring, "on_hardware")), (peak, 0), "{what}");
+        // The same of how many there were at once: those that met, or missed each other, by less than this may have been added in either order.
+        let apart_ns = 200_000;
+        let most_at_once = |early_ns: u64, late_ns: u64| {
+            let at_once =
+                |at: u64| spans.iter().filter(|(from, to)| from + early_ns <= at && at < to + late_ns).count();
+            spans.iter().map(|(from, _)| at_once(from + early_ns) as u64).max().unwrap()
+        };
+        let (least, most) = (most_at_once(apart_ns, 0), most_at_once(0, apart_ns));
+        let peak = number(ring, "peak_on_hardware");
+        assert!((least.max(1)..=most).contains(&peak), "{what}: {peak}, and {least} to {most} by the jobs' times");
+        assert_eq!(number(ring, "on_hardware"), 0, "{what}");
         assert!(number(ring, "peak_queued") >= 1 && number(ring, "queued") == 0, "{what}");
     }
     let processes = window["processes"].as_array().unwrap();
